@@ -1,0 +1,219 @@
+"""What a run writes to the terminal: lines, tables, progress and errors."""
+
+import contextlib
+import dataclasses
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+WIDTH = 80
+PLAIN_SECONDS = 5.0
+NUMBER = re.compile(r"\s*[-+]?[\d.].*|\s*-?\s*|nan|-?inf")
+
+
+@dataclasses.dataclass
+class Settings:
+    """Settings of this process: `quiet` silences `say` and `bar`."""
+
+    quiet: bool = False
+
+
+settings = Settings()
+
+
+def say(text: str) -> None:
+    """Write a line to standard output as it is, unless quiet."""
+    if not settings.quiet:
+        _write(text, sys.stdout)
+
+
+def error(message: object) -> None:
+    """Write `error: message` to standard error in one line."""
+    _write("error: " + " ".join(str(message).split()), sys.stderr)
+
+
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
+) -> None:
+    """Write a table of at most 80 columns to standard output.
+
+    Columns of numbers are right-aligned; floats get three decimals, None and NaN a
+    dash. Text that is too long continues below.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    grid = Table(box=box.SIMPLE_HEAD, title=title and Text(title), title_justify="left")
+    for i, header in enumerate(headers):
+        number = all(NUMBER.fullmatch(row[i]) for row in cells)
+        grid.add_column(
+            Text(header),
+            justify="right" if number else "left",
+            # Otherwise a narrow terminal would break numbers before it breaks words.
+            min_width=max((len(row[i]) for row in cells), default=0)
+            if number
+            else None,
+            overflow="fold",
+        )
+    for row in cells:
+        grid.add_row(*map(Text, row))
+    console = _console(sys.stdout)
+    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
+    with console.capture() as written:
+        console.print(grid)
+    lines = [line.rstrip() for line in written.get().splitlines()]
+    _write("\n".join(lines).strip("\n"), sys.stdout)
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, float) and math.isnan(value):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a program is: `done` of `total` chunks; times are monotonic seconds."""
+
+    label: str
+    total: int
+    unit: str
+    done: int
+    started: float
+    examples: int = 0
+    note: str = "compiling"
+    last: float | None = None
+    # (time, done, examples) after the first chunk: that one holds the compilation.
+    first: tuple[float, int, int] | None = None
+
+
+def advanced(
+    state: Progress, now: float, chunks: int, examples: int, note: str
+) -> None:
+    """Record in `state` that `chunks` with `examples` in all were done by `now`."""
+    state.done += chunks
+    state.examples += examples
+    state.note = note
+    state.last = now
+    state.first = state.first or (now, state.done, state.examples)
+
+
+def progress_line(
+    state: Progress, now: float, width: int = WIDTH, cells: int = 0
+) -> str:
+    """The line for `state` at the time `now`, its bar at most `cells` wide."""
+    share = min(1.0, state.done / state.total) if state.total else 1.0
+    parts = [f"{math.floor(share * 100):3d} %"]
+    left = 0.0
+    if state.first is not None and state.last is not None:
+        since, chunks, examples = state.first
+        if state.done == chunks and state.done >= state.total:
+            since, chunks, examples = state.started, 0, 0  # a run of one chunk
+        seconds = state.last - since
+        if state.done > chunks and seconds > 0:
+            rate = (state.examples - examples) / seconds
+            parts.append(f"{rate:,.0f} {state.unit}/s")
+            left = (state.total - state.done) * seconds / (state.done - chunks)
+            left = max(1.0, left - (now - state.last)) if left else 0.0
+    parts.append(_clock(now - state.started))
+    parts += [f"{_clock(left)} left"] if left else []
+    parts += [state.note] if state.note else []
+    rest = "  ".join(parts)
+    room = width - len(rest) - 2
+    label = state.label if len(state.label) <= room else state.label[: max(0, room)]
+    cells = min(cells, room - len(label) - 2)
+    filled = round(cells * share)
+    bar = ["\u2501" * filled + "\u2508" * (cells - filled)] if cells >= 4 else []
+    return "  ".join([label, *bar, rest])[:width]
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+@contextlib.contextmanager
+def bar(
+    label: str, total: int, unit: str = "examples", done: int = 0
+) -> Iterator[Callable[..., None]]:
+    """Show progress over `total` chunks, `done` of them in an earlier run.
+
+    Yields `advance(chunks_done=1, examples=0, note="")`, to be called after each chunk
+    with what was done since the last call. A terminal gets one live line, anything else
+    plain lines, at most one in five seconds and one at the end. It goes to standard
+    error.
+    """
+    state = Progress(label, total, unit, done, started=time.monotonic())
+    live = sys.stderr.isatty() and not _console(sys.stderr).is_dumb_terminal
+    display = _live if live else _plain
+    with contextlib.nullcontext() if settings.quiet else display(state) as show:
+
+        def advance(chunks_done: int = 1, examples: int = 0, note: str = "") -> None:
+            advanced(state, time.monotonic(), chunks_done, examples, note)
+            if show is not None:
+                show()
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _live(state: Progress) -> Iterator[Callable[[], None]]:
+    console = _console(sys.stderr)
+    bars = sys.stderr.encoding.lower().startswith("utf")
+
+    def line() -> Text:
+        width = min(WIDTH, console.width) - 1
+        return Text(progress_line(state, time.monotonic(), width, 20 * bars))
+
+    # A standard output that is piped must keep its lines, so only one that is the
+    # same terminal is drawn above the bar.
+    with Live(
+        console=console, get_renderable=line, redirect_stdout=sys.stdout.isatty()
+    ) as live:
+        live.refresh()
+        yield lambda: None
+
+
+@contextlib.contextmanager
+def _plain(state: Progress) -> Iterator[Callable[[], None]]:
+    written = (-math.inf, -1)  # when, and how many chunks were done
+
+    def write() -> None:
+        nonlocal written
+        written = (time.monotonic(), state.done)
+        _write(progress_line(state, written[0]), sys.stderr)
+
+    def show() -> None:
+        if time.monotonic() - written[0] >= PLAIN_SECONDS:
+            write()
+
+    write()
+    try:
+        yield show
+    finally:
+        if written[1] != state.done:
+            write()
+
+
+def _console(stream: TextIO) -> Console:
+    # Not rich's own test: FORCE_COLOR would put control codes into files.
+    return Console(file=stream, force_terminal=stream.isatty(), highlight=False)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    encoding = stream.encoding or "utf-8"
+    # A terminal that cannot show a character must not end a run.
+    text = text.encode(encoding, "replace").decode(encoding)
+    print(text, file=stream, flush=True)

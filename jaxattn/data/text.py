@@ -1,0 +1,132 @@
+"""From texts to token arrays: tokens, vocabulary, padding, kind and lexicon."""
+
+import bz2
+import importlib.resources
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from jaxattn.data.dataset import Cut
+
+PAD, UNKNOWN = "<pad>", "<unk>"
+SPECIAL, WORD, PUNCTUATION = 0, 1, 2
+
+# In this order: web address; user name; emoticon; number with points or commas; word
+# with inner apostrophes; any other single mark. The look-behind keeps "10:30" and
+# "a@b" from being read as emoticon and user name.
+_TOKEN = re.compile(
+    r"(?<!\w)(?:https?://|www\.)\S*\w"
+    r"|(?<!\w)@\w+"
+    r"|(?<!\w)(?:[:;=]['o^-]?[()\[\]dp/\\|*3]|<3)(?!\w)"
+    r"|\d+(?:[.,]\d+)+"
+    r"|[^\W_]+(?:'[^\W_]+)*"
+    r"|[^\w\s]|_"
+)
+MAX_LENGTH = 4096
+
+
+def check_whole(name: str, value: object, most: int | None = None) -> None:
+    """Raises ValueError unless 1 <= value <= most and it is a whole number."""
+    # A bool is an int to Python; "True tokens" is a mistake all the same.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | np.integer)
+        or value < 1
+        or (most is not None and value > most)
+    ):
+        allowed = "at least 1" if most is None else f"1 to {most}"
+        raise ValueError(f"{name} is {value!r}; allowed: a whole number, {allowed}")
+
+
+def tokenize(text: str) -> list[str]:
+    """Splits a text into lower-cased words and single punctuation marks.
+
+    "Don't" is one word; so are a number ("1,000.5"), a web address, a user name
+    ("@anonymous") and a simple emoticon (":-)", "<3"). A hyphenated word is three
+    tokens, and a hash tag is "#" and a word. Typographic apostrophes become "'".
+    """
+    return _TOKEN.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+
+
+def build_vocabulary(
+    documents: Iterable[Sequence[str]], min_count: int = 2
+) -> tuple[str, ...]:
+    """The tokens met at least `min_count` times, most frequent first.
+
+    Ties go by the token's code points, so the order is the same everywhere. Ids 0 and
+    1 are "<pad>" and "<unk>".
+
+    Raises:
+        ValueError: `min_count` is under 1, or no token is that frequent.
+    """
+    check_whole("min_count", min_count)
+    counts = Counter(token for document in documents for token in document)
+    kept = [(-n, token) for token, n in counts.items() if n >= min_count]
+    if not kept:
+        most = max(counts.values(), default=0)
+        raise ValueError(
+            f"min_count {min_count} leaves no token: the commonest of the training "
+            f"split is met {most} times"
+        )
+    return (PAD, UNKNOWN, *(token for _, token in sorted(kept)))
+
+
+def encode(
+    documents: Sequence[Sequence[str]], vocabulary: Sequence[str], length: int
+) -> tuple[np.ndarray, np.ndarray, Cut]:
+    """Token ids [N, T] with T = `length`, padded with 0, lengths [N], and the loss.
+
+    A longer document keeps its first T tokens. One without any token becomes a single
+    "<unk>", so that every document has something to attend to.
+
+    Raises:
+        ValueError: `length` is not a whole number from 1 to 4096.
+    """
+    check_whole("length", length, MAX_LENGTH)
+    index = {token: i for i, token in enumerate(vocabulary)}
+    unknown = index[UNKNOWN]
+    tokens = np.zeros(
+        (len(documents), length), np.min_scalar_type(max(len(vocabulary) - 1, 0))
+    )
+    lengths = np.zeros(len(documents), np.int32)
+    for row, document in enumerate(documents):
+        ids = [index.get(token, unknown) for token in document[:length]] or [unknown]
+        tokens[row, : len(ids)] = ids
+        lengths[row] = len(ids)
+    lost = [len(document) - length for document in documents if len(document) > length]
+    return tokens, lengths, Cut(examples=len(lost), tokens=sum(lost))
+
+
+def kinds(vocabulary: Sequence[str]) -> np.ndarray:
+    """[V] uint8: 0 special, 1 word, 2 punctuation (a single mark)."""
+
+    def kind(token: str) -> int:
+        if token in (PAD, UNKNOWN):
+            return SPECIAL
+        return WORD if len(token) > 1 or token.isalnum() else PUNCTUATION
+
+    return np.array([kind(token) for token in vocabulary], np.uint8)
+
+
+def read_lexicon() -> dict[str, float]:
+    """Lower-cased token -> mean human rating, -4 to 4.
+
+    Entries that become one by lower-casing, or that the source has twice ("lol": 2.9
+    and 1.8, each by ten people), get the mean of their ratings.
+    """
+    file = importlib.resources.files("jaxattn.data") / "hutto" / "lexicon.tsv.bz2"
+    lines = bz2.decompress(file.read_bytes()).decode().split("\n")
+    ratings: defaultdict[str, list[float]] = defaultdict(list)
+    for line in lines[1:-1]:
+        token, rating, _ = line.split("\t")
+        ratings[token.lower()].append(float(rating))
+    return {token: sum(r) / len(r) for token, r in ratings.items()}
+
+
+def lexicon_ratings(vocabulary: Sequence[str]) -> np.ndarray:
+    """[V] float32: human rating -4 to 4 of each token, NaN where there is none."""
+    lexicon = read_lexicon()
+    found = [lexicon.get(token.lower(), np.nan) for token in vocabulary]
+    return np.array(found, np.float32)

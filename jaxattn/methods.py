@@ -1,0 +1,116 @@
+"""Methods: which masks the predictor learns from, and with which example weights.
+
+The selector always learns through its own mask. A method is a row of numbers, which
+may differ inside one program, and two switches that need state of their own and so
+make another program.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxattn.config import MethodName
+from jaxattn.nn.normalizers import renormalise, uniform
+
+
+class Numbers(NamedTuple):
+    """The part of a method that may differ inside one program; shares in [0, 1]."""
+
+    foreign: float | Array = 0.0
+    """Share of examples whose predictor sees another example's mask."""
+    random: float | Array = 0.0
+    """Share of examples whose predictor sees a random mask."""
+    uniform: float | Array = 0.0
+    """1: the model's own mask is replaced by the uniform one."""
+    pretraining: float | Array = 0.0
+    """1: the predictor alone learns first, then it is frozen and the selector learns."""
+    annealed: float | Array = 0.0
+    """1: the predictor's steps shrink to zero before it is frozen."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    numbers: Numbers = Numbers()
+    weighted: bool = False
+    """Example weights P(y) / P(y given m), from an estimator trained alongside."""
+    averaged: bool = False
+    """The frozen predictor is the mean over the second half of its training."""
+
+    @property
+    def structure(self) -> tuple[bool, bool]:
+        """What decides the program: methods that agree here share one."""
+        return self.weighted, self.averaged
+
+
+METHODS: dict[MethodName, Method] = {
+    "joint": Method(),
+    "random_pretraining": Method(Numbers(random=1, pretraining=1)),
+    "random_pretraining_annealed": Method(
+        Numbers(random=1, pretraining=1, annealed=1)
+    ),
+    "random_pretraining_averaged": Method(
+        Numbers(random=1, pretraining=1), averaged=True
+    ),
+    "instance_weighting": Method(weighted=True),
+    "mask_swap": Method(Numbers(foreign=1)),
+    "random_always": Method(Numbers(random=1)),
+    "mask_mix": Method(Numbers(foreign=0.5, random=0.5)),
+    "uniform": Method(Numbers(uniform=1)),
+}
+
+
+def own_mask(numbers: Numbers, mask: Array, valid: Array) -> Array:
+    """The mask [P] that the model itself uses, given the one it computed."""
+    return jnp.where(numbers.uniform > 0.5, uniform(valid), mask)
+
+
+def foreign_masks(key: Array, masks: Array, valid: Array) -> Array:
+    """Another example's mask for each example [batch, P].
+
+    The batch is turned by a random number of places, never by none, so that nobody
+    gets its own; the mask is renormalised on one's own valid positions.
+    """
+    turn = jax.random.randint(key, (), 1, masks.shape[0])
+    return jax.vmap(renormalise)(jnp.roll(masks, turn, axis=0), valid)
+
+
+def random_scores(
+    key: Array, shape: tuple[int, int], low: Array | float, high: Array | float
+) -> Array:
+    """Normal scores [batch, P], independent of everything.
+
+    Each row draws its own standard deviation log-uniformly from [low, high], so that
+    the masks range from nearly flat to one that looks at a single position.
+    """
+    a, b = jax.random.split(key)
+    low, high = jnp.log(low), jnp.log(high)
+    scale = jnp.exp(low + (high - low) * jax.random.uniform(a, (shape[0], 1)))
+    return scale * jax.random.normal(b, shape)
+
+
+def seen_masks(
+    key: Array, numbers: Numbers, own: Array, random: Array, valid: Array
+) -> Array:
+    """The masks [batch, P] that the predictor learns from."""
+    a, b = jax.random.split(key)
+    draw = jax.random.uniform(a, (own.shape[0], 1))
+    foreign = foreign_masks(b, own, valid)
+    seen = jnp.where(draw < numbers.foreign + numbers.random, random, own)
+    return jnp.where(draw < numbers.foreign, foreign, seen)
+
+
+def neutral_weights(
+    log_prior: Array, log_posterior: Array, truncation: Array | float
+) -> Array:
+    """Weights P(y) / P(y given m) [batch], truncated, with mean 1.
+
+    `log_prior` and `log_posterior` [batch] are log P(y) and log P(y given m) of each
+    example's own label, in nats. See section 'mask-neutral learning' of 'Why Attentions
+    May Not Be Interpretable?' (arXiv 2006.05656).
+    """
+    limit = jnp.log(truncation)
+    weights = jnp.exp(jnp.clip(log_prior - log_posterior, -limit, limit))
+    return weights / weights.mean()

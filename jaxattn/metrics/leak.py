@@ -1,0 +1,151 @@
+"""Availability of the shortcut: how many bits of the label the mask alone carries.
+
+The probe is a ridge-penalised logistic regression on fixed features of the mask: the
+weights, their logarithms, and random non-linear combinations of both. It is convex,
+so no seed or schedule decides its answer, and all folds and all permutations of the
+labels share one matrix of features, so that they are fitted as one matrix product.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxattn.nn.estimator import mask_features
+
+LN2 = 0.6931471805599453
+
+
+class Leak(NamedTuple):
+    """What a cross-fitted probe reads off masks; bits may come out below zero."""
+
+    bits: Array
+    """V-information of the mask on the label, in bits."""
+    share: Array
+    """The same as a share of the label's entropy."""
+    accuracy: Array
+    """Share of labels that the probe gets right on examples it was not fitted to."""
+    smallest_probability: Array
+    """Smallest held-out P(y given m) of an example's own label (share)."""
+    pointwise: Array
+    """Bits [N] of each example; their weighted mean is `bits`."""
+    null_bits: Array
+    """Mean bits under labels permuted before the fit."""
+
+
+def entropy(labels: Array, classes: int, weights: Array | None = None) -> Array:
+    """Entropy of labels [N] in nats, with optional example weights [N]."""
+    weights = jnp.ones(labels.shape) if weights is None else weights
+    share = jnp.bincount(labels, weights, length=classes) / weights.sum()
+    return -jax.scipy.special.xlogy(share, share).sum()
+
+
+def probe_features(masks: Array, hidden: int = 64) -> Array:
+    """The probe's features [N, 1 + 2 P + hidden] of masks [N, P], standardised.
+
+    The non-linear ones are tanh of fixed random directions, the same in every call.
+    """
+    plain = jax.vmap(mask_features)(masks)
+    plain = _standardise(plain)
+    a, b = jax.random.split(jax.random.key(0))
+    width = plain.shape[1]
+    directions = jax.random.normal(a, (width, hidden)) / jnp.sqrt(width)
+    bent = jnp.tanh(2 * plain @ directions + jax.random.normal(b, (hidden,)))
+    ones = jnp.ones((masks.shape[0], 1))
+    return jnp.concatenate([ones, plain, _standardise(bent)], axis=1)
+
+
+def _standardise(x: Array) -> Array:
+    spread = x.std(axis=0)
+    # A constant column (an unused position) must not become noise divided by nearly 0.
+    scale = jnp.where(spread > 1e-6, spread, jnp.inf)
+    return (x - x.mean(axis=0)) / scale
+
+
+def _held_out(x, targets, weights, fold, folds, ridge, steps) -> Array:
+    """Held-out log-probabilities [B, N, C] for targets [B, N, C] (one-hot).
+
+    Minimised by the fixed bound on the Hessian (Böhning 1992) with Nesterov's momentum:
+    one factorisation for each fold serves every labelling and every step.
+    """
+    n, width = x.shape
+    labellings, _, classes = targets.shape
+    used = jnp.where(fold == jnp.arange(folds)[:, None], 0, weights)
+    used = used / used.sum(axis=1, keepdims=True)
+    # The intercept is not penalised: a mask that tells nothing must cost nothing.
+    # In step with the features per example, else long masks would be remembered.
+    penalty = (ridge * width / n * jnp.ones(width)).at[0].set(1e-6)
+    bound = 0.5 * jnp.einsum("kn,nf,ng->kfg", used, x, x) + jnp.diag(penalty)
+    inverse = jnp.linalg.inv(bound)
+    targets = jnp.moveaxis(targets, 1, 0)
+
+    def residual(w):
+        logits = (x @ w.reshape(width, -1)).reshape(n, folds, labellings, classes)
+        return jax.nn.softmax(logits) - targets[:, None], logits
+
+    def update(carry, i):
+        w, before = carry
+        ahead = w + i / (i + 3) * (w - before)
+        wrong, _ = residual(ahead)
+        wrong = wrong * used.T[:, :, None, None]
+        slope = (x.T @ wrong.reshape(n, -1)).reshape(ahead.shape)
+        slope = slope + penalty[:, None, None, None] * ahead
+        return (ahead - jnp.einsum("kfg,gkbc->fkbc", inverse, slope), w), None
+
+    share = jnp.einsum("kn,nbc->kbc", used, targets)
+    start = jnp.zeros((width, folds, labellings, classes))
+    start = start.at[0].set(jnp.log(jnp.maximum(share, 1 / n)))
+    (w, _), _ = jax.lax.scan(update, (start, start), jnp.arange(steps) * 1.0)
+    log_p = jax.nn.log_softmax(residual(w)[1])
+    return jnp.moveaxis(log_p[jnp.arange(n), fold], 0, 1)
+
+
+def leak(
+    key: Array,
+    masks: Array,
+    labels: Array,
+    classes: int,
+    *,
+    weights: Array | None = None,
+    folds: int = 5,
+    permutations: int = 4,
+    hidden: int = 64,
+    ridge: float = 0.5,
+    steps: int = 40,
+) -> Leak:
+    """Cross-fitted V-information, in bits, of masks [N, P] on labels [N].
+
+    With `weights` [N] it is the leak that is left under those example weights (they
+    travel with the labels in the permuted null). See 'A Theory of Usable Information
+    Under Computational Constraints' by Xu et al. (arXiv 2002.10689); the bits of a
+    held-out probe bound the mutual information from below in expectation.
+    """
+    n = labels.shape[0]
+    labels = labels.astype(jnp.int32)
+    weights = jnp.ones(n) if weights is None else weights
+    fold_key, *permute = jax.random.split(key, 1 + permutations)
+    fold = jax.random.permutation(fold_key, n) % folds
+    orders = [jnp.arange(n)] + [jax.random.permutation(k, n) for k in permute]
+    x = probe_features(masks, hidden)
+    many = jnp.stack([labels[order] for order in orders])
+    log_p = _held_out(
+        x, jax.nn.one_hot(many, classes), weights, fold, folds, ridge, steps
+    )
+    own = jnp.take_along_axis(log_p, many[..., None], axis=2)[..., 0]
+    share = jax.vmap(
+        lambda y: jnp.bincount(y, weights, length=classes) / weights.sum()
+    )(many)
+    prior = jnp.take_along_axis(jnp.log(jnp.maximum(share, 1e-12)), many, axis=1)
+    pointwise = (own - prior) / LN2
+    bits = (pointwise * weights).sum(axis=1) / weights.sum()
+    hits = (log_p[0].argmax(axis=-1) == labels) * weights
+    nats = entropy(labels, classes, weights)
+    return Leak(
+        bits=bits[0],
+        share=bits[0] * LN2 / jnp.maximum(nats, 1e-12),
+        accuracy=hits.sum() / weights.sum(),
+        smallest_probability=jnp.exp(own[0].min()),
+        pointwise=pointwise[0],
+        null_bits=bits[1:].mean(),
+    )

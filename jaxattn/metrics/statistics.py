@@ -1,0 +1,118 @@
+"""Intervals and tests over seeds, the statistical unit."""
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+RESAMPLES = 9_999
+LEVEL = 0.95
+
+# All 2^n sign patterns are summed up to here (65,536 at the usual 16 seeds).
+EXACT_SEEDS = 18
+
+
+class Interval(NamedTuple):
+    """A mean over seeds with its 95 % interval; n counts the values used."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class Paired(NamedTuple):
+    """A mean paired difference, its 95 % interval and the sign-flip p value."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    p: float
+
+
+def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Mean of values [seeds] with a 95 % BCa bootstrap interval (Efron 1987).
+
+    Values that are not finite are left out; the caller counts them. The resamples
+    are drawn from a fixed key, so the same values always give the same interval. One
+    value has no interval (NaN), equal values have one of length 0. Raises ValueError
+    where values is not one-dimensional.
+    """
+    x = _one_dimensional(values)
+    return _interval(x[np.isfinite(x)])
+
+
+def paired_interval(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
+) -> Paired:
+    """Mean of a - b ([seeds], the same seeds in the same order) with interval and p.
+
+    p is the two-sided sign-flip permutation p value of a mean of 0: exact up to 18
+    pairs, otherwise from 9,999 random sign patterns. Pairs with a value that is not
+    finite are left out. Raises ValueError where the shapes differ.
+    """
+    a, b = _one_dimensional(a), _one_dimensional(b)
+    if a.shape != b.shape:
+        raise ValueError(
+            f"paired values must be of the same seeds: got {a.size} and {b.size} values"
+        )
+    used = np.isfinite(a) & np.isfinite(b)
+    difference = a[used] - b[used]
+    return Paired(*_interval(difference), p=_sign_flip(difference))
+
+
+def _one_dimensional(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1:
+        raise ValueError(
+            f"values over seeds must have one axis: got shape {list(x.shape)}"
+        )
+    return x
+
+
+def _interval(x: np.ndarray) -> Interval:
+    if x.size == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    if x.size > 1 and np.ptp(x) == 0:
+        return Interval(float(x[0]), float(x[0]), float(x[0]), x.size)
+    if x.size == 1:
+        return Interval(float(x[0]), np.nan, np.nan, 1)
+    # Values that differ in their last digits only make BCa's acceleration 0 / 0:
+    # scipy warns and answers NaN, and the percentile interval below takes over.
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        result = scipy.stats.bootstrap(
+            (x,),
+            np.mean,
+            n_resamples=RESAMPLES,
+            confidence_level=LEVEL,
+            method="BCa",
+            vectorized=True,
+            rng=np.random.default_rng(0),
+        )
+        low, high = result.confidence_interval
+        if not (np.isfinite(low) and np.isfinite(high)):
+            tail = (1 - LEVEL) / 2
+            low, high = np.quantile(result.bootstrap_distribution, [tail, 1 - tail])
+    return Interval(float(np.mean(x)), float(low), float(high), x.size)
+
+
+def _sign_flip(difference: np.ndarray) -> float:
+    if difference.size == 0:
+        return np.nan
+    observed = abs(np.sum(difference))
+    # Sums of the same numbers in another order differ by rounding; such a tie counts.
+    observed -= 1e-9 * np.sum(np.abs(difference))
+    if difference.size > EXACT_SEEDS:
+        shape = (RESAMPLES, difference.size)
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], shape)
+        sums = signs @ difference
+        # The pattern met is one of those possible, so p is never 0 (Phipson & Smyth).
+        return float((1 + np.sum(np.abs(sums) >= observed)) / (RESAMPLES + 1))
+    sums = np.zeros(1)
+    for d in difference:
+        sums = np.concatenate([sums + d, sums - d])
+    return float(np.mean(np.abs(sums) >= observed))

@@ -1,0 +1,1 @@
+"""Selectors, normalizers, encoders, predictors: pure functions and thin modules."""

@@ -1,0 +1,166 @@
+"""Results as tables for people: the terminal and `results.md`."""
+
+import math
+import os
+from collections.abc import Sequence
+
+from jaxattn.files import write_text
+from jaxattn.metrics.definitions import METRICS
+from jaxattn.results import Result, choose
+
+# What does not depend on the masks: printed once, above the table.
+REFERENCES = ("majority", "label_entropy", "full_text_accuracy", "full_text_nll")
+MAIN = (
+    "accuracy",
+    "nll",
+    "accuracy_vs_joint",
+    "foreign_mask_accuracy",
+    "foreign_values_accuracy",
+    "leak_bits",
+    "weighted_leak_bits",
+    "ess_share",
+)
+
+
+def compact(
+    results: Sequence[Result], metrics: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of a terminal table; three metrics fit into 80 columns.
+
+    metrics: `metric` or `metric:variant`. Nulls stand in the second line of the
+    header; a method with fewer seeds than the others says so in a second line.
+    """
+    tasks = list(dict.fromkeys(r.task for r in results))
+    chosen = {
+        (task, method): cells
+        for task in tasks
+        for method, cells in _methods(results, task, metrics).items()
+    }
+    full = max((_seeds(cells) for cells in chosen.values()), default=0)
+    headers = [f"method\n{full} seeds"]
+    for i, name in enumerate(metrics):
+        headers.append(f"{name}\n{_null_range([row[i] for row in chosen.values()])}")
+    rows = []
+    for (task, method), cells in chosen.items():
+        label = method if len(tasks) == 1 else f"{task}\n{method}"
+        if _seeds(cells) < full:
+            label += f"\n{_seeds(cells)} of {full} seeds"
+        rows.append([label, *(_short(cell) for cell in cells)])
+    return headers, rows
+
+
+def write_markdown(
+    path: str | os.PathLike[str],
+    title: str,
+    results: Sequence[Result],
+    notes: Sequence[str],
+    metrics: Sequence[str] = MAIN,
+) -> None:
+    """Write `results.md`: findings, one table a task with nulls, definitions.
+
+    metrics: `metric` or `metric:variant`; those without a result are left out. Raises
+    OSError where the file cannot be written.
+    """
+    lines = [f"# {title}", ""]
+    lines += [f"- {note}" for note in notes] + [""] * bool(notes)
+    printed: list[str] = []
+    tasks = list(dict.fromkeys(r.task for r in results))
+    for task in tasks:
+        names = [m for m in metrics if choose(results, task, None, m) is not None]
+        methods = _methods(results, task, names)
+        lines += [f"## {task}", ""]
+        references = _references(results, task)
+        lines += references + [""] * bool(references)
+        lines += _table(methods, names) + [""]
+        printed += [m for m in REFERENCES if choose(results, task, None, m)] + names
+    lines += [
+        "Each number is the mean over seeds with its 95 % bootstrap interval (BCa) in"
+        " brackets; the seed is the unit. In parentheses: the null, what the number"
+        " would be if there were nothing to find. `results.csv` has every metric,"
+        " `seeds.csv` every seed.",
+        "",
+    ]
+    for name in dict.fromkeys(p.partition(":")[0] for p in printed):
+        unit, direction, definition = METRICS[name]
+        better = "" if direction == "none" else f", {direction} is better"
+        lines.append(f"- `{name}` ({unit}{better}): {definition}")
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _methods(
+    results: Sequence[Result], task: str, names: Sequence[str]
+) -> dict[str, list[Result | None]]:
+    methods = dict.fromkeys(r.method for r in results if r.task == task)
+    table = {m: [choose(results, task, m, name) for name in names] for m in methods}
+    return {m: cells for m, cells in table.items() if any(cells)}
+
+
+def _seeds(cells: Sequence[Result | None]) -> int:
+    return max((cell.n_seeds for cell in cells if cell), default=0)
+
+
+def _table(methods: dict[str, list[Result | None]], names: Sequence[str]) -> list[str]:
+    lines = [
+        "| method | seeds | " + " | ".join(names) + " |",
+        "|:--|--:|" + ":--|" * len(names),
+    ]
+    for method, cells in methods.items():
+        texts = [method, str(_seeds(cells)), *(_long(cell) for cell in cells)]
+        lines.append("| " + " | ".join(t.replace("|", "\\|") for t in texts) + " |")
+    return lines
+
+
+def _references(results: Sequence[Result], task: str) -> list[str]:
+    lines = []
+    for name in REFERENCES:
+        found = [r for r in results if r.task == task and r.metric == name]
+        values = {_long(choose(results, task, r.method, name)): r.method for r in found}
+        if len(values) == 1:
+            lines.append(f"- {name}: {next(iter(values))}")
+        else:
+            lines += [f"- {name} of {m}: {text}" for text, m in values.items()]
+    return lines
+
+
+def _long(result: Result | None) -> str:
+    if result is None or math.isnan(result.mean):
+        return "-"
+    text = _number(result.mean, result.metric)
+    if result.ci_low < result.ci_high:
+        low, high = (_number(v, result.metric) for v in (result.ci_low, result.ci_high))
+        text += f" [{low}, {high}]"
+    if not math.isnan(result.null):
+        text += f" ({_number(result.null, result.metric)})"
+    return text
+
+
+def _short(result: Result | None) -> str:
+    if result is None or math.isnan(result.mean):
+        return "-"
+    mean = _number(result.mean, result.metric)
+    if not result.ci_low < result.ci_high:
+        return mean.replace("-0.", "-.")
+    low, high = (_tight(v, result.metric) for v in (result.ci_low, result.ci_high))
+    return f"{mean.replace('-0.', '-.')} [{low}, {high}]"
+
+
+def _null_range(cells: Sequence[Result | None]) -> str:
+    nulls = [c.null for c in cells if c and not math.isnan(c.null)]
+    name = next((c.metric for c in cells if c), "")
+    if not nulls:
+        return ""
+    ends = dict.fromkeys(_tight(v, name) for v in (min(nulls), max(nulls)))
+    return "null " + " to ".join(ends)
+
+
+def _number(value: float, metric: str) -> str:
+    text = f"{value:.1e}" if metric == "smallest_probability" else f"{value:.3f}"
+    return text.removeprefix("-") if text == "-0.000" else text
+
+
+def _tight(value: float, metric: str) -> str:
+    # ".781" and "1.78" rather than "0.781" and "1.781": 80 columns are few.
+    text = _number(value, metric)
+    if "e" in text:
+        return text
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text[:-1]

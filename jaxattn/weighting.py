@@ -1,0 +1,59 @@
+"""The cross-fitted estimator of P(y given m) that `instance_weighting` trains along.
+
+Two small networks, each trained on one half of the training examples; an example is
+judged by the network that never sees it, so that memorising cannot pass for overlap.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxattn.config import Weighting
+from jaxattn.nn.estimator import estimate, init_estimator
+
+NO_OVERLAP = 0.02
+"""A P(y given m) below this counts as no overlap (share)."""
+
+
+def init(config: Weighting, key: Array, positions: int, classes: int) -> Any:
+    """Parameters and optimizer state of both networks, for masks [positions]."""
+    net = jax.vmap(lambda k: init_estimator(k, positions, config.hidden, classes))(
+        jax.random.split(key, 2)
+    )
+    return net, optax.adam(config.learning_rate).init(net)
+
+
+def _both(net: Any, masks: Array) -> Array:
+    """log P(y given m) [2, batch, classes] in nats, by both networks."""
+    return jax.vmap(lambda p: jax.vmap(lambda m: estimate(p, m))(masks))(net)
+
+
+def log_posterior(state: Any, masks: Array, fold: Array) -> Array:
+    """log P(y given m) [batch, classes] in nats, each by the network it did not train.
+
+    `masks` [batch, P]; `fold` [batch] is 0 or 1.
+    """
+    both = _both(state[0], masks)
+    return jnp.where((fold == 0)[:, None], both[0], both[1])
+
+
+def update(
+    config: Weighting, state: Any, masks: Array, labels: Array, fold: Array
+) -> Any:
+    """The state after some Adam updates on one batch of masks [batch, P]."""
+    learns = fold[None, :] != jnp.arange(2)[:, None]
+
+    def loss(net):
+        both = _both(net, masks)
+        own = jnp.take_along_axis(both, labels[None, :, None], axis=2)[..., 0]
+        return -jnp.where(learns, own, 0).sum() / labels.shape[0]
+
+    adam = optax.adam(config.learning_rate)
+    net, opt_state = state
+    for _ in range(config.updates):
+        updates, opt_state = adam.update(jax.grad(loss)(net), opt_state)
+        net = optax.apply_updates(net, updates)
+    return net, opt_state

@@ -1,0 +1,21 @@
+"""Settings that must be in place before any test module imports jax."""
+
+import os
+
+import hypothesis
+
+from jaxattn.runtime import configure
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+configure(cpu_devices=2)
+# A first call compiles, so the time of one example says nothing.
+hypothesis.settings.register_profile("jaxattn", deadline=None)
+hypothesis.settings.load_profile("jaxattn")
+
+
+def pytest_configure(config):
+    # Another test run may be writing the entry of the cache that this one reads.
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:Error (reading|writing) persistent compilation cache:UserWarning",
+    )
