@@ -1,0 +1,39 @@
+"""jaxattn tells you whether an attention map is an explanation.
+
+Names are loaded when they are first used, so that `import jaxattn` imports no jax and
+the command line can set up the devices before it does.
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Config": "jaxattn.config",
+    "METHODS": "jaxattn.methods",
+    "Additive": "jaxattn.nn.selectors",
+    "DotProduct": "jaxattn.nn.selectors",
+    "Pooling": "jaxattn.nn.predictors",
+    "Positionwise": "jaxattn.nn.predictors",
+    "softmax": "jaxattn.nn.normalizers",
+    "gumbel_softmax": "jaxattn.nn.normalizers",
+    "foreign_masks": "jaxattn.methods",
+    "neutral_weights": "jaxattn.methods",
+    "leak": "jaxattn.metrics.leak",
+    "mean_interval": "jaxattn.metrics.statistics",
+    "paired_interval": "jaxattn.metrics.statistics",
+    "load_task": "jaxattn.data.tasks",
+    "run": "jaxattn.experiment",
+}
+_RENAMED = {"load_task": "load"}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxattn' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), _RENAMED.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return __all__

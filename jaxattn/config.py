@@ -117,6 +117,8 @@ class Config:
     """Replications of each method; the unit of every interval."""
     first_seed: int = count(0, 0, 2**31 - 1)
     epochs: int = count(8, 1, 100_000)
+    full_text_epochs: int = count(2, 1, 100_000)
+    """Of the full-text reference, which overfits sooner than the probe."""
     batch_size: int = count(128, 2, 1_000_000)
     lane: int = count(4, 1, 100_000)
     """Cells that run side by side on one device."""
@@ -172,9 +174,7 @@ def check(config: Config) -> Config:
             hint = ""
             if path == "model.default_tokens" and value == 1:
                 hint = " (a mask over one token is always 1 and can carry nothing)"
-            raise ValueError(
-                f"{path} = {value}: allowed is {low:g} to {high:g}{hint}"
-            )
+            raise ValueError(f"{path} = {value}: allowed is {low:g} to {high:g}{hint}")
     for path, value, names in _choices(config):
         if value not in names:
             raise ValueError(f"{path} = {value!r}: {suggest(value, names)}")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
-from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -50,7 +49,14 @@ def table(
     dash. Text that is too long continues below.
     """
     cells = [[_cell(value) for value in row] for row in rows]
-    grid = Table(box=box.SIMPLE_HEAD, title=title and Text(title), title_justify="left")
+    # No box and no outer padding: three intervals must fit into 80 columns.
+    grid = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+        title=title and Text(title),
+        title_justify="left",
+    )
     for i, header in enumerate(headers):
         number = all(NUMBER.fullmatch(row[i]) for row in cells)
         grid.add_column(

@@ -1,29 +1,37 @@
 """Files of text and tables, written whole or not at all."""
 
+import contextlib
 import csv
 import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
 Record = TypeVar("Record", bound=tuple)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file whole or not at all; raises OSError."""
+@contextlib.contextmanager
+def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of `path` once all of it is written."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            yield file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file whole or not at all; raises OSError."""
+    with replace_file(path) as file:
+        file.write(text.encode())
 
 
 def append_json(path: str | os.PathLike[str], record: Mapping[str, Any]) -> None:

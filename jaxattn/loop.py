@@ -267,9 +267,7 @@ def _average(cell, predictor, average, done, first, alive, static, config):
         lambda a, p: jnp.where(takes, a + (p - a) / seen, a), average, predictor
     )
     swaps = alive & ~first
-    predictor = jax.tree.map(
-        lambda p, a: jnp.where(swaps, a, p), predictor, average
-    )
+    predictor = jax.tree.map(lambda p, a: jnp.where(swaps, a, p), predictor, average)
     return predictor, average
 
 

@@ -26,7 +26,7 @@ class Numbers(NamedTuple):
     uniform: float | Array = 0.0
     """1: the model's own mask is replaced by the uniform one."""
     pretraining: float | Array = 0.0
-    """1: the predictor alone learns first, then it is frozen and the selector learns."""
+    """1: the predictor learns alone, then is frozen while the selector learns."""
     annealed: float | Array = 0.0
     """1: the predictor's steps shrink to zero before it is frozen."""
 
@@ -48,9 +48,7 @@ class Method:
 METHODS: dict[MethodName, Method] = {
     "joint": Method(),
     "random_pretraining": Method(Numbers(random=1, pretraining=1)),
-    "random_pretraining_annealed": Method(
-        Numbers(random=1, pretraining=1, annealed=1)
-    ),
+    "random_pretraining_annealed": Method(Numbers(random=1, pretraining=1, annealed=1)),
     "random_pretraining_averaged": Method(
         Numbers(random=1, pretraining=1), averaged=True
     ),

@@ -8,6 +8,7 @@ and a cell's result does not depend on which cells run beside it.
 
 import concurrent.futures
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -70,8 +71,9 @@ def plan(config: Config, train: Arrays, tokens: int, classes: int) -> list[Progr
         cells = tuple((name, seed) for seed in seeds for name in names)
         programs.append(Program(label, static, cells))
     if config.model.values != "words":
-        model = dataclasses.replace(config.model, values="words")
-        words = dataclasses.replace(config, model=model)
+        # Without noise, which belongs to the probe: the reference must be strong.
+        model = dataclasses.replace(config.model, values="words", normalizer="softmax")
+        words = dataclasses.replace(config, model=model, epochs=config.full_text_epochs)
         static = loop.make_static(words, METHODS["joint"], train, tokens, classes)
         cells = tuple((FULL_TEXT, seed) for seed in seeds)
         programs.append(Program("full text", static, cells))
@@ -122,9 +124,9 @@ def functions(program: Program, mesh: Mesh) -> tuple[Callable, Callable, Callabl
         return jax.vmap(lambda c: loop.init(static, c))(cells)
 
     def chunk(state, cells, train, validation):
-        return jax.vmap(
-            lambda s, c: loop.chunk(static, c, s, train, validation)
-        )(state, cells)
+        return jax.vmap(lambda s, c: loop.chunk(static, c, s, train, validation))(
+            state, cells
+        )
 
     def measure(state, cells, train, test, vocabulary):
         # One cell after another: the measurements of a whole lane at once would
@@ -185,7 +187,7 @@ def run_wave(
     advance: Callable[[int, dict[str, np.ndarray]], None],
     say: Callable[[str], None],
 ) -> Outcome | None:
-    """Trains and measures some cells; None if `stop` asked to end before they were done.
+    """Trains and measures some cells; None if `stop` asked to end before the last.
 
     The state is saved in `folder` at most every `every` seconds and when stopped; what
     is there from these same cells is where it goes on. `advance` is given the epoch and
@@ -198,6 +200,8 @@ def run_wave(
     found = checkpoint.restore(folder, compiled.state, say)
     if found is not None and found[2]["cells"] == names:
         epoch, state, curves = found[0], found[1], found[2]["curves"]
+        for past in range(epoch):
+            advance(past + 1, {k: np.array(v[past]) for k, v in curves.items()})
     else:
         epoch, state = 0, compiled.init(stacked)
     epochs, saved = program.static.config.epochs, time.monotonic()
@@ -219,6 +223,7 @@ def run_wave(
         state, stacked, splits.train, splits.test, splits.vocabulary
     )
     measured = jax.tree.map(lambda x: np.asarray(x)[: len(cells)], measured)
+    shutil.rmtree(folder, ignore_errors=True)
     return Outcome(
         cells=cells,
         alive=np.asarray(state.alive)[: len(cells)],
@@ -242,7 +247,5 @@ def make_splits(dataset: Any, mesh: Mesh) -> Splits:
         arrays(dataset.train, mesh),
         arrays(dataset.validation, mesh),
         arrays(dataset.test, mesh),
-        jax.device_put(
-            jax.tree.map(jnp.asarray, vocabulary), NamedSharding(mesh, P())
-        ),
+        jax.device_put(jax.tree.map(jnp.asarray, vocabulary), NamedSharding(mesh, P())),
     )

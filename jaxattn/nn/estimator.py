@@ -43,4 +43,6 @@ def estimate(params: Any, mask: Array) -> Array:
     """log P(y given m) [classes] in nats for one mask [P]."""
     hidden = params["first"]["bias"].shape[0]
     classes = params["logits"]["bias"].shape[0]
-    return jax.nn.log_softmax(Estimator(hidden, classes).apply({"params": params}, mask))
+    return jax.nn.log_softmax(
+        Estimator(hidden, classes).apply({"params": params}, mask)
+    )

@@ -141,9 +141,9 @@ def init(model: Model, key: Array, length: int) -> dict[str, Params]:
     a, b = jax.random.split(key)
     return {
         "selector": model.selector.init(a, tokens, valid)["params"],
-        "predictor": model.predictor.init(
-            b, tokens, candidates(model, valid), mask
-        )["params"],
+        "predictor": model.predictor.init(b, tokens, candidates(model, valid), mask)[
+            "params"
+        ],
     }
 
 

@@ -1,0 +1,154 @@
+"""Plain sentences that say what a run has found; each is a rule with its threshold."""
+
+import numpy as np
+
+from jaxattn.config import Config
+from jaxattn.methods import METHODS
+from jaxattn.results import Result, choose
+from jaxattn.sweep import FULL_TEXT
+
+CLOSED = 0.04
+"""A method has closed the shortcut if its whole interval lies below majority + this."""
+FEW_EFFECTIVE = 0.10
+"""Effective sample size share under which weighting cannot work."""
+
+
+def sentences(
+    config: Config, results: list[Result], diverged: list[tuple[str, int]]
+) -> list[str]:
+    """What the results say, most important first; diverged seeds by name."""
+    found = []
+    if config.model.values == "default_tokens":
+        found += _shortcut(config, results)
+    elif config.model.values == "words":
+        found += _cost(config, results)
+    else:
+        found += _competition(config, results)
+    found += _pretraining(config, results)
+    found += _weighting(config, results)
+    if diverged:
+        names = ", ".join(f"{method} seed {seed}" for method, seed in diverged)
+        found.append(
+            f"Diverged, frozen and left out of every mean: {names}. A smaller "
+            "--optimizer.learning-rate usually helps."
+        )
+    if config.seeds < 8:
+        found.append(
+            f"Only {config.seeds} seed{'s' * (config.seeds > 1)}: too few for the "
+            "intervals to mean much; report no fewer than 8."
+        )
+    return found
+
+
+def _get(config, results, method, name) -> Result | None:
+    found = choose(results, config.task, method, name)
+    return found if found and np.isfinite(found.mean) else None
+
+
+def _text(r: Result) -> str:
+    if not r.ci_low < r.ci_high:
+        return f"{r.mean:.3f}"
+    return f"{r.mean:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]"
+
+
+def _shortcut(config: Config, results: list[Result]) -> list[str]:
+    found = []
+    joint = _get(config, results, "joint", "accuracy")
+    full = _get(config, results, FULL_TEXT, "full_text_accuracy")
+    leak = _get(config, results, "joint", "leak_share")
+    if joint:
+        text = (
+            f"joint: attention over {config.model.default_tokens} meaningless tokens "
+            f"predicts the label with accuracy {_text(joint)}; majority "
+            f"{joint.null:.3f}"
+        )
+        if full:
+            share = joint.mean / full.mean
+            text += f", the words {full.mean:.3f} ({share:.0%} of it)"
+        if leak:
+            text += f". The mask alone holds {leak.mean:.0%} of the label's bits"
+        found.append(text + ".")
+    closed, open_ = [], []
+    for method in config.methods:
+        accuracy = _get(config, results, method, "accuracy")
+        if method in ("joint", "uniform") or not accuracy:
+            continue
+        high = accuracy.ci_high if np.isfinite(accuracy.ci_high) else accuracy.mean
+        (closed if high <= accuracy.null + CLOSED else open_).append(
+            f"{method} {_text(accuracy)}"
+        )
+    if closed:
+        found.append(
+            f"Shortcut closed (whole interval at most {CLOSED} above the majority): "
+            f"{'; '.join(closed)}."
+        )
+    if open_:
+        found.append(f"Shortcut not closed: {'; '.join(open_)}.")
+    return found
+
+
+def _cost(config: Config, results: list[Result]) -> list[str]:
+    joint = _get(config, results, "joint", "accuracy")
+    found = []
+    if joint:
+        found.append(
+            f"joint: accuracy {_text(joint)} with attention over the words; majority "
+            f"{joint.null:.3f}."
+        )
+    losses = []
+    for method in config.methods:
+        difference = _get(config, results, method, "accuracy_vs_joint")
+        if difference:
+            low, high = difference.ci_low, difference.ci_high
+            losses.append(f"{method} {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+    if losses:
+        found.append(f"Accuracy against joint, same seeds: {'; '.join(losses)}.")
+    return found
+
+
+def _competition(config: Config, results: list[Result]) -> list[str]:
+    texts = []
+    for method in config.methods:
+        mass = _get(config, results, method, "default_token_mass")
+        if mass:
+            texts.append(f"{method} {_text(mass)}")
+            null = mass.null
+    if not texts:
+        return []
+    return [
+        "Share of the mask on meaningless default tokens while the words are there "
+        f"({null:.3f} if uniform): {'; '.join(texts)}."
+    ]
+
+
+def _pretraining(config: Config, results: list[Result]) -> list[str]:
+    accuracy = _get(config, results, "random_pretraining", "accuracy")
+    nll = _get(config, results, "random_pretraining", "nll")
+    if config.model.values != "default_tokens" or not accuracy or not nll:
+        return []
+    if not accuracy.ci_low > accuracy.null:
+        return []
+    return [
+        f"random_pretraining stays above the majority with an NLL of {nll.mean:.3f} "
+        f"against the entropy {nll.null:.3f} nats: the frozen predictor still varies a "
+        "little with the mask, and the selector drives it across its threshold."
+    ]
+
+
+def _weighting(config: Config, results: list[Result]) -> list[str]:
+    found = []
+    for method in config.methods:
+        if not METHODS[method].weighted:
+            continue
+        ess = choose(results, config.task, method, "ess_share")
+        overlap = choose(results, config.task, method, "overlap_share")
+        if not ess or not overlap:
+            continue
+        if ess.mean < FEW_EFFECTIVE or overlap.mean < 0.5:
+            found.append(
+                f"{method} cannot work here: effective sample size {ess.mean:.0%}, "
+                f"{overlap.mean:.0%} of examples with overlap; make masks noisier "
+                "(--model.normalizer gumbel_softmax, a higher --model.temperature) or "
+                "use mask_swap."
+            )
+    return found

@@ -1,0 +1,61 @@
+"""Finished waves on disk: a run that is killed starts again behind the last of them."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxattn.files import replace_file
+from jaxattn.sweep import Outcome
+
+
+def keep(folder: Path, outcome: Outcome) -> None:
+    """Writes a finished wave whole or not at all; zip's checksum guards every array."""
+    method, seed = outcome.cells[0]
+    arrays: dict[str, Any] = {
+        "methods": np.array([m for m, _ in outcome.cells]),
+        "seeds": np.array([s for _, s in outcome.cells]),
+        "alive": outcome.alive,
+        "masks": outcome.masks,
+        "class_means": outcome.class_means,
+    }
+    arrays |= {f"curve/{k}": v for k, v in outcome.curves.items()}
+    arrays |= {f"measured/{k}": v for k, v in outcome.measured.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_file(folder / f"{method}-{seed}.npz") as file:
+        np.savez(file, **arrays)
+
+
+def finished(folder: Path, say: Callable[[str], None]) -> list[Outcome]:
+    """The finished waves of a program; a damaged one is named and run again."""
+    outcomes = []
+    for path in sorted(folder.glob("*.npz")):
+        try:
+            with np.load(path) as stored:
+                found = {name: stored[name] for name in stored.files}
+            outcomes.append(
+                Outcome(
+                    cells=list(
+                        zip(
+                            map(str, found["methods"]),
+                            map(int, found["seeds"]),
+                            strict=True,
+                        )
+                    ),
+                    alive=found["alive"],
+                    masks=found["masks"],
+                    class_means=found["class_means"],
+                    curves=_under("curve/", found),
+                    measured=_under("measured/", found),
+                )
+            )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            say(f"{path} is damaged ({error}) and is run again")
+            path.unlink(missing_ok=True)
+    return outcomes
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}

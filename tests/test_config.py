@@ -1,0 +1,271 @@
+import dataclasses
+import math
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from jaxattn import config as config_module
+from jaxattn.config import (
+    Config,
+    Data,
+    Model,
+    Optimizer,
+    RandomMasks,
+    Weighting,
+    check,
+    differences,
+    fingerprint,
+    load,
+    numbers,
+    to_dict,
+    with_numbers,
+)
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+
+def test_importing_config_does_not_import_jax():
+    code = "import sys, jaxattn.config; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_numbers_go_out_and_in():
+    config = Config()
+    found = numbers(config)
+    assert found["optimizer.learning_rate"] == config.optimizer.learning_rate
+    assert set(found) == {
+        "model.temperature",
+        "optimizer.learning_rate",
+        "weighting.learning_rate",
+        "weighting.truncation",
+        "random_masks.pretraining_share",
+        "random_masks.low",
+        "random_masks.high",
+    }
+    assert with_numbers(config, found) == config
+    others = {path: value / 2 + 0.125 for path, value in found.items()}
+    changed = with_numbers(config, others)
+    assert numbers(changed) == others
+    assert config == Config(), "the old one stays as it was"
+    assert {d.split(":")[0] for d in differences(to_dict(config), to_dict(changed))} == {
+        *others
+    }
+
+
+def test_with_numbers_takes_anything_that_stands_for_a_number():
+    traced = object()
+    found = with_numbers(Config(), {"model.temperature": traced})
+    assert found.model.temperature is traced
+
+
+def test_the_defaults_pass_check():
+    assert check(Config()) == Config()
+
+
+def put(path, value):
+    return with_numbers(Config(), {path: value})
+
+
+BAD = [
+    ("seeds", 0, ["seeds = 0", "1 to"]),
+    ("seeds", -3, ["seeds = -3"]),
+    ("seeds", True, ["seeds = True", "expected int"]),
+    ("seeds", 16.0, ["seeds = 16.0", "expected int"]),
+    ("seeds", "16", ["seeds = '16'", "expected int"]),
+    ("seeds", None, ["seeds = None", "expected int"]),
+    ("first_seed", -1, ["first_seed", "0 to"]),
+    ("first_seed", 2**31, ["first_seed"]),
+    ("epochs", 0, ["epochs = 0"]),
+    ("batch_size", 1, ["batch_size = 1", "2 to"]),
+    ("lane", 0, ["lane = 0"]),
+    ("data.length", 0, ["data.length = 0"]),
+    ("data.min_count", 0, ["data.min_count"]),
+    ("model.features", 0, ["model.features"]),
+    ("model.hidden", 2.5, ["model.hidden", "expected int"]),
+    ("model.default_tokens", 0, ["model.default_tokens = 0", "2 to"]),
+    ("model.default_tokens", 1, ["default_tokens = 1", "one token", "2 to"]),
+    ("model.temperature", -1.0, ["model.temperature = -1.0", "0.001 to"]),
+    ("model.temperature", 0, ["model.temperature = 0"]),
+    ("model.temperature", False, ["model.temperature", "expected float"]),
+    ("model.temperature", "hot", ["model.temperature = 'hot'", "expected float"]),
+    ("optimizer.learning_rate", math.nan, ["optimizer.learning_rate = nan"]),
+    ("optimizer.learning_rate", math.inf, ["optimizer.learning_rate = inf"]),
+    ("weighting.learning_rate", 0.0, ["weighting.learning_rate"]),
+    ("weighting.hidden", 0, ["weighting.hidden"]),
+    ("weighting.updates", 0, ["weighting.updates"]),
+    ("weighting.truncation", 0.5, ["weighting.truncation = 0.5", "1 to"]),
+    ("random_masks.pretraining_share", 1.5, ["pretraining_share = 1.5", "0 to 1"]),
+    ("random_masks.low", 0.0, ["random_masks.low"]),
+    ("random_masks.low", 9.0, ["random_masks.low is above random_masks.high"]),
+    ("task", "sentimnt", ["task = 'sentimnt'", "perhaps you meant sentiment"]),
+    ("methods", ("joint", "mask_swop"), ["'mask_swop'", "meant mask_swap"]),
+    ("methods", ("frobnicate",), ["'frobnicate'", "allowed: joint, "]),
+    ("methods", ("joint", "uniform", "joint"), ["joint more than once"]),
+    ("methods", (), ["methods is empty"]),
+    ("model.values", "word", ["model.values = 'word'", "meant words"]),
+    ("model.query", "lstm", ["model.query = 'lstm'", "allowed: bag, gru"]),
+    ("model.selector", "dot", ["model.selector", "dot_product"]),
+    ("model.normalizer", "softmx", ["model.normalizer", "meant softmax"]),
+    ("model.predictor", "pool", ["model.predictor", "pooling"]),
+    ("name", "a/b", ["name = 'a/b'", "folder name"]),
+    ("name", "", ["name = ''"]),
+    ("name", "..", ["name = '..'"]),
+    ("name", ".", ["name = '.'"]),
+]
+
+
+@pytest.mark.parametrize("path, value, said", BAD, ids=[f"{p}={v}" for p, v, _ in BAD])
+def test_check_refuses(path, value, said):
+    with pytest.raises(ValueError) as error:
+        check(put(path, value))
+    text = str(error.value)
+    assert "\n" not in text
+    assert [s for s in said if s not in text] == [], text
+
+
+@pytest.mark.parametrize("path", numbers(Config()))
+def test_check_takes_both_ends_of_each_range_and_nothing_beyond(path):
+    bounds = {
+        p: f.metadata for p, _, f in config_module._walk(Config()) if f.metadata
+    }[path]
+    for value in (bounds["low"], bounds["high"]):
+        one = put(path, value)
+        if path == "random_masks.low":  # must stay below the other
+            one = with_numbers(one, {"random_masks.high": 1e3})
+        if path == "random_masks.high":
+            one = with_numbers(one, {"random_masks.low": 1e-6})
+        check(one)
+    for value in (bounds["low"] * 0.99 - 1e-12, bounds["high"] * 1.01, math.nan):
+        with pytest.raises(ValueError, match=path):
+            check(put(path, value))
+
+
+@pytest.mark.parametrize("owner", [Config, Data, Model, Optimizer, RandomMasks])
+def test_no_numeric_field_is_left_unchecked(owner):
+    for field in dataclasses.fields(owner):
+        if field.type in (int, float):
+            assert {"low", "high"} <= set(field.metadata), field.name
+
+
+def test_whole_numbers_are_fine_where_floats_are_wanted():
+    check(put("optimizer.learning_rate", 1))
+
+
+def test_differences_name_each_field_that_differs():
+    old = to_dict(Config())
+    model = Model(hidden=8, query="gru")
+    new = to_dict(dataclasses.replace(Config(), seeds=3, model=model))
+    assert differences(old, old) == []
+    assert differences(old, new) == [
+        "model.hidden: 32 -> 8",
+        "model.query: bag -> gru",
+        "seeds: 16 -> 3",
+    ]
+    without = {k: v for k, v in old.items() if k != "lane"}
+    assert differences(without, old) == ["lane: absent -> 4"]
+    assert differences(old, without) == ["lane: 4 -> absent"]
+
+
+def test_to_dict_is_plain_json():
+    assert to_dict(Config())["methods"] == list(Config().methods)
+    assert to_dict(Config())["model"]["temperature"] == 1.0
+
+
+def test_fingerprint_is_stable_and_changes_with_every_field():
+    code = "from jaxattn.config import *; print(fingerprint(Config()))"
+    other_process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True
+    )
+    first = fingerprint(Config())
+    assert other_process.stdout.decode().strip() == first == fingerprint(Config())
+    assert len(first) == 16 and set(first) <= set("0123456789abcdef")
+    changed = [put(p, v / 2 + 1) for p, v in numbers(Config()).items()]
+    changed += [put("methods", ("joint",)), put("seeds", 17), put("name", "other")]
+    changed += [put("methods", ("joint", "uniform")), put("methods", ("uniform",))]
+    assert len({first, *map(fingerprint, changed)}) == 1 + len(changed)
+
+
+def config_file(tmp_path, text):
+    path = tmp_path / "experiment.py"
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def test_load_returns_what_get_config_returns(tmp_path):
+    path = config_file(
+        tmp_path,
+        """
+        from jaxattn.config import Config, Weighting
+        def get_config():
+            return Config(seeds=3, weighting=Weighting(hidden=5))
+        """,
+    )
+    expected = Config(seeds=3, weighting=Weighting(hidden=5))
+    assert load(path) == load(str(path)) == expected
+
+
+HEAD = "from jaxattn.config import Config, Model, Optimizer\n"
+BROKEN = {
+    "no get_config": ("x = 1", ["get_config()"]),
+    "another type": ("def get_config(): return {}", ["dict", "jaxattn.config.Config"]),
+    "nothing": ("def get_config(): pass", ["NoneType", "jaxattn.config.Config"]),
+    "typo": (
+        HEAD + "def get_config(): return Config(seed=3)",
+        ["unknown field seed in Config", "perhaps you meant seeds"],
+    ),
+    "typo below": (
+        HEAD + "def get_config(): return Config(model=Model(quary='gru'))",
+        ["unknown field quary in Model", "perhaps you meant query"],
+    ),
+    "unlike anything": (
+        HEAD + "def get_config(): return Config(optimizer=Optimizer(zzz=3))",
+        ["unknown field zzz in Optimizer", "allowed: learning_rate"],
+    ),
+    "syntax error": ("def get_config(:\n", ["SyntaxError", "line 1"]),
+    "raises": (
+        "def get_config(): raise RuntimeError('no\\nluck')",
+        ["RuntimeError", "no luck"],
+    ),
+    "missing import": ("import no_such_module_anywhere", ["no_such_module_anywhere"]),
+    "other type error": ("def get_config(x): pass", ["TypeError", "'x'"]),
+}
+
+
+@pytest.mark.parametrize("text, said", BROKEN.values(), ids=BROKEN)
+def test_load_says_in_one_line_what_is_wrong(tmp_path, text, said):
+    path = config_file(tmp_path, text)
+    with pytest.raises(ValueError) as error:
+        load(path)
+    message = str(error.value)
+    assert "\n" not in message and str(path) in message
+    assert [s for s in said if s not in message] == [], message
+
+
+def test_load_says_that_there_is_no_such_file(tmp_path):
+    with pytest.raises(OSError, match="absent.py does not exist"):
+        load(tmp_path / "absent.py")
+    with pytest.raises(OSError, match="does not exist"):
+        load(tmp_path)
+
+
+def test_load_says_that_a_file_is_no_python(tmp_path):
+    path = tmp_path / "experiment.yaml"
+    path.write_text("seeds: 3")
+    with pytest.raises(ValueError, match=r"must end \.py"):
+        load(path)
+
+
+@pytest.mark.skipif(not CONFIGS, reason="there is no config yet")
+@pytest.mark.parametrize("path", CONFIGS, ids=[p.stem for p in CONFIGS])
+def test_the_configs_of_the_repository_load_and_pass_check(path):
+    config = check(load(path))
+    assert config.name == path.stem
+    assert path.read_text().startswith(('"""', "'''")), "docstring: command, result"
+
+
+def test_the_names_of_runs_of_the_configs_differ():
+    assert len({load(path).name for path in CONFIGS}) == len(CONFIGS)
