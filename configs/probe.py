@@ -1,4 +1,5 @@
 """draft"""
+
 from jaxattn.config import Config
 
 

@@ -59,7 +59,7 @@ def run(
         )
         workdir.claim(config, folder, dataset.digest)
         _start_block(config, dataset, programs, mesh, begun)
-        with runtime.stop_signal() as stop:
+        with runtime.stop_signal(console.say) as stop:
             outcomes = _run_programs(
                 programs, splits, mesh, folder, checkpoint_seconds, stop
             )

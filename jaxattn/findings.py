@@ -56,7 +56,12 @@ def _shortcut(config: Config, results: list[Result]) -> list[str]:
     joint = _get(config, results, "joint", "accuracy")
     full = _get(config, results, FULL_TEXT, "full_text_accuracy")
     leak = _get(config, results, "joint", "leak_share")
-    if joint:
+    if joint and not joint.ci_low > joint.null:
+        found.append(
+            f"joint: no shortcut was learnt here: accuracy {_text(joint)}, majority "
+            f"{joint.null:.3f}. More --epochs may be needed."
+        )
+    elif joint:
         text = (
             f"joint: attention over {config.model.default_tokens} meaningless tokens "
             f"predicts the label with accuracy {_text(joint)}; majority "

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxattn import methods, weighting
+from jaxattn import methods, phases, weighting
 from jaxattn.config import Config, with_numbers
 from jaxattn.methods import Method
 from jaxattn.nn import model as nn_model
@@ -144,21 +144,6 @@ def _cross_entropy(static: Static, params, tokens, valid, masks, labels):
     return nats, logits.argmax(axis=-1) == labels
 
 
-def _phases(static: Static, cell: Cell, config: Config, step: Array):
-    """How much selector and predictor move in this step, and the share of phase 1."""
-    phase1 = cell.method.pretraining * jnp.round(
-        config.random_masks.pretraining_share * static.steps
-    )
-    pretraining = cell.method.pretraining > 0.5
-    done = step / jnp.maximum(phase1, 1)
-    first = step < phase1
-    shrink = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done, 1)))
-    speed = jnp.where(cell.method.annealed > 0.5, shrink, 1.0)
-    selector = jnp.where(pretraining & first, 0.0, 1.0)
-    predictor = jnp.where(pretraining, jnp.where(first, speed, 0.0), 1.0)
-    return selector, predictor, done, first
-
-
 def step(
     static: Static, cell: Cell, state: TrainState, batch: Arrays, fold: Array, prior
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -173,8 +158,8 @@ def step(
     key = jax.random.fold_in(jax.random.fold_in(cell.key, STEP), state.step)
     noise_key, scores_key, random_key, seen_key = jax.random.split(key, 4)
     noise_keys = jax.random.split(noise_key, labels.shape[0])
-    selector_speed, predictor_speed, done, first = _phases(
-        static, cell, config, state.step
+    phase = phases.at(
+        cell.method, config.random_masks.pretraining_share, static.steps, state.step
     )
 
     def loss(params):
@@ -227,7 +212,7 @@ def step(
     )
     alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.global_norm(grads))
     adam = optax.adam(config.optimizer.learning_rate)
-    speed = {"selector": selector_speed, "predictor": predictor_speed}
+    speed = {"selector": phase.selector, "predictor": phase.predictor}
     params, opt_state = {}, {}
     for half in state.params:
         updates, moved = adam.update(
@@ -248,27 +233,14 @@ def step(
         )
     average = state.average
     if static.averaged:
-        params["predictor"], average = _average(
-            cell, params["predictor"], average, done, first, alive, static, config
+        params["predictor"], average = phases.average(
+            phase, alive, params["predictor"], average
         )
     estimator = jax.tree.map(
         lambda new, old: jnp.where(alive, new, old), fitted, state.estimator
     )
     new = TrainState(state.step + 1, alive, params, opt_state, estimator, average)
     return new, measured
-
-
-def _average(cell, predictor, average, done, first, alive, static, config):
-    """Averages the predictor over the second half of phase 1, then swaps it in."""
-    phase1 = jnp.round(config.random_masks.pretraining_share * static.steps)
-    seen = jnp.maximum(jnp.floor((done - 0.5) * phase1) + 1, 1)
-    takes = alive & first & (done >= 0.5)
-    average = jax.tree.map(
-        lambda a, p: jnp.where(takes, a + (p - a) / seen, a), average, predictor
-    )
-    swaps = alive & ~first
-    predictor = jax.tree.map(lambda p, a: jnp.where(swaps, a, p), predictor, average)
-    return predictor, average
 
 
 def evaluate(

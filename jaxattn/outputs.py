@@ -185,7 +185,8 @@ def _draw(
         {m: methods[m].curves["validation_accuracy"] for m in trained},
         "validation accuracy",
         f"Learning curves, {task}",
-        majority,
+        float(np.bincount(dataset.validation.labels).max())
+        / len(dataset.validation.labels),
     )
     if config.model.values != "words":
         figures.codes(

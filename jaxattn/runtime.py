@@ -16,7 +16,7 @@ import tempfile
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 DEVICES_FLAG = "--xla_force_host_platform_device_count"
@@ -164,10 +164,10 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stop_signal() -> Iterator[Stop]:
+def stop_signal(notify: Callable[[str], None] | None = None) -> Iterator[Stop]:
     """Record the first SIGINT or SIGTERM instead of ending the process.
 
-    Ctrl-C after that raises KeyboardInterrupt. Outside the main thread nothing is
+    Ctrl-C after that raises KeyboardInterrupt; `notify` is told so. Outside the main thread nothing is
     caught, since Python allows signal handlers only there.
     """
     stop = Stop()
@@ -180,6 +180,8 @@ def stop_signal() -> Iterator[Stop]:
             raise KeyboardInterrupt
         if stop.received is None:
             stop.received = number
+            if notify is not None:
+                notify("stopping after this chunk; Ctrl-C again stops at once ...")
 
     old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -73,6 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         console.error(error)
         return 2
+    except KeyboardInterrupt:
+        console.error("stopped at once; the same command resumes the last checkpoint")
+        return 130
     if done.results:
         headers, rows = tables.compact(done.results, TABLE)
         console.table(headers, rows)

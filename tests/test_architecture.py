@@ -86,10 +86,12 @@ ALLOWED = {
     "jaxattn.runtime": (),
     "jaxattn.methods": ("jaxattn.config", "jaxattn.nn"),
     "jaxattn.weighting": ("jaxattn.config", "jaxattn.nn"),
+    "jaxattn.phases": ("jaxattn.methods",),
     "jaxattn.loop": (
         "jaxattn.config",
         "jaxattn.methods",
         "jaxattn.nn",
+        "jaxattn.phases",
         "jaxattn.weighting",
     ),
 }

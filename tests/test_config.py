@@ -51,9 +51,8 @@ def test_numbers_go_out_and_in():
     changed = with_numbers(config, others)
     assert numbers(changed) == others
     assert config == Config(), "the old one stays as it was"
-    assert {d.split(":")[0] for d in differences(to_dict(config), to_dict(changed))} == {
-        *others
-    }
+    lines = differences(to_dict(config), to_dict(changed))
+    assert {line.split(":")[0] for line in lines} == {*others}
 
 
 def test_with_numbers_takes_anything_that_stands_for_a_number():
@@ -129,9 +128,8 @@ def test_check_refuses(path, value, said):
 
 @pytest.mark.parametrize("path", numbers(Config()))
 def test_check_takes_both_ends_of_each_range_and_nothing_beyond(path):
-    bounds = {
-        p: f.metadata for p, _, f in config_module._walk(Config()) if f.metadata
-    }[path]
+    fields = {p: field for p, _, field in config_module._walk(Config())}
+    bounds = fields[path].metadata
     for value in (bounds["low"], bounds["high"]):
         one = put(path, value)
         if path == "random_masks.low":  # must stay below the other

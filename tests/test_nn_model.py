@@ -12,7 +12,7 @@ from jaxattn.nn.encoders import ENCODERS, Bag, Gru
 from jaxattn.nn.predictors import PREDICTORS, Pooling, Positionwise
 from jaxattn.nn.selectors import SELECTORS, Additive, DotProduct
 
-T, LONG, N, K, V, D, H, C = 6, 9, 4, 3, 11, 4, 5, 3
+T, N, K, V, D, H, C = 6, 4, 3, 11, 4, 16, 3
 VALUES = ("default_tokens", "words", "words_and_default_tokens")
 EVERY = list(itertools.product(SELECTORS, ENCODERS, PREDICTORS, VALUES))
 TOKENS = np.array([3, 5, 2, 7, 0, 0])
@@ -35,48 +35,57 @@ def make(selector="additive", query="bag", predictor="pooling", values="words"):
     )
 
 
-def at_random(params, seed=0):
+def at_random(shapes, seed=0):
     """Every parameter drawn anew: biases start at 0, which hides what they do."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    drawn = [jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(tree, drawn)
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), shapes)
+
+
+def init_at_random(module, *args):
+    return at_random(jax.eval_shape(module.init, jax.random.key(0), *args))
 
 
 @functools.cache
-def run(selector, query, predictor, values):
-    """Scores, mask and logits of one text, written in three ways (one compilation)."""
-    model = make(selector, query, predictor, values)
+def params_of(model):
+    init = functools.partial(nn_model.init, model, length=T)
+    return at_random(jax.eval_shape(init, jax.random.key(0)))
+
+
+@jax.jit
+def normalise(scores, usable):
+    return nn_model.normalise(make(), jax.random.key(1), scores, usable, 1.0)
+
+
+@functools.cache
+def select(selector, query, values):
+    """Compiled once for all predictors: scores and usable positions of a text."""
+    model = make(selector, query, values=values)
+    params = init_at_random(model.selector, TOKENS, VALID)["params"]
 
     @jax.jit
-    def go(key):
-        params = at_random(nn_model.init(model, key, T))
-        out = []
-        for tokens in (TOKENS, OTHER_PADDING, LONGER):
-            valid = jnp.arange(len(tokens)) < N
-            scores = nn_model.scores(model, params["selector"], tokens, valid)
-            usable = nn_model.candidates(model, valid)
-            noise = jax.random.key(1)
-            mask = nn_model.normalise(model, noise, scores, usable, 1.0)
-            # Fixed by the candidate, so that a longer text gets the same mask.
-            given = jnp.where(usable, jnp.arange(len(usable)) % 3 + 1.0, 0)
-            given = given.at[len(tokens) :].set(2.0) if len(usable) > T else given
-            logits = nn_model.logits(model, params["predictor"], tokens, valid, given)
-            out.append((scores, usable, mask, logits))
-        return out
+    def go(tokens, valid):
+        scores = nn_model.scores(model, params, tokens, valid)
+        return scores, nn_model.candidates(model, valid)
 
-    return jax.tree.map(np.asarray, go(jax.random.key(0)))
+    return lambda *args: jax.tree.map(np.asarray, go(*args))
 
 
-def params_of(model):
-    init = jax.jit(lambda k: at_random(nn_model.init(model, k, T)))
-    return init(jax.random.key(0))
+@functools.cache
+def predict(predictor, values):
+    """Compiled once for all selectors: logits of a text under a mask."""
+    model = make(predictor=predictor, values=values)
+    usable = nn_model.candidates(model, jnp.array(VALID))
+    params = init_at_random(model.predictor, TOKENS, usable, usable * 1.0)["params"]
+    return jax.jit(lambda t, v, m: nn_model.logits(model, params, t, v, m))
 
 
 @pytest.mark.parametrize("names", EVERY, ids="-".join)
 def test_every_combination_builds(names):
-    scores, usable, mask, logits = run(*names)[0]
-    n = {"default_tokens": K, "words": T, "words_and_default_tokens": T + K}[names[3]]
+    selector, query, predictor, values = names
+    scores, usable = select(selector, query, values)(TOKENS, VALID)
+    mask = np.asarray(normalise(scores, usable))
+    logits = predict(predictor, values)(TOKENS, VALID, mask)
+    n = {"default_tokens": K, "words": T, "words_and_default_tokens": T + K}[values]
     assert nn_model.positions(make(*names), T) == n
     assert scores.shape == usable.shape == mask.shape == (n,)
     assert logits.shape == (C,)
@@ -85,14 +94,35 @@ def test_every_combination_builds(names):
     assert np.ptp(scores[usable]) > 1e-3 and np.ptp(logits) > 1e-3
 
 
-@pytest.mark.parametrize("names", EVERY, ids="-".join)
-def test_padding_never_matters(names):
-    (scores, usable, _, logits), other, longer = run(*names)
-    np.testing.assert_array_equal(other[0][usable], scores[usable])
-    np.testing.assert_array_equal(other[2], run(*names)[0][2])
-    np.testing.assert_array_equal(other[3], logits)
-    np.testing.assert_allclose(longer[0][longer[1]], scores[usable], atol=1e-5)
-    np.testing.assert_allclose(longer[3], logits, atol=1e-4)
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("query", ENCODERS)
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_padding_never_changes_the_scores(selector, query, values):
+    read = select(selector, query, values)
+    scores, usable = read(TOKENS, VALID)
+    other, _ = read(OTHER_PADDING, VALID)
+    np.testing.assert_array_equal(other[usable], scores[usable])
+    if values == "words":
+        longer, where = read(LONGER, np.arange(len(LONGER)) < N)
+        np.testing.assert_allclose(longer[where], scores[usable], atol=1e-5)
+    # The words that are there do matter, else the above would say nothing.
+    assert np.abs(read(TOKENS[::-1] + 1, VALID)[0] - scores)[usable].max() > 1e-3
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("predictor", PREDICTORS)
+def test_padding_never_changes_the_logits(predictor, values):
+    read = predict(predictor, values)
+    n = nn_model.positions(make(values=values), T)
+    mask = np.linspace(0.1, 0.5, n).astype("f4")
+    logits = np.asarray(read(TOKENS, VALID, mask))
+    np.testing.assert_array_equal(read(OTHER_PADDING, VALID, mask), logits)
+    if values == "words":
+        valid = np.arange(len(LONGER)) < N
+        found = read(LONGER, valid, np.pad(mask, (0, len(LONGER) - T)))
+        np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-5)
+    changed = read(TOKENS[::-1] + 1, VALID, mask)
+    assert (np.abs(changed - logits).max() > 1e-3) == (values != "default_tokens")
 
 
 def test_candidates_are_the_words_then_the_default_tokens():
@@ -111,12 +141,10 @@ def test_default_tokens_hold_nothing_of_the_text(predictor):
     model = make(predictor=predictor, values="default_tokens")
     params = params_of(model)
     assert "words" not in params["predictor"]
-    mask = jnp.array([0.2, 0.5, 0.3])
-    read = jax.jit(
-        lambda t, v: nn_model.logits(model, params["predictor"], t, v, mask)
-    )
-    expected = read(TOKENS, VALID)
-    np.testing.assert_array_equal(read(TOKENS[::-1] + 1, ~VALID), expected)
+    mask = np.array([0.2, 0.5, 0.3], "f4")
+    read = predict(predictor, "default_tokens")
+    expected = read(TOKENS, VALID, mask)
+    np.testing.assert_array_equal(read(TOKENS[::-1] + 1, ~VALID, mask), expected)
     # Every path from the words to the logits runs through the mask.
     words = params["selector"]["words"]["embedding"]
 
@@ -147,21 +175,19 @@ def test_words_with_mask_zero_have_gradient_exactly_zero(predictor):
 
 
 def test_mass_on_padding_is_dropped():
-    model = make(values="words")
-    params = params_of(model)["predictor"]
-    mask = jnp.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
-    read = jax.jit(lambda m: nn_model.logits(model, params, TOKENS, VALID, m))
-    np.testing.assert_array_equal(read(mask), read(jnp.where(VALID, mask, 9.0)))
-    assert np.abs(read(mask) - read(mask.at[0].set(0.2))).max() > 1e-3
+    read = functools.partial(predict("pooling", "words"), TOKENS, VALID)
+    mask = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1], "f4")
+    other = np.where(VALID, mask, np.float32(9))
+    np.testing.assert_array_equal(read(mask), read(other))
+    assert np.abs(read(mask) - read(other[::-1])).max() > 1e-3
 
 
 @pytest.mark.parametrize("values", VALUES)
 def test_logits_accept_any_mask(values):
-    model = make(values=values)
-    params = params_of(model)["predictor"]
-    n = nn_model.positions(model, T)
-    read = jax.jit(lambda m: nn_model.logits(model, params, TOKENS, VALID, m))
-    found = [read(m) for m in (jnp.zeros(n), jnp.ones(n), jnp.eye(n)[1], -jnp.ones(n))]
+    read = functools.partial(predict("pooling", values), TOKENS, VALID)
+    n = nn_model.positions(make(values=values), T)
+    masks = np.stack([np.zeros(n), np.ones(n), np.eye(n)[1], -np.ones(n)])
+    found = [read(m) for m in masks.astype("f4")]
     assert np.isfinite(found).all()
     assert len({np.asarray(f).tobytes() for f in found}) == 4
 
@@ -171,19 +197,19 @@ def test_positionwise_is_not_a_pool():
     one, halves = jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])
     valid = jnp.ones(2, bool)
     for head, differs in [(Pooling(H, C), False), (Positionwise(H, C), True)]:
-        params = at_random(head.init(jax.random.key(0), values, one, valid))
+        params = init_at_random(head, values, one, valid)
         a, b = (head.apply(params, values, m, valid)[0] for m in (one, halves))
         assert (np.abs(a - b).max() > 1e-2) == differs
 
 
 def test_gru_ignores_padding_and_reads_the_order():
     x = jax.random.normal(jax.random.key(0), (T, D))
-    params = jax.jit(Gru(D).init)(jax.random.key(1), x, jnp.array(VALID))
+    params = init_at_random(Gru(D), x, jnp.array(VALID))
     encode = jax.jit(lambda x, v: Gru(D).apply(params, x, v)[0])
     last = encode(x, VALID)
     np.testing.assert_array_equal(encode(x.at[N:].set(99.0), VALID), last)
     assert np.abs(encode(x.at[N - 1].add(1), VALID) - last).max() > 1e-3
-    assert np.abs(encode(x.at[: N].set(x[:N][::-1]), VALID) - last).max() > 1e-3
+    assert np.abs(encode(x.at[:N].set(x[:N][::-1]), VALID) - last).max() > 1e-3
     np.testing.assert_allclose(
         encode(x.at[N:].set(jnp.nan), VALID), last, err_msg="garbage in padding"
     )
@@ -198,9 +224,9 @@ def test_bag_is_the_mean_of_the_valid():
 
 
 def scorer(cls):
-    query, keys = jax.random.normal(jax.random.key(0), (T + 1, D))[0], None
-    keys = jax.random.normal(jax.random.key(2), (T, D))
-    params = at_random(cls(H).init(jax.random.key(1), query, keys))["params"]
+    query, *keys = np.random.default_rng(0).normal(size=(T + 1, D)).astype("f4")
+    keys = np.stack(keys)
+    params = init_at_random(cls(H), query, keys)["params"]
     scores = cls(H).apply({"params": params}, query, keys)[0]
     as_numpy = jax.tree.map(np.asarray, (params, query, keys))
     return np.asarray(scores), *as_numpy
@@ -226,7 +252,7 @@ def test_pooling_against_numpy():
     rng = np.random.default_rng(1)
     values, mask = rng.normal(size=(T, D)).astype("f4"), rng.random(T).astype("f4")
     head, valid = Pooling(H, C), np.ones(T, bool)
-    params = at_random(head.init(jax.random.key(0), values, mask, valid))
+    params = init_at_random(head, values, mask, valid)
     p = jax.tree.map(np.asarray, params["params"])
     pooled = sum(m * v for m, v in zip(mask, values, strict=True))
     hidden = np.maximum(pooled @ p["hidden"]["kernel"] + p["hidden"]["bias"], 0)

@@ -68,9 +68,7 @@ def test_the_table_of_normalizers_takes_key_scores_valid_temperature(name):
     mask = NORMALIZERS[name](jax.random.key(0), SCORES, VALID, 2.0)
     direct = {
         "softmax": lambda: softmax(SCORES, VALID, 2.0),
-        "gumbel_softmax": lambda: gumbel_softmax(
-            jax.random.key(0), SCORES, VALID, 2.0
-        ),
+        "gumbel_softmax": lambda: gumbel_softmax(jax.random.key(0), SCORES, VALID, 2.0),
     }
     np.testing.assert_array_equal(mask, direct[name]())
 
@@ -131,9 +129,7 @@ def test_gradients_agree_with_finite_differences():
 def test_gumbel_softmax_at_low_temperature_draws_from_softmax_of_the_scores():
     n, scores = 4000, SCORES
     keys = jax.random.split(jax.random.key(20), n)
-    masks = jax.jit(
-        jax.vmap(lambda k: gumbel_softmax(k, scores, VALID, 1e-3))
-    )(keys)
+    masks = jax.jit(jax.vmap(lambda k: gumbel_softmax(k, scores, VALID, 1e-3)))(keys)
     assert np.mean(np.max(masks, axis=1) > 0.99) > 0.98
     counts = np.bincount(np.argmax(masks, axis=1), minlength=T)
     assert (counts[~VALID] == 0).all()

@@ -1,0 +1,440 @@
+import dataclasses
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxattn import loop, methods, weighting
+from jaxattn.config import Config, MethodName, Model, RandomMasks, numbers
+from jaxattn.loop import Arrays, Cell
+from jaxattn.methods import METHODS, Numbers
+from jaxattn.nn import model as nn_model
+from jaxattn.nn.normalizers import softmax
+
+B, T, V, STEPS = 8, 4, 12, 42
+PHASE1 = 21  # odd: half of it is no whole number
+CONFIG = Config(
+    batch_size=B,
+    epochs=STEPS,
+    model=Model(values="words", normalizer="softmax", features=4, hidden=6),
+    random_masks=RandomMasks(pretraining_share=PHASE1 / STEPS),
+)
+
+
+def make_batch():
+    rng = np.random.default_rng(0)
+    lengths = np.array([4, 1, 3, 2, 4, 4, 3, 2], np.int32)
+    tokens = rng.integers(2, V, (B, T)) * (np.arange(T) < lengths[:, None])
+    return Arrays(tokens.astype(np.uint8), lengths, np.arange(B) % 2)
+
+
+BATCH = make_batch()
+FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
+PRIOR = np.array([0.5, 0.5])
+
+
+def make_static(method):
+    return loop.make_static(CONFIG, METHODS[method], BATCH, V, 2)
+
+
+def make_cell(method, seed=0):
+    values = {k: np.float32(v) for k, v in numbers(CONFIG).items()}
+    row = Numbers(*np.array(METHODS[method].numbers, np.float32))
+    return Cell(jax.random.key(seed), values, row)
+
+
+def stack(trees):
+    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+PLAIN = [m for m in METHODS if METHODS[m].structure == (False, False)]
+
+
+def every_step(static, cell, params=None):
+    """States [1 + STEPS] of one cell, the first before any step."""
+
+    def one(state, _):
+        new, _ = loop.step(static, cell, state, BATCH, FOLD, PRIOR)
+        return new, new
+
+    first = loop.init(static, cell)
+    if params is not None:
+        first = first._replace(params=params)
+    _, states = jax.lax.scan(one, first, None, STEPS)
+    return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, states)
+
+
+@pytest.fixture(scope="module")
+def plain_runs():
+    """Compiled once: one vmap over all methods that share a program."""
+    static = make_static("joint")
+    return jax.jit(jax.vmap(lambda cell, params: every_step(static, cell, params)))
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Parameters all methods start from, biases included."""
+    shapes = jax.eval_shape(lambda: loop.init(make_static("joint"), make_cell("joint")))
+    rng = np.random.default_rng(3)
+    draw = lambda x: rng.normal(size=x.shape).astype("f4")  # noqa: E731
+    return jax.tree.map(draw, shapes.params)
+
+
+@pytest.fixture(scope="module")
+def runs(plain_runs, start):
+    cells = stack([make_cell(m) for m in PLAIN])
+    states = plain_runs(cells, stack([start] * len(PLAIN)))
+    states = jax.tree.map(np.asarray, states)
+    return {m: jax.tree.map(lambda x: x[i], states) for i, m in enumerate(PLAIN)}  # noqa: B023
+
+
+def gradient(states, half):
+    """The gradient of the first step, read off Adam's first moment."""
+    return jax.tree.map(lambda mu: mu[1] / 0.1, states.opt_state[half][0].mu)
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+
+
+def close(a, b):
+    return np.allclose(flat(a), flat(b), rtol=1e-3, atol=1e-6)
+
+
+def own_masks(selector):
+    tokens, valid, _ = loop.unpack(BATCH)
+    model = make_static("joint").model
+    read = lambda t, v: softmax(nn_model.scores(model, selector, t, v), v)  # noqa: E731
+    return jax.vmap(read)(tokens, valid)
+
+
+def loss_under(predictor, masks, weights=1.0):
+    """An oracle of the cross-entropy in nats: mean over the batch, masks given."""
+    tokens, valid, labels = loop.unpack(BATCH)
+    model = make_static("joint").model
+    logits = jax.vmap(lambda *a: nn_model.logits(model, predictor, *a))(
+        tokens, valid, masks
+    )
+    nats = jax.nn.logsumexp(logits, axis=1) - logits[jnp.arange(B), labels]
+    return (weights * nats).mean()
+
+
+@pytest.fixture(scope="module")
+def oracle(start):
+    """Gradients of the plain joint loss, and the predictor's under other masks."""
+
+    def joint(params):
+        return loss_under(params["predictor"], own_masks(params["selector"]))
+
+    return {
+        "joint": jax.jit(jax.grad(joint))(start),
+        "masks": np.asarray(own_masks(start["selector"])),
+        "under": jax.jit(lambda m: jax.grad(loss_under)(start["predictor"], m)),
+    }
+
+
+def turned(masks, turn):
+    """Each example's mask is that of the example `turn` places before it."""
+    valid = np.arange(T) < BATCH.lengths[:, None]
+    kept = np.roll(masks, turn, axis=0) * valid
+    return (kept / kept.sum(axis=1, keepdims=True)).astype("f4")
+
+
+def test_the_table_has_a_row_for_every_name():
+    assert set(METHODS) == set(get_args(MethodName))
+    assert set(Config().methods) <= set(METHODS)
+
+
+def test_shares_of_what_the_predictor_sees_are_shares():
+    for method in METHODS.values():
+        n = method.numbers
+        assert all(0 <= x <= 1 for x in n) and n.foreign + n.random <= 1
+
+
+def test_joint_is_the_gradient_of_the_cross_entropy(runs, oracle):
+    for half in ("selector", "predictor"):
+        found = gradient(runs["joint"], half)
+        assert close(found, oracle["joint"][half])
+        assert np.abs(flat(found)).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["mask_swap", "random_always", "mask_mix"])
+def test_the_selector_always_learns_through_its_own_mask(method, runs, oracle):
+    assert close(gradient(runs[method], "selector"), oracle["joint"]["selector"])
+
+
+def test_mask_swap_learns_from_foreign_masks_only(runs, oracle):
+    found = gradient(runs["mask_swap"], "predictor")
+    fits = [
+        close(found, oracle["under"](turned(oracle["masks"], turn)))
+        for turn in range(B)
+    ]
+    assert fits.count(True) == 1 and not fits[0]
+    assert close(
+        oracle["under"](turned(oracle["masks"], 0)), oracle["joint"]["predictor"]
+    )
+
+
+@pytest.mark.parametrize("method", ["random_always", "random_pretraining"])
+def test_random_masks_have_nothing_to_do_with_the_selector(
+    method, runs, plain_runs, start
+):
+    other = start | {"selector": jax.tree.map(lambda x: -2 * x, start["selector"])}
+    cells = stack([make_cell(method)] * len(PLAIN))
+    changed = plain_runs(cells, stack([other] * len(PLAIN)))
+    changed = jax.tree.map(lambda x: np.asarray(x[0]), changed)
+    a, b = (gradient(s, "predictor") for s in (runs[method], changed))
+    assert close(a, b) and np.abs(flat(a)).max() > 1e-3
+    assert not close(a, gradient(runs["joint"], "predictor"))
+
+
+def test_mask_mix_is_neither_of_its_halves(runs):
+    found = [gradient(runs[m], "predictor") for m in PLAIN if "pre" not in m]
+    for i, a in enumerate(found):
+        assert not any(close(a, b) for b in found[:i])
+
+
+def test_uniform_learns_from_uniform_masks_and_leaves_the_selector(runs, oracle):
+    valid = np.arange(T) < BATCH.lengths[:, None]
+    masks = (valid / valid.sum(axis=1, keepdims=True)).astype("f4")
+    assert close(gradient(runs["uniform"], "predictor"), oracle["under"](masks))
+    np.testing.assert_array_equal(flat(gradient(runs["uniform"], "selector")), 0)
+    cell, static = make_cell("uniform"), make_static("uniform")
+    params = jax.tree.map(lambda x: x[-1], runs["uniform"].params)
+    found, _, _ = loop.evaluate(static, cell, params, jax.random.key(0), BATCH)
+    np.testing.assert_allclose(found, masks, atol=1e-6)
+
+
+def moved(states, half, step):
+    """Whether parameters or Adam state of a half changed in a step."""
+    kept = (states.params[half], states.opt_state[half])
+    now, before = (jax.tree.map(lambda x, i=i: x[i], kept) for i in (step + 1, step))
+    return flat(now).tobytes() != flat(before).tobytes()
+
+
+@pytest.mark.parametrize(
+    "method", ["random_pretraining", "random_pretraining_annealed"]
+)
+def test_pretraining_moves_one_half_at_a_time(method, runs):
+    for step in range(STEPS):
+        assert moved(runs[method], "selector", step) == (step >= PHASE1)
+        assert moved(runs[method], "predictor", step) == (step < PHASE1)
+
+
+def test_other_methods_move_both_halves_all_the_time(runs):
+    for method in ("joint", "mask_swap", "random_always", "mask_mix"):
+        for half in ("selector", "predictor"):
+            assert all(moved(runs[method], half, step) for step in range(STEPS))
+
+
+def test_annealed_steps_shrink_to_nothing(runs):
+    def lengths(method):
+        predictor = runs[method].params["predictor"]
+        rows = [x.reshape(STEPS + 1, -1) for x in jax.tree.leaves(predictor)]
+        moves = np.diff(np.concatenate(rows, axis=1), axis=0)
+        return np.linalg.norm(moves, axis=1)[:PHASE1]
+
+    steady = lengths("random_pretraining")
+    annealed = lengths("random_pretraining_annealed")
+    assert annealed[0] == pytest.approx(steady[0], rel=1e-3)
+    assert annealed[-1] < 0.03 * annealed[0] < 0.2 * steady[-1]
+    assert (annealed[1:] < steady[1:]).all()
+
+
+def test_averaging_freezes_the_mean_of_the_second_half():
+    static, cell = make_static("random_pretraining_averaged"), "random_pretraining"
+    states = jax.jit(lambda c: every_step(static, c))(make_cell(f"{cell}_averaged"))
+    states = jax.tree.map(np.asarray, states)
+    # State 1 + i is the one after step i; the second half of 21 steps is the last 10.
+    after = jax.tree.map(lambda x: x[1 : PHASE1 + 1], states.params["predictor"])
+    mean = jax.tree.map(lambda x: np.float64(x[-(PHASE1 // 2) :]).mean(axis=0), after)
+    frozen = jax.tree.map(lambda x: x[-1], states.params["predictor"])
+    np.testing.assert_allclose(flat(frozen), flat(mean), atol=1e-6)
+    last = jax.tree.map(lambda x: x[-1], after)
+    assert np.abs(flat(last) - flat(mean)).max() > 1e-3
+    for step in range(PHASE1 + 1, STEPS):
+        assert not moved(states, "predictor", step)
+        assert moved(states, "selector", step)
+
+
+@pytest.fixture(scope="module")
+def weighted():
+    """Compiled once: one step of `instance_weighting`, estimator warmed up or not."""
+    static, cell = make_static("instance_weighting"), make_cell("instance_weighting")
+    step = jax.jit(lambda state: loop.step(static, cell, state, BATCH, FOLD, PRIOR))
+    return step, jax.jit(lambda: loop.init(static, cell))()
+
+
+def test_instance_weighting_is_the_weighted_joint_gradient(weighted, start):
+    step, state = weighted
+    state = state._replace(params=start)
+    for _ in range(12):  # so that the weights are no longer flat
+        ahead, _ = step(state)
+        state = state._replace(estimator=ahead.estimator)
+    new, measured = step(state)
+    masks = jax.jit(own_masks)(start["selector"])
+    log_p = jax.jit(weighting.log_posterior)(new.estimator, masks, FOLD)
+    labels = np.asarray(BATCH.labels)
+    p = np.exp(np.asarray(log_p))[np.arange(B), labels]
+    w = np.clip(0.5 / p, 1 / 20, 20)
+    w = (w / w.mean()).astype("f4")
+    assert np.ptp(w) > 0.05
+    assert measured["smallest_probability"] == pytest.approx(p.min(), rel=1e-4)
+    assert measured["weight_sum"] == pytest.approx(B, rel=1e-4)
+    assert measured["weight_square_sum"] == pytest.approx((w**2).sum(), rel=1e-3)
+
+    def loss(params):
+        return loss_under(params["predictor"], own_masks(params["selector"]), w)
+
+    expected = jax.jit(jax.grad(loss))(start)
+    for half in ("selector", "predictor"):
+        found = jax.tree.map(lambda mu: mu / 0.1, new.opt_state[half][0].mu)
+        assert close(found, expected[half])
+
+
+def test_the_estimator_is_fitted_to_the_own_masks_before_it_is_asked(weighted, start):
+    step, state = weighted
+    state = state._replace(params=start)
+    new, _ = step(state)
+    update = jax.jit(lambda *args: weighting.update(CONFIG.weighting, *args))
+    masks = own_masks(start["selector"])
+    expected = update(state.estimator, masks, BATCH.labels, FOLD)
+    np.testing.assert_allclose(flat(new.estimator), flat(expected), atol=1e-5)
+
+
+foreign_ = jax.jit(methods.foreign_masks)
+
+
+def test_nobody_gets_its_own_mask_as_a_foreign_one():
+    everywhere = np.ones((B, B), bool)
+    turns = set()
+    for key in jax.random.split(jax.random.key(0), 60):
+        found = np.asarray(foreign_(key, np.eye(B, dtype="f4"), everywhere))
+        assert (np.diag(found) == 0).all()
+        assert (found.sum(axis=0) == 1).all(), "each mask goes to exactly one example"
+        turns.add(int(found[0].argmax()))
+    assert turns == set(range(1, B)), "every other example can be the one"
+
+
+@given(st.integers(0, 2**31 - 1))
+@settings(max_examples=30)
+def test_foreign_masks_lie_on_ones_own_valid_positions(seed):
+    rng = np.random.default_rng(seed)
+    valid = rng.random((B, B)) < 0.5
+    valid[:, 0] = True
+    masks = (rng.random((B, B)) * valid).astype("f4")
+    found = np.asarray(foreign_(jax.random.key(seed), masks, valid))
+    assert (found[~valid] == 0).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+
+def test_foreign_masks_in_a_batch_of_two_change_places():
+    masks = np.array([[0.2, 0.8], [0.7, 0.3]], "f4")
+    for seed in range(4):
+        found = methods.foreign_masks(
+            jax.random.key(seed), masks, np.ones((2, 2), bool)
+        )
+        np.testing.assert_allclose(found, masks[::-1], atol=1e-6)
+
+
+SHARES = [(0, 0), (1, 0), (0, 1), (0.5, 0.5), (0.25, 0.5), (0.3, 0)]
+
+
+@pytest.fixture(scope="module")
+def seen():
+    n = 100
+    valid, random = jnp.ones((n, n), bool), jnp.full((n, n), 1 / n)
+    keys = jax.random.split(jax.random.key(5), 20)
+    one = lambda k, row: methods.seen_masks(k, row, jnp.eye(n), random, valid)  # noqa: E731
+    return jax.jit(jax.vmap(one, in_axes=(0, None))), keys
+
+
+@pytest.mark.parametrize("foreign, random", SHARES)
+def test_seen_masks_come_in_the_shares_asked_for(foreign, random, seen):
+    draw, keys = seen
+    row = Numbers(*np.array([foreign, random, 0, 0, 0], np.float32))
+    masks = np.asarray(draw(keys, row))
+    is_own = np.diagonal(masks, axis1=1, axis2=2) > 0.5
+    is_random = masks.max(axis=2) < 0.5
+    is_foreign = ~is_own & ~is_random
+    for found, share in [
+        (is_foreign, foreign), (is_random, random), (is_own, 1 - foreign - random)
+    ]:  # fmt: skip
+        # 4 standard deviations; a share of 0 or 1 must be met exactly.
+        assert abs(found.mean() - share) <= 4 * np.sqrt(share * (1 - share) / 2000)
+
+
+def test_random_scores_span_the_scales_asked_for_and_nothing_else():
+    draw = jax.jit(lambda k: methods.random_scores(k, (4000, 50), 0.5, 8.0))
+    scores = np.asarray(draw(jax.random.key(0)))
+    scale = np.log(scores.std(axis=1))
+    assert abs(scores.mean()) < 0.1
+    assert np.log(0.5) - 0.6 < scale.min() < np.log(0.5) + 0.1
+    assert np.log(8) - 0.1 < scale.max() < np.log(8) + 0.6
+    quarters = np.quantile(scale, [0.25, 0.5, 0.75])
+    expected = np.log(0.5) + np.log(16) * np.array([0.25, 0.5, 0.75])
+    np.testing.assert_allclose(quarters, expected, atol=0.1)
+
+
+weights_ = jax.jit(methods.neutral_weights)
+
+
+def test_neutral_weights_closed_form():
+    prior, posterior = np.array([0.5, 0.5, 0.5]), np.array([0.25, 0.5, 1.0])
+    found = weights_(np.log(prior), np.log(posterior), 20.0)
+    expected = np.array([2, 1, 0.5])
+    np.testing.assert_allclose(found, expected / expected.mean(), rtol=1e-5)
+
+
+def test_neutral_weights_are_truncated_on_both_sides():
+    ratio = np.array([1e-9, 1 / 3, 1.0, 3.0, 1e9])
+    prior, posterior = np.minimum(ratio, 1), np.minimum(1 / ratio, 1)
+    found = np.asarray(weights_(np.log(prior), np.log(posterior), 4.0))
+    np.testing.assert_allclose(found / found[2], [1 / 4, 1 / 3, 1, 3, 4], rtol=1e-5)
+    flat_ones = weights_(np.log(prior), np.log(posterior), 1.0)
+    np.testing.assert_allclose(flat_ones, 1, rtol=1e-5)
+
+
+@given(st.integers(0, 2**31 - 1))
+@settings(max_examples=30)
+def test_with_the_true_posterior_the_weighted_label_and_mask_are_independent(seed):
+    rng = np.random.default_rng(seed)
+    joint = rng.dirichlet(np.ones(10)).reshape(2, 5) + 1e-3  # P(y, m), 5 masks
+    joint /= joint.sum()
+    p_y, p_m = joint.sum(axis=1, keepdims=True), joint.sum(axis=0)
+    prior, posterior = np.broadcast_to(p_y, (2, 5)), joint / p_m
+    found = weights_(
+        np.log(prior).ravel().astype("f4"), np.log(posterior).ravel().astype("f4"), 1e6
+    )
+    weighted = joint * np.asarray(found).reshape(2, 5)
+    # The mean over the batch that the weights are divided by is one common factor.
+    np.testing.assert_allclose(
+        weighted / weighted.sum(), p_y * p_m, rtol=1e-3, atol=1e-6
+    )
+    assert np.mean(found) == pytest.approx(1, abs=1e-4)
+
+
+def test_own_mask_is_the_given_one_unless_uniform_is_asked_for():
+    mask, valid = np.array([0.9, 0.1, 0.0], "f4"), np.array([True, True, False])
+    kept = methods.own_mask(Numbers(), mask, valid)
+    np.testing.assert_array_equal(kept, mask)
+    flat_mask = methods.own_mask(Numbers(uniform=1), mask, valid)
+    np.testing.assert_allclose(flat_mask, [0.5, 0.5, 0])
+
+
+def test_methods_of_one_structure_differ_in_numbers_only():
+    for method in METHODS.values():
+        assert method.structure == (method.weighted, method.averaged)
+    rows = [dataclasses.astuple(m) for m in METHODS.values()]
+    assert len(set(rows)) == len(rows), "two names for one method"
+
+
+def test_optax_moments_are_what_the_gradient_is_read_from():
+    grads = {"w": jnp.array([2.0, -1.0])}
+    _, state = optax.adam(1e-3).update(grads, optax.adam(1e-3).init(grads))
+    np.testing.assert_allclose(state[0].mu["w"] / 0.1, grads["w"], rtol=1e-5)
