@@ -99,7 +99,7 @@ class Weighting:
 
 @dataclasses.dataclass(frozen=True)
 class RandomMasks:
-    pretraining_share: float = number(0.5, 0.0, 1.0)
+    pretraining_share: float = number(0.5, 0.05, 0.95)
     """Share of the steps in which only the predictor learns (random_pretraining)."""
     low: float = number(0.5, 1e-6, 1e3)
     """Smallest standard deviation of the random scores behind a random mask."""
@@ -163,10 +163,11 @@ def check(config: Config) -> Config:
 
     Raises: ValueError, one line naming the field, its value and what is allowed.
     """
+    _check_types(config)
     for path, value, field in _walk(config):
-        low, high = field.metadata.get("low"), field.metadata.get("high")
-        if low is None:
+        if "low" not in field.metadata:
             continue
+        low, high = field.metadata["low"], field.metadata["high"]
         kind = float if field.metadata.get("sweep") else int
         if isinstance(value, bool) or not isinstance(value, int | kind):
             raise ValueError(f"{path} = {value!r}: expected {kind.__name__}")
@@ -183,11 +184,25 @@ def check(config: Config) -> Config:
     twice = {m for m in config.methods if config.methods.count(m) > 1}
     if twice:
         raise ValueError(f"methods names {', '.join(sorted(twice))} more than once")
-    if not config.name or Path(config.name).name != config.name:
+    if config.name in ("", ".", "..") or Path(config.name).name != config.name:
         raise ValueError(f"name = {config.name!r}: expected a plain folder name")
     if config.random_masks.low > config.random_masks.high:
         raise ValueError("random_masks.low is above random_masks.high")
     return config
+
+
+def _check_types(config: Config) -> None:
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), getattr(Config(), field.name)
+        if dataclasses.is_dataclass(default) and type(value) is not type(default):
+            wanted = type(default).__name__
+            raise ValueError(f"{field.name} = {value!r}: expected {wanted}(...)")
+    if not isinstance(config.name, str):
+        raise ValueError(f"name = {config.name!r}: expected a text")
+    if not isinstance(config.methods, tuple | list):
+        raise ValueError(
+            f"methods = {config.methods!r}: expected a tuple of {', '.join(_methods())}"
+        )
 
 
 def _methods() -> tuple[str, ...]:
@@ -251,7 +266,7 @@ def load(path: str | Path) -> Config:
         if not hasattr(module, "get_config"):
             raise AttributeError("it has no function get_config()")
         config = module.get_config()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"config file {path}: {_explain(error)}") from error
     if not isinstance(config, Config):
         raise ValueError(
@@ -261,7 +276,7 @@ def load(path: str | Path) -> Config:
     return config
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, TypeError) and "unexpected keyword argument '" in text:
         wrong = text.rsplit("argument '", 1)[1].split("'")[0]

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 import re
 import sys
 import time
@@ -33,6 +34,13 @@ def say(text: str) -> None:
     """Write a line to standard output as it is, unless quiet."""
     if not settings.quiet:
         _write(text, sys.stdout)
+
+
+def urgent(text: str) -> None:
+    """Write a line to standard error from within a signal handler, unless quiet."""
+    # Not print: the signal may have come in the middle of one.
+    if not settings.quiet:
+        os.write(2, f"{text}\n".encode())
 
 
 def error(message: object) -> None:

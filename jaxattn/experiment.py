@@ -1,7 +1,7 @@
 """One run from a config to its folder: data, sweep, results, pictures.
 
 runs/NAME/config.json         what was asked; another config is refused
-          environment.json    versions and devices, of each start
+          environment.json    versions and devices, one entry for each start
           metrics.jsonl       one object for every chunk of every wave
           checkpoints/        the wave under way (Orbax), finished waves (npz)
           seeds.csv           every number of every seed
@@ -12,6 +12,7 @@ runs/NAME/config.json         what was asked; another config is refused
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ class Run(NamedTuple):
     folder: Path
     results: list[Result]
     findings: list[str]
+    diverged: list[tuple[str, int]]
     signal: int | None
 
 
@@ -57,16 +59,18 @@ def run(
         programs = sweep.plan(
             config, splits.train, len(dataset.vocabulary), len(dataset.classes)
         )
-        workdir.claim(config, folder, dataset.digest)
+        workdir.claim(config, folder, dataset.digest, console.say)
         _start_block(config, dataset, programs, mesh, begun)
-        with runtime.stop_signal(console.say) as stop:
+        with runtime.stop_signal(console.urgent) as stop:
             outcomes = _run_programs(
                 programs, splits, mesh, folder, checkpoint_seconds, stop
             )
         if not outcomes:
-            return Run(folder, [], [], stop.received)
-        results, findings = outputs.write(folder, config, dataset, outcomes)
-        return Run(folder, results, findings, stop.received)
+            return Run(folder, [], [], [], stop.received)
+        results, findings, diverged = outputs.write(
+            folder, config, dataset, programs, outcomes
+        )
+        return Run(folder, results, findings, diverged, stop.received)
 
 
 def _start_block(config, dataset, programs, mesh, begun) -> None:
@@ -86,7 +90,7 @@ def _start_block(config, dataset, programs, mesh, begun) -> None:
         f"jaxattn {runtime.environment()['versions']['jaxattn'] or '(source)'} on "
         f"{mesh.size} {device.platform} device{'s' * (mesh.size > 1)}: "
         f"{len(config.methods)} methods x {config.seeds} seeds, "
-        f"{'going on with' if begun else 'new'} run"
+        f"{'resuming a' if begun else 'new'} run"
     )
     console.say(f"{dataset.name}: {sizes} texts (train / validation / test)")
     console.say(f"classes of the training split: {balance}")
@@ -108,6 +112,7 @@ def _run_programs(
         left = [cell for cell in program.cells if cell not in done]
         if left:
             todo.append((number, program, left))
+        shutil.rmtree(kept / f"program-{number}" / "done", ignore_errors=True)
     if not todo:
         return outcomes
     _trim(folder / "metrics.jsonl", outcomes)
@@ -123,6 +128,8 @@ def _run_programs(
         if stop.received:
             break
         size = program.static.config.lane * mesh.size
+        # A wave on another number of devices has other cells: its state is no use here.
+        running = kept / f"program-{number}" / f"running-{size}"
         groups = [left[i : i + size] for i in range(0, len(left), size)]
         epochs = program.static.config.epochs
         with console.bar(program.label, len(groups) * epochs) as advance:
@@ -131,7 +138,8 @@ def _run_programs(
                 def log(epoch, curve, cells=cells, number=number, advance=advance):
                     record = {"program": number, "epoch": epoch, "cells": cells}
                     append_json(folder / "metrics.jsonl", record | _lists(curve))
-                    loss = float(np.nanmean(curve["train_nll"]))
+                    finite = [v for v in curve["train_nll"] if np.isfinite(v)]
+                    loss = np.mean(finite) if finite else np.nan
                     advance(1, len(cells) * per_epoch, f"loss {loss:.3f}")
 
                 outcome = sweep.run_wave(
@@ -140,7 +148,7 @@ def _run_programs(
                     cells,
                     splits,
                     mesh,
-                    kept / f"program-{number}" / "running",
+                    running,
                     every=every,
                     stop=lambda: stop.received is not None,
                     advance=log,
@@ -149,9 +157,19 @@ def _run_programs(
                 if outcome is not None:
                     waves.keep(kept / f"program-{number}", outcome)
                     outcomes.append(outcome)
+                    _remove(running)
                 if stop.received:
                     break
     return outcomes
+
+
+def _remove(running: Path) -> None:
+    """Removes a checkpoint so that a kill in between leaves no half of it behind."""
+    if running.exists():
+        done = running.with_name("done")
+        shutil.rmtree(done, ignore_errors=True)
+        running.rename(done)
+        shutil.rmtree(done, ignore_errors=True)
 
 
 def _lists(curve: dict[str, np.ndarray]) -> dict[str, list[float]]:

@@ -118,6 +118,7 @@ def codes(
     class_means: Mapping[str, np.ndarray],
     classes: Sequence[str],
     title: str,
+    first_seed: int = 0,
 ) -> None:
     """Class-mean masks of the first six seeds: every seed invents its own code.
 
@@ -157,7 +158,7 @@ def codes(
         )
         x = (lefts[:, None] + tokens + 0.5).ravel()
         axes.set_xticks(x, list(tokens + 1) * shown, size=9)
-        names = [f"\nseed {seed}" for seed in range(shown)]
+        names = [f"\nseed {first_seed + i}" for i in range(shown)]
         axes.set_xticks(lefts + positions / 2, names, minor=True)
         axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)

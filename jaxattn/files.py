@@ -36,7 +36,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def append_json(path: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
     """Append one JSON object as a line; NaN and infinities become null."""
-    line = json.dumps(_plain(record), allow_nan=False)
+    line = json.dumps(plain(record), allow_nan=False)
     with open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
 
@@ -89,13 +89,13 @@ def _types(kind: type[tuple]) -> dict[str, Callable[[Any], Any]]:
     return kind.__annotations__
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if hasattr(value, "tolist"):  # arrays and scalars of numpy and of jax
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -9,15 +9,25 @@ from jaxattn.sweep import FULL_TEXT
 
 CLOSED = 0.04
 """A method has closed the shortcut if its whole interval lies below majority + this."""
+FLAT = 0.02
+"""... and if its NLL is within this of the entropy: below chance is no remedy."""
 FEW_EFFECTIVE = 0.10
 """Effective sample size share under which weighting cannot work."""
 
 
 def sentences(
-    config: Config, results: list[Result], diverged: list[tuple[str, int]]
+    config: Config,
+    results: list[Result],
+    diverged: list[tuple[str, int]],
+    missing: int = 0,
 ) -> list[str]:
-    """What the results say, most important first; diverged seeds by name."""
+    """What the results say; `missing` is how many cells are still to be run."""
     found = []
+    if missing:
+        found.append(
+            f"Unfinished: {missing} cells (method and seed) are still to be run; the "
+            "same command goes on."
+        )
     if config.model.values == "default_tokens":
         found += _shortcut(config, results)
     elif config.model.values == "words":
@@ -32,10 +42,11 @@ def sentences(
             f"Diverged, frozen and left out of every mean: {names}. A smaller "
             "--optimizer.learning-rate usually helps."
         )
-    if config.seeds < 8:
+    fewest = min((r.n_seeds for r in results), default=0)
+    if fewest < 8:
         found.append(
-            f"Only {config.seeds} seed{'s' * (config.seeds > 1)}: too few for the "
-            "intervals to mean much; report no fewer than 8."
+            f"Only {fewest} seed{'s' * (fewest != 1)} for some numbers: too few for "
+            "their intervals to mean much; report no fewer than 8."
         )
     return found
 
@@ -45,10 +56,14 @@ def _get(config, results, method, name) -> Result | None:
     return found if found and np.isfinite(found.mean) else None
 
 
-def _text(r: Result) -> str:
+def _text(r: Result, sign: str = "") -> str:
     if not r.ci_low < r.ci_high:
-        return f"{r.mean:.3f}"
-    return f"{r.mean:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]"
+        return f"{r.mean:{sign}.3f}"
+    return f"{r.mean:{sign}.3f} [{r.ci_low:{sign}.3f}, {r.ci_high:{sign}.3f}]"
+
+
+def _low(r: Result) -> float:
+    return r.ci_low if np.isfinite(r.ci_low) else r.mean
 
 
 def _shortcut(config: Config, results: list[Result]) -> list[str]:
@@ -56,7 +71,7 @@ def _shortcut(config: Config, results: list[Result]) -> list[str]:
     joint = _get(config, results, "joint", "accuracy")
     full = _get(config, results, FULL_TEXT, "full_text_accuracy")
     leak = _get(config, results, "joint", "leak_share")
-    if joint and not joint.ci_low > joint.null:
+    if joint and not _low(joint) > joint.null:
         found.append(
             f"joint: no shortcut was learnt here: accuracy {_text(joint)}, majority "
             f"{joint.null:.3f}. More --epochs may be needed."
@@ -78,14 +93,15 @@ def _shortcut(config: Config, results: list[Result]) -> list[str]:
         accuracy = _get(config, results, method, "accuracy")
         if method in ("joint", "uniform") or not accuracy:
             continue
+        nll = _get(config, results, method, "nll")
         high = accuracy.ci_high if np.isfinite(accuracy.ci_high) else accuracy.mean
-        (closed if high <= accuracy.null + CLOSED else open_).append(
-            f"{method} {_text(accuracy)}"
-        )
+        flat = nll is not None and abs(nll.mean - nll.null) <= FLAT
+        is_closed = high <= accuracy.null + CLOSED and flat
+        (closed if is_closed else open_).append(f"{method} {_text(accuracy)}")
     if closed:
         found.append(
-            f"Shortcut closed (whole interval at most {CLOSED} above the majority): "
-            f"{'; '.join(closed)}."
+            f"Shortcut closed (whole interval at most {CLOSED} above the majority, NLL "
+            f"within {FLAT} nats of the label entropy): {'; '.join(closed)}."
         )
     if open_:
         found.append(f"Shortcut not closed: {'; '.join(open_)}.")
@@ -104,8 +120,7 @@ def _cost(config: Config, results: list[Result]) -> list[str]:
     for method in config.methods:
         difference = _get(config, results, method, "accuracy_vs_joint")
         if difference:
-            low, high = difference.ci_low, difference.ci_high
-            losses.append(f"{method} {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+            losses.append(f"{method} {_text(difference, '+')}")
     if losses:
         found.append(f"Accuracy against joint, same seeds: {'; '.join(losses)}.")
     return found
@@ -131,7 +146,7 @@ def _pretraining(config: Config, results: list[Result]) -> list[str]:
     nll = _get(config, results, "random_pretraining", "nll")
     if config.model.values != "default_tokens" or not accuracy or not nll:
         return []
-    if not accuracy.ci_low > accuracy.null:
+    if not _low(accuracy) > accuracy.null:
         return []
     return [
         f"random_pretraining stays above the majority with an NLL of {nll.mean:.3f} "
@@ -145,15 +160,27 @@ def _weighting(config: Config, results: list[Result]) -> list[str]:
     for method in config.methods:
         if not METHODS[method].weighted:
             continue
-        ess = choose(results, config.task, method, "ess_share")
-        overlap = choose(results, config.task, method, "overlap_share")
-        if not ess or not overlap:
-            continue
-        if ess.mean < FEW_EFFECTIVE or overlap.mean < 0.5:
+        # The weights fail where the predictor learns, so training counts as well.
+        ess = _worst(config, results, method, "ess_share")
+        overlap = _worst(config, results, method, "overlap_share")
+        if ess < FEW_EFFECTIVE or overlap < 0.5:
             found.append(
-                f"{method} cannot work here: effective sample size {ess.mean:.0%}, "
-                f"{overlap.mean:.0%} of examples with overlap; make masks noisier "
+                f"{method} cannot work here: effective sample size {ess:.0%}, "
+                f"{overlap:.0%} of examples with overlap; make masks noisier "
                 "(--model.normalizer gumbel_softmax, a higher --model.temperature) or "
                 "use mask_swap."
             )
     return found
+
+
+def _worst(config: Config, results: list[Result], method: str, metric: str) -> float:
+    """The smaller mean of both splits; 1 where neither was measured."""
+    return min(
+        (
+            r.mean
+            for r in results
+            if (r.task, r.method, r.metric) == (config.task, method, metric)
+            and np.isfinite(r.mean)
+        ),
+        default=1.0,
+    )

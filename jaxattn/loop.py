@@ -12,29 +12,22 @@ import optax
 from jax import Array
 
 from jaxattn import methods, phases, weighting
-from jaxattn.config import Config, with_numbers
-from jaxattn.methods import Method
+from jaxattn.config import with_numbers
+from jaxattn.forward import (
+    ESTIMATOR,
+    INIT,
+    ORDER,
+    STEP,
+    VALIDATION,
+    Arrays,
+    Cell,
+    Static,
+    cross_entropy,
+    evaluate,
+    own_mask,
+    unpack,
+)
 from jaxattn.nn import model as nn_model
-from jaxattn.nn.model import Model
-
-INIT, STEP, ORDER, VALIDATION, TEST = range(5)
-"""What a key is folded with before each use of it."""
-
-
-class Arrays(NamedTuple):
-    """One split on the device: tokens [N, T], lengths [N], labels [N]."""
-
-    tokens: Array
-    lengths: Array
-    labels: Array
-
-
-class Cell(NamedTuple):
-    """What tells one cell of a program from another; all of it may be traced."""
-
-    key: Array
-    numbers: dict[str, Array | float]
-    method: methods.Numbers
 
 
 class TrainState(NamedTuple):
@@ -49,52 +42,6 @@ class TrainState(NamedTuple):
     """Mean predictor of the second half of pretraining, where asked; else empty."""
 
 
-class Static(NamedTuple):
-    """What decides the program: configuration, model, structure of the method."""
-
-    config: Config
-    model: Model
-    weighted: bool
-    averaged: bool
-    length: int
-    classes: int
-    steps_per_epoch: int
-
-    @property
-    def steps(self) -> int:
-        return self.steps_per_epoch * self.config.epochs
-
-
-def make_static(
-    config: Config, method: Method, train: Arrays, vocabulary: int, classes: int
-) -> Static:
-    """The static half of a program that learns `train`, token ids below `vocabulary`.
-
-    Raises: ValueError where the training split is smaller than one batch.
-    """
-    n, length = train.tokens.shape
-    if n < config.batch_size:
-        raise ValueError(
-            f"batch_size = {config.batch_size}: the training split has only {n} "
-            "examples; choose a smaller batch"
-        )
-    m = config.model
-    model = nn_model.build(
-        vocabulary,
-        classes,
-        values=m.values,
-        default_tokens=m.default_tokens,
-        query=m.query,
-        selector=m.selector,
-        normalizer=m.normalizer,
-        predictor=m.predictor,
-        features=m.features,
-        hidden=m.hidden,
-    )
-    steps = n // config.batch_size
-    return Static(config, model, *method.structure, length, classes, steps)
-
-
 def init(static: Static, cell: Cell) -> TrainState:
     """The state before the first step."""
     config = with_numbers(static.config, cell.numbers)
@@ -105,7 +52,10 @@ def init(static: Static, cell: Cell) -> TrainState:
     if static.weighted:
         positions = nn_model.positions(static.model, static.length)
         estimator = weighting.init(
-            config.weighting, jax.random.fold_in(key, 1), positions, static.classes
+            config.weighting,
+            jax.random.fold_in(cell.key, ESTIMATOR),
+            positions,
+            static.classes,
         )
     return TrainState(
         step=jnp.int32(0),
@@ -115,33 +65,6 @@ def init(static: Static, cell: Cell) -> TrainState:
         estimator=estimator,
         average=params["predictor"] if static.averaged else (),
     )
-
-
-def unpack(arrays: Arrays) -> tuple[Array, Array, Array]:
-    """Tokens [..., T] as int32, valid [..., T], labels [...] of a split or a batch."""
-    valid = jnp.arange(arrays.tokens.shape[-1]) < arrays.lengths[..., None]
-    return arrays.tokens.astype(jnp.int32), valid, arrays.labels.astype(jnp.int32)
-
-
-def own_mask(
-    static: Static, cell: Cell, params: Any, key: Array, tokens: Array, valid: Array
-) -> Array:
-    """The mask [P] that the model itself uses on one example; noise comes from key."""
-    config = with_numbers(static.config, cell.numbers)
-    usable = nn_model.candidates(static.model, valid)
-    scores = nn_model.scores(static.model, params["selector"], tokens, valid)
-    temperature = config.model.temperature
-    mask = nn_model.normalise(static.model, key, scores, usable, temperature)
-    return methods.own_mask(cell.method, mask, usable)
-
-
-def _cross_entropy(static: Static, params, tokens, valid, masks, labels):
-    """Nats [batch] lost on each label, and whether it was predicted [batch]."""
-    logits = jax.vmap(lambda t, v, m: nn_model.logits(static.model, params, t, v, m))(
-        tokens, valid, masks
-    )
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return nats, logits.argmax(axis=-1) == labels
 
 
 def step(
@@ -177,15 +100,14 @@ def step(
             log_p = jnp.take_along_axis(posterior, labels[:, None], 1)[:, 0]
             limit = config.weighting.truncation
             weights = methods.neutral_weights(jnp.log(prior)[labels], log_p, limit)
-            nats, hit = _cross_entropy(
+            nats, hit = cross_entropy(
                 static, params["predictor"], tokens, valid, own, labels
             )
             value = (weights * nats).mean()
             more = {
                 "weight_sum": weights.sum(),
                 "weight_square_sum": (weights**2).sum(),
-                "smallest_probability": jnp.exp(log_p.min()),
-                "overlap": (log_p > jnp.log(weighting.NO_OVERLAP)).mean(),
+                **weighting.overlap(posterior),
             }
         else:
             low, high = config.random_masks.low, config.random_masks.high
@@ -200,8 +122,8 @@ def step(
             )
             seen = methods.seen_masks(seen_key, cell.method, fixed, random, usable)
             held = jax.lax.stop_gradient(params["predictor"])
-            nats, hit = _cross_entropy(static, held, tokens, valid, own, labels)
-            learnt, _ = _cross_entropy(
+            nats, hit = cross_entropy(static, held, tokens, valid, own, labels)
+            learnt, _ = cross_entropy(
                 static, params["predictor"], tokens, valid, seen, labels
             )
             value, more, estimator = nats.mean() + learnt.mean(), {}, ()
@@ -210,7 +132,7 @@ def step(
     (value, (fitted, measured)), grads = jax.value_and_grad(loss, has_aux=True)(
         state.params
     )
-    alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.global_norm(grads))
+    alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(grads))
     adam = optax.adam(config.optimizer.learning_rate)
     speed = {"selector": phase.selector, "predictor": phase.predictor}
     params, opt_state = {}, {}
@@ -241,23 +163,6 @@ def step(
     )
     new = TrainState(state.step + 1, alive, params, opt_state, estimator, average)
     return new, measured
-
-
-def evaluate(
-    static: Static, cell: Cell, params: Any, key: Array, split: Arrays
-) -> tuple[Array, Array, Array]:
-    """Masks [N, P], nats [N] and hits [N] of the model on a split, under own masks."""
-    keys = jax.random.split(key, split.labels.shape[0])
-
-    def one(args):
-        k, example = args
-        tokens, valid, label = unpack(example)
-        mask = own_mask(static, cell, params, k, tokens, valid)
-        logits = nn_model.logits(static.model, params["predictor"], tokens, valid, mask)
-        nats = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-        return mask, nats, logits.argmax() == label
-
-    return jax.lax.map(one, (keys, split), batch_size=256)
 
 
 def chunk(
@@ -291,7 +196,7 @@ def chunk(
         curve |= {
             "ess_share": measured["weight_sum"].sum() ** 2 / squares / examples,
             "smallest_probability": measured["smallest_probability"].min(),
-            "overlap_share": measured["overlap"].mean(),
+            "overlap_share": measured["overlap_share"].mean(),
         }
     return state, curve
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn.config import MethodName
 from jaxattn.nn.normalizers import renormalise, uniform
 
 
@@ -45,7 +44,7 @@ class Method:
         return self.weighted, self.averaged
 
 
-METHODS: dict[MethodName, Method] = {
+METHODS: dict[str, Method] = {
     "joint": Method(),
     "random_pretraining": Method(Numbers(random=1, pretraining=1)),
     "random_pretraining_annealed": Method(Numbers(random=1, pretraining=1, annealed=1)),
@@ -65,18 +64,26 @@ def own_mask(numbers: Numbers, mask: Array, valid: Array) -> Array:
     return jnp.where(numbers.uniform > 0.5, uniform(valid), mask)
 
 
+def others(key: Array, n: int) -> Array:
+    """Another example for each of n examples [n]: one random cycle through all.
+
+    Not a shift: a data set may be sorted by label, and then the neighbour of a fixed
+    distance would be no stranger.
+    """
+    order = jax.random.permutation(key, n)
+    return jnp.zeros(n, order.dtype).at[order].set(jnp.roll(order, 1))
+
+
 def foreign_masks(key: Array, masks: Array, valid: Array) -> Array:
     """Another example's mask for each example [batch, P].
 
-    The batch is turned by a random number of places, never by none, so that nobody
-    gets its own; the mask is renormalised on one's own valid positions.
+    It is renormalised on one's own valid positions.
     """
-    turn = jax.random.randint(key, (), 1, masks.shape[0])
-    return jax.vmap(renormalise)(jnp.roll(masks, turn, axis=0), valid)
+    return jax.vmap(renormalise)(masks[others(key, len(masks))], valid)
 
 
 def random_scores(
-    key: Array, shape: tuple[int, int], low: Array | float, high: Array | float
+    key: Array, shape: tuple[int, ...], low: Array | float, high: Array | float
 ) -> Array:
     """Normal scores [batch, P], independent of everything.
 

@@ -10,7 +10,7 @@ from jaxattn.config import Config
 from jaxattn.data import Dataset
 from jaxattn.files import replace_file
 from jaxattn.results import Result, Row, choose, summarise, write_results, write_seeds
-from jaxattn.sweep import FULL_TEXT, Outcome
+from jaxattn.sweep import FULL_TEXT, Outcome, Program
 from jaxattn.tables import write_markdown
 
 REFERENCE = "reference"
@@ -34,7 +34,7 @@ ORDER = ("accuracy", "nll")
 
 
 def collect(config: Config, outcomes: list[Outcome]) -> dict[str, Outcome]:
-    """One outcome for each method, its seeds in order."""
+    """One outcome for each method, its seeds in order; diverged ones become NaN."""
     found = {}
     for method in (*config.methods, FULL_TEXT):
         parts = [
@@ -50,14 +50,21 @@ def collect(config: Config, outcomes: list[Outcome]) -> dict[str, Outcome]:
         def pick(get, parts=parts):
             return np.stack([get(outcome)[i] for _, outcome, i in parts])
 
-        first = parts[0][1]
+        first, alive = parts[0][1], pick(lambda o: o.alive)
+
+        def living(values, alive=alive):
+            shape = (-1, *(1,) * (values.ndim - 1))
+            return np.where(alive.reshape(shape), values, np.nan)
+
         found[method] = Outcome(
             cells=[(method, seed) for seed, _, _ in parts],
-            alive=pick(lambda o: o.alive),
-            curves={k: pick(lambda o, k=k: o.curves[k]) for k in first.curves},
-            measured={k: pick(lambda o, k=k: o.measured[k]) for k in first.measured},
+            alive=alive,
+            curves={k: living(pick(lambda o, k=k: o.curves[k])) for k in first.curves},
+            measured={
+                k: living(pick(lambda o, k=k: o.measured[k])) for k in first.measured
+            },
             masks=pick(lambda o: o.masks),
-            class_means=pick(lambda o: o.class_means),
+            class_means=living(pick(lambda o: o.class_means)),
         )
     return found
 
@@ -101,9 +108,13 @@ def rows_of(
 
 
 def write(
-    folder: Path, config: Config, dataset: Dataset, outcomes: list[Outcome]
-) -> tuple[list[Result], list[str]]:
-    """Writes results, masks and figures; returns the means and plain sentences."""
+    folder: Path,
+    config: Config,
+    dataset: Dataset,
+    programs: list[Program],
+    outcomes: list[Outcome],
+) -> tuple[list[Result], list[str], list[tuple[str, int]]]:
+    """Writes results, masks and figures; gives means, sentences, diverged cells."""
     methods = collect(config, outcomes)
     rows = rows_of(config, dataset.test.labels, len(dataset.classes), methods)
     diverged = [
@@ -112,8 +123,11 @@ def write(
         for cell, alive in zip(outcome.cells, outcome.alive, strict=True)
         if not alive
     ]
-    results = summarise(rows, NULLS, exclude=diverged)
-    sentences = findings.sentences(config, results, diverged)
+    results = summarise(rows, NULLS)
+    missing = sum(len(p.cells) for p in programs) - sum(
+        len(outcome.cells) for outcome in methods.values()
+    )
+    sentences = findings.sentences(config, results, diverged, missing)
     write_seeds(folder / "seeds.csv", rows)
     write_results(folder / "results.csv", results)
     write_markdown(
@@ -121,7 +135,7 @@ def write(
     )
     _write_masks(folder / "masks", dataset, methods)
     _draw(folder / "figures", config, dataset, methods, results)
-    return results, sentences
+    return results, sentences, diverged
 
 
 def _write_masks(folder: Path, dataset: Dataset, methods: dict[str, Outcome]) -> None:
@@ -131,6 +145,7 @@ def _write_masks(folder: Path, dataset: Dataset, methods: dict[str, Outcome]) ->
             np.savez_compressed(
                 file,
                 masks=outcome.masks,
+                alive=outcome.alive,
                 seeds=np.array([seed for _, seed in outcome.cells]),
                 labels=dataset.test.labels,
                 lengths=dataset.test.lengths,
@@ -149,13 +164,12 @@ def _draw(
     folder.mkdir(exist_ok=True)
     task = config.task
 
-    def interval(method: str | None, name: str) -> tuple[float, float, float]:
+    def interval(method: str | None, name: str) -> tuple[float, ...]:
         found = choose(results, task, method, name)
         return (found.mean, found.ci_low, found.ci_high) if found else (np.nan,) * 3
 
     def values(method: str, name: str) -> np.ndarray:
-        outcome = methods[method]
-        return np.where(outcome.alive, outcome.measured[name], np.nan)
+        return methods[method].measured[name]
 
     trained = [m for m in methods if m != FULL_TEXT]
     trained = [m for m in trained if methods[m].alive.any()]
@@ -191,12 +205,8 @@ def _draw(
     if config.model.values != "words":
         figures.codes(
             folder / "codes.svg",
-            {
-                m: np.where(
-                    methods[m].alive[:, None, None], methods[m].class_means, np.nan
-                )
-                for m in trained
-            },
+            {m: methods[m].class_means for m in trained},
             dataset.classes,
             f"Mean mask on the default tokens by class, {task}",
+            config.first_seed,
         )

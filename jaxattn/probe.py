@@ -5,14 +5,16 @@ but keys and values are default tokens that are the same for every example, so t
 whatever the predictor knows of the text came through the mask.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn import loop, methods, weighting
-from jaxattn.loop import Arrays, Cell, Static, TrainState
+from jaxattn import forward, methods, weighting
+from jaxattn.config import with_numbers
+from jaxattn.forward import Arrays, Cell, Static
+from jaxattn.loop import TrainState
 from jaxattn.metrics.leak import leak
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.normalizers import renormalise, uniform
@@ -45,10 +47,10 @@ def measure(
     vocabulary: Vocabulary,
 ) -> Measured:
     """All numbers of one trained cell on the test split."""
-    key = jax.random.fold_in(cell.key, loop.TEST)
+    key = jax.random.fold_in(cell.key, forward.TEST)
     own_key, mask_key, value_key, leak_key = jax.random.split(key, 4)
-    masks, nats, hits = loop.evaluate(static, cell, state.params, own_key, test)
-    tokens, valid, labels = loop.unpack(test)
+    masks, nats, hits = forward.evaluate(static, cell, state.params, own_key, test)
+    tokens, valid, labels = forward.unpack(test)
     usable = jax.vmap(lambda v: nn_model.candidates(static.model, v))(valid)
     foreign = methods.foreign_masks(mask_key, masks, usable)
     found = leak(leak_key, masks, labels, static.classes)
@@ -64,10 +66,9 @@ def measure(
         "mask_entropy:uniform": jnp.log(usable.sum(axis=1)).mean(),
     }
     if static.config.model.values != "default_tokens":
-        turn = jax.random.randint(value_key, (), 1, labels.shape[0])
-        other = jax.tree.map(lambda x: jnp.roll(x, turn, axis=0), test)
-        theirs = jax.vmap(renormalise)(masks, jnp.roll(usable, turn, axis=0))
-        other = other._replace(labels=test.labels)
+        who = methods.others(value_key, labels.shape[0])
+        other = jax.tree.map(lambda x: x[who], test)._replace(labels=test.labels)
+        theirs = jax.vmap(renormalise)(masks, usable[who])
         scalars["foreign_values_accuracy"] = _accuracy(static, state, other, theirs)
         scalars |= _masses(static, masks, usable, tokens, valid, vocabulary)
     if static.weighted:
@@ -80,7 +81,7 @@ def _accuracy(static: Static, state: TrainState, split: Arrays, masks: Array) ->
 
     def one(args):
         example, mask = args
-        tokens, valid, label = loop.unpack(example)
+        tokens, valid, label = forward.unpack(example)
         params = state.params["predictor"]
         logits = nn_model.logits(static.model, params, tokens, valid, mask)
         return logits.argmax() == label
@@ -109,8 +110,8 @@ def _masses(static, masks, usable, tokens, valid, vocabulary) -> dict[str, Array
 
 
 def _weighting(static, cell, state, train, masks, labels, key) -> dict[str, Array]:
-    """Diagnostics of the weights that the training's own estimator gives the test."""
-    config = loop.with_numbers(static.config, cell.numbers)
+    """Diagnostics of the weights of the test split, by the training's estimator."""
+    config = with_numbers(static.config, cell.numbers)
     n = train.labels.shape[0]
     prior = jnp.bincount(train.labels.astype(jnp.int32), length=static.classes) / n
     both = jnp.stack(
@@ -119,8 +120,8 @@ def _weighting(static, cell, state, train, masks, labels, key) -> dict[str, Arra
             for f in (0, 1)
         ]
     )
-    log_p = jax.nn.logsumexp(both, axis=0) - jnp.log(2.0)
-    log_p = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    posterior = jax.nn.logsumexp(both, axis=0) - jnp.log(2.0)
+    log_p = jnp.take_along_axis(posterior, labels[:, None], axis=1)[:, 0]
     weights = methods.neutral_weights(
         jnp.log(prior)[labels], log_p, config.weighting.truncation
     )
@@ -129,8 +130,7 @@ def _weighting(static, cell, state, train, masks, labels, key) -> dict[str, Arra
         "weighted_leak_bits": left.bits,
         "weighted_leak_bits:permuted": left.null_bits,
         "ess_share": weights.sum() ** 2 / (weights**2).sum() / len(labels),
-        "smallest_probability": jnp.exp(log_p.min()),
-        "overlap_share": (log_p >= jnp.log(weighting.NO_OVERLAP)).mean(),
+        **weighting.overlap(posterior),
     }
 
 
@@ -141,8 +141,3 @@ def _class_means(static: Static, masks: Array, labels: Array) -> Array:
     one_hot = jax.nn.one_hot(labels, static.classes)
     totals = masks[:, masks.shape[1] - defaults :].T @ one_hot
     return totals / jnp.maximum(one_hot.sum(axis=0), 1)
-
-
-def scalars_of(measured: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    """(metric, variant, values) of the scalars of a `Measured`."""
-    return [(*name.partition(":")[::2], value) for name, value in measured.items()]

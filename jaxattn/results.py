@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxattn.files import float32, read_csv, write_csv
@@ -70,22 +70,20 @@ def read_results(path: str | os.PathLike[str]) -> list[Result]:
 def summarise(
     rows: Iterable[Row],
     nulls: Nulls,
-    exclude: Collection[tuple[str, int]] = (),
 ) -> list[Result]:
     """Means over seeds with intervals and nulls, in the order of `seeds.csv`.
 
     nulls: from (method, metric), or metric for all methods, to a number or to the
     name of what is its null in the same task, method and split: `majority`, or with a
     variant `leak_bits:permuted`; a null kept under one method only serves them all.
-    exclude: (method, seed) of diverged cells. Where `joint` is there, every other
+    Values that are not finite are left out. Where `joint` is there, every other
     method gets the paired difference `accuracy_vs_joint`. Raises ValueError for a
     metric that METRICS does not define or a number given twice.
     """
     cells: dict[Key, dict[int, float]] = {}
     for row in _ordered(rows):
         # From the rounded value, so that seeds.csv alone gives the same table.
-        excluded = (row.method, row.seed) in exclude
-        value = math.nan if excluded else float(float32(row.value))
+        value = float(float32(row.value))
         key = (row.task, row.method, row.metric, row.variant, row.split)
         cells.setdefault(key, {})[row.seed] = value
     results: list[Result] = []

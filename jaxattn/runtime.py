@@ -167,8 +167,8 @@ class Stop:
 def stop_signal(notify: Callable[[str], None] | None = None) -> Iterator[Stop]:
     """Record the first SIGINT or SIGTERM instead of ending the process.
 
-    Ctrl-C after that raises KeyboardInterrupt; `notify` is told so. Outside the main thread nothing is
-    caught, since Python allows signal handlers only there.
+    Ctrl-C after that raises KeyboardInterrupt, as `notify` is told. Outside the main
+    thread nothing is caught, since Python allows signal handlers only there.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

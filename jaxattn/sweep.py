@@ -8,7 +8,6 @@ and a cell's result does not depend on which cells run beside it.
 
 import concurrent.futures
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,9 +19,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxattn import checkpoint, loop, methods, probe
+from jaxattn import checkpoint, forward, loop, methods, probe
 from jaxattn.config import Config, numbers
-from jaxattn.loop import Arrays, Cell, Static
+from jaxattn.forward import Arrays, Cell, Static
 from jaxattn.methods import METHODS
 
 FULL_TEXT = "full_text"
@@ -57,7 +56,8 @@ class Outcome(NamedTuple):
 def plan(config: Config, train: Arrays, tokens: int, classes: int) -> list[Program]:
     """The programs of a run: methods of one structure share one.
 
-    `tokens` is the size of the vocabulary. Raises: ValueError (see `loop.make_static`).
+    `tokens` is the size of the vocabulary. Raises: ValueError where a batch is
+    larger than the training split.
     """
     groups: dict[tuple[bool, bool], list[str]] = {}
     for name in config.methods:
@@ -66,7 +66,7 @@ def plan(config: Config, train: Arrays, tokens: int, classes: int) -> list[Progr
     programs = []
     for names in groups.values():
         method = METHODS[names[0]]
-        static = loop.make_static(config, method, train, tokens, classes)
+        static = forward.make_static(config, method, train, tokens, classes)
         label = names[0] if len(names) == 1 else f"{len(names)} methods"
         cells = tuple((name, seed) for seed in seeds for name in names)
         programs.append(Program(label, static, cells))
@@ -74,7 +74,7 @@ def plan(config: Config, train: Arrays, tokens: int, classes: int) -> list[Progr
         # Without noise, which belongs to the probe: the reference must be strong.
         model = dataclasses.replace(config.model, values="words", normalizer="softmax")
         words = dataclasses.replace(config, model=model, epochs=config.full_text_epochs)
-        static = loop.make_static(words, METHODS["joint"], train, tokens, classes)
+        static = forward.make_static(words, METHODS["joint"], train, tokens, classes)
         cells = tuple((FULL_TEXT, seed) for seed in seeds)
         programs.append(Program("full text", static, cells))
     return programs
@@ -168,10 +168,13 @@ def compile_all(
 ) -> Iterable[Compiled]:
     """Compiles programs side by side, given in order as soon as each is ready."""
     workers = max(1, min(len(programs), mesh.size))
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(workers)
+    try:
         jobs = [pool.submit(compile_program, p, splits, mesh) for p in programs]
         for job in jobs:
             yield job.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def run_wave(
@@ -223,10 +226,10 @@ def run_wave(
         state, stacked, splits.train, splits.test, splits.vocabulary
     )
     measured = jax.tree.map(lambda x: np.asarray(x)[: len(cells)], measured)
-    shutil.rmtree(folder, ignore_errors=True)
     return Outcome(
         cells=cells,
-        alive=np.asarray(state.alive)[: len(cells)],
+        alive=np.asarray(state.alive)[: len(cells)]
+        & np.isfinite(measured.scalars["nll"]),
         curves={k: np.array(v, np.float32).T for k, v in curves.items()},
         measured=measured.scalars,
         masks=measured.masks,

@@ -12,6 +12,7 @@ import tyro
 
 from jaxattn import config as configs
 from jaxattn import console, runtime
+from jaxattn.files import plain
 
 TABLE = ("accuracy", "nll", "leak_bits")
 
@@ -42,7 +43,9 @@ def parse(arguments: list[str]) -> Flags:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
     known, rest = first.parse_known_args(arguments)
-    default = configs.load(known.config) if known.config else configs.Config()
+    default = configs.Config()
+    if known.config:
+        default = configs.check(configs.load(known.config))
     flags = tyro.cli(
         Flags,
         args=rest,
@@ -71,7 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
             flags.config, folder, flags.data_dir, flags.checkpoint_seconds
         )
     except (ValueError, OSError) as error:
-        console.error(error)
+        console.error(_explain(error))
+        return 2
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        console.error("out of memory: choose a smaller --lane or --batch-size")
         return 2
     except KeyboardInterrupt:
         console.error("stopped at once; the same command resumes the last checkpoint")
@@ -79,6 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     if done.results:
         headers, rows = tables.compact(done.results, TABLE)
         console.table(headers, rows)
+    if done.diverged:
+        names = ", ".join(f"{method} seed {seed}" for method, seed in done.diverged)
+        print(f"not finite, frozen and left out: {names}")
     for sentence in done.findings:
         console.say(textwrap.fill(f"- {sentence}", 80, subsequent_indent="  "))
     if done.signal is not None:
@@ -89,8 +100,14 @@ def main(arguments: list[str] | None = None) -> int:
         console.say(f"{folder}: results.md, results.csv, seeds.csv, masks, figures")
     if flags.json:
         results = [r._asdict() for r in done.results]
-        print(json.dumps({"folder": str(folder), "results": results}))
+        print(json.dumps(plain({"folder": str(folder), "results": results})))
     return 0 if done.signal is None else 128 + done.signal
+
+
+def _explain(error: ValueError | OSError) -> object:
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return f"{error.filename or 'while writing the run'}: {error.strerror}"
+    return error
 
 
 if __name__ == "__main__":

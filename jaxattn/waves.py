@@ -1,6 +1,6 @@
 """Finished waves on disk: a run that is killed starts again behind the last of them."""
 
-import zipfile
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from jaxattn.sweep import Outcome
 
 
 def keep(folder: Path, outcome: Outcome) -> None:
-    """Writes a finished wave whole or not at all; zip's checksum guards every array."""
+    """Writes a finished wave whole or not at all, with a digest over all of it."""
     method, seed = outcome.cells[0]
     arrays: dict[str, Any] = {
         "methods": np.array([m for m, _ in outcome.cells]),
@@ -23,6 +23,7 @@ def keep(folder: Path, outcome: Outcome) -> None:
     }
     arrays |= {f"curve/{k}": v for k, v in outcome.curves.items()}
     arrays |= {f"measured/{k}": v for k, v in outcome.measured.items()}
+    arrays["digest"] = np.array(_digest(arrays))
     folder.mkdir(parents=True, exist_ok=True)
     with replace_file(folder / f"{method}-{seed}.npz") as file:
         np.savez(file, **arrays)
@@ -33,8 +34,11 @@ def finished(folder: Path, say: Callable[[str], None]) -> list[Outcome]:
     outcomes = []
     for path in sorted(folder.glob("*.npz")):
         try:
-            with np.load(path) as stored:
+            # numpy leaves a file open that is no archive.
+            with path.open("rb") as file, np.load(file) as stored:
                 found = {name: stored[name] for name in stored.files}
+            if str(found.pop("digest")) != _digest(found):
+                raise ValueError("it is not what was saved")
             outcomes.append(
                 Outcome(
                     cells=list(
@@ -51,10 +55,21 @@ def finished(folder: Path, say: Callable[[str], None]) -> list[Outcome]:
                     measured=_under("measured/", found),
                 )
             )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            say(f"{path} is damaged ({error}) and is run again")
+        # A damaged archive makes zipfile raise nearly anything.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            say(f"{path} is damaged ({reason}); its cells are run again")
             path.unlink(missing_ok=True)
     return outcomes
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    state = hashlib.sha256()
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        state.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        state.update(value.tobytes())
+    return state.hexdigest()
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

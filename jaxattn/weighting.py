@@ -40,6 +40,19 @@ def log_posterior(state: Any, masks: Array, fold: Array) -> Array:
     return jnp.where((fold == 0)[:, None], both[0], both[1])
 
 
+def overlap(log_posterior: Array) -> dict[str, Array]:
+    """Smallest P(y given m) and share of examples with overlap, from logs [N, classes].
+
+    Overlap means that *every* label is possible: a mask that betrays its label gives
+    the other labels no chance, and then no weight can make them equal.
+    """
+    least = log_posterior.min(axis=-1)
+    return {
+        "smallest_probability": jnp.exp(least.min()),
+        "overlap_share": (least >= jnp.log(NO_OVERLAP)).mean(),
+    }
+
+
 def update(
     config: Weighting, state: Any, masks: Array, labels: Array, fold: Array
 ) -> Any:

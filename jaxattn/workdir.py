@@ -3,12 +3,14 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxattn import runtime
 from jaxattn.config import Config, differences, fingerprint, to_dict
 from jaxattn.files import write_text
+
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -18,31 +20,12 @@ def hold(config: Config, workdir: Path) -> Iterator[bool]:
     Raises: ValueError where another configuration or another process holds it, or it
     holds something else; OSError where it cannot be written.
     """
-    written = workdir / "config.json"
     if workdir.exists() and not workdir.is_dir():
         raise OSError(f"workdir {workdir} is a file; name a folder with --workdir")
-    begun = written.exists()
-    if begun:
-        try:
-            old = json.loads(written.read_text(encoding="utf-8"))["config"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{written} is damaged; delete {workdir} or choose another --workdir"
-            ) from error
-        found = differences(old, to_dict(config))
-        if found:
-            raise ValueError(
-                f"workdir {workdir} holds a run of another configuration "
-                f"({'; '.join(found)}); choose another --workdir or delete it"
-            )
-    elif workdir.is_dir() and any(p.name != "lock" for p in workdir.iterdir()):
-        raise ValueError(
-            f"workdir {workdir} is not empty and holds no run; choose another --workdir"
-        )
     new = not workdir.exists()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / "lock", "w")
+        lock = open(workdir / LOCK, "w")
     except OSError as error:
         raise OSError(f"cannot write in workdir {workdir}: {error.strerror}") from error
     try:
@@ -54,18 +37,47 @@ def hold(config: Config, workdir: Path) -> Iterator[bool]:
             f"another run is under way in {workdir}; wait for it or choose another "
             "--workdir"
         ) from error
+    written = workdir / "config.json"
     try:
+        begun = written.exists()
+        if begun:
+            _compare(config, workdir, written)
+        elif any(p.name != LOCK for p in workdir.iterdir()):
+            raise ValueError(
+                f"workdir {workdir} is not empty and holds no run; choose another "
+                "--workdir"
+            )
         yield begun
     finally:
+        if not written.exists():
+            (workdir / LOCK).unlink(missing_ok=True)
+            if new and not any(workdir.iterdir()):
+                workdir.rmdir()
         lock.close()
-        (workdir / "lock").unlink(missing_ok=True)
-        if new and not any(workdir.iterdir()):
-            workdir.rmdir()
 
 
-def claim(config: Config, workdir: Path, digest: str) -> None:
-    """Writes config and environment once all of the input has proved good."""
-    text = {"config": to_dict(config), "fingerprint": fingerprint(config)}
+def _compare(config: Config, workdir: Path, written: Path) -> None:
+    try:
+        old = dict(json.loads(written.read_text(encoding="utf-8"))["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{written} is damaged; delete {workdir} or choose another --workdir"
+        ) from error
+    found = differences(old, to_dict(config))
+    if found:
+        raise ValueError(
+            f"workdir {workdir} holds a run of another configuration "
+            f"({'; '.join(found)}); choose another --workdir or delete it"
+        )
+
+
+def claim(
+    config: Config, workdir: Path, digest: str, say: Callable[[str], None]
+) -> None:
+    """Writes config and environment once all of the input has proved good.
+
+    Raises: ValueError where the folder holds a run on other data.
+    """
     path = workdir / "config.json"
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8")).get("data_digest")
@@ -74,6 +86,27 @@ def claim(config: Config, workdir: Path, digest: str) -> None:
                 f"workdir {workdir} was made from other data (digest {str(old)[:12]}, "
                 f"now {digest[:12]}); choose another --workdir"
             )
-    write_text(path, json.dumps(text | {"data_digest": digest}, indent=2) + "\n")
-    environment = json.dumps(runtime.environment(), indent=2) + "\n"
-    write_text(workdir / "environment.json", environment)
+    else:
+        text = {
+            "config": to_dict(config),
+            "fingerprint": fingerprint(config),
+            "data_digest": digest,
+        }
+        write_text(path, json.dumps(text, indent=2) + "\n")
+    _add_start(workdir / "environment.json", say)
+
+
+def _add_start(path: Path, say: Callable[[str], None]) -> None:
+    """Notes this start, and says so if it runs on other versions than the last."""
+    starts = []
+    with contextlib.suppress(OSError, ValueError):
+        starts = list(json.loads(path.read_text(encoding="utf-8")))
+    now = runtime.environment()
+    before = starts[-1].get("versions", {}) if starts else now["versions"]
+    changed = differences(before, now["versions"])
+    if changed:
+        say(
+            "this run was begun with other versions, so that the last digits may "
+            f"differ: {'; '.join(changed)}"
+        )
+    write_text(path, json.dumps([*starts, now], indent=2) + "\n")

@@ -76,6 +76,7 @@ BAD = [
     ("seeds", 16.0, ["seeds = 16.0", "expected int"]),
     ("seeds", "16", ["seeds = '16'", "expected int"]),
     ("seeds", None, ["seeds = None", "expected int"]),
+    ("seeds", 10**400, ["seeds = 1000", "1 to"]),
     ("first_seed", -1, ["first_seed", "0 to"]),
     ("first_seed", 2**31, ["first_seed"]),
     ("epochs", 0, ["epochs = 0"]),
@@ -97,7 +98,7 @@ BAD = [
     ("weighting.hidden", 0, ["weighting.hidden"]),
     ("weighting.updates", 0, ["weighting.updates"]),
     ("weighting.truncation", 0.5, ["weighting.truncation = 0.5", "1 to"]),
-    ("random_masks.pretraining_share", 1.5, ["pretraining_share = 1.5", "0 to 1"]),
+    ("random_masks.pretraining_share", 1.5, ["pretraining_share = 1.5", "to 0.95"]),
     ("random_masks.low", 0.0, ["random_masks.low"]),
     ("random_masks.low", 9.0, ["random_masks.low is above random_masks.high"]),
     ("task", "sentimnt", ["task = 'sentimnt'", "perhaps you meant sentiment"]),
@@ -110,6 +111,11 @@ BAD = [
     ("model.selector", "dot", ["model.selector", "dot_product"]),
     ("model.normalizer", "softmx", ["model.normalizer", "meant softmax"]),
     ("model.predictor", "pool", ["model.predictor", "pooling"]),
+    ("methods", "joint", ["methods = 'joint'", "expected a tuple"]),
+    ("methods", None, ["methods = None", "expected a tuple"]),
+    ("data", None, ["data = None", "expected Data"]),
+    ("model", Optimizer(), ["model = Optimizer(", "expected Model"]),
+    ("name", 3, ["name = 3", "expected a text"]),
     ("name", "a/b", ["name = 'a/b'", "folder name"]),
     ("name", "", ["name = ''"]),
     ("name", "..", ["name = '..'"]),
@@ -117,7 +123,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("path, value, said", BAD, ids=[f"{p}={v}" for p, v, _ in BAD])
+@pytest.mark.parametrize(
+    "path, value, said", BAD, ids=[f"{p}={v}"[:40] for p, v, _ in BAD]
+)
 def test_check_refuses(path, value, said):
     with pytest.raises(ValueError) as error:
         check(put(path, value))
@@ -228,6 +236,7 @@ BROKEN = {
         "def get_config(): raise RuntimeError('no\\nluck')",
         ["RuntimeError", "no luck"],
     ),
+    "wants to leave": ("raise SystemExit(3)", ["SystemExit"]),
     "missing import": ("import no_such_module_anywhere", ["no_such_module_anywhere"]),
     "other type error": ("def get_config(x): pass", ["TypeError", "'x'"]),
 }

@@ -5,12 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattn import loop, weighting
+from jaxattn import forward, loop, weighting
 from jaxattn.config import Config, Model, Optimizer, Weighting, numbers
 from jaxattn.loop import Arrays, Cell
 from jaxattn.methods import METHODS, Numbers
 
 V, T, N = 64, 8, 512
+# These programs compile for longer than they run: ask for less optimisation.
+quick_jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
 WORD = 2
 """The label is 1 where this word occurs; ids from 4 on are noise."""
 
@@ -26,7 +34,7 @@ def make_split(n, seed):
     return Arrays(*map(jnp.uint8, (tokens, lengths, labels)))
 
 
-TRAIN, VALIDATION = make_split(N, 0), make_split(400, 1)
+TRAIN, VALIDATION = make_split(N, 0), make_split(256, 1)
 CONFIG = Config(
     batch_size=32,
     epochs=16,
@@ -71,17 +79,21 @@ class Jitted:
     """init, chunk and train of one program over a row of cells."""
 
     def __init__(self, method):
-        static = loop.make_static(CONFIG, METHODS[method], TRAIN, V, 2)
-        splits = (TRAIN, VALIDATION)
-        self.init = jax.jit(jax.vmap(lambda c: loop.init(static, c)))
-        self.chunk = jax.jit(jax.vmap(lambda s, c: loop.chunk(static, c, s, *splits)))
-        self.train = jax.jit(jax.vmap(lambda c: loop.train(static, c, *splits)))
+        static = forward.make_static(CONFIG, METHODS[method], TRAIN, V, 2)
+        cells = (0, None, None)
+        self.init = quick_jit(jax.vmap(lambda c: loop.init(static, c)))
+        self.chunk = quick_jit(
+            jax.vmap(lambda c, *rest: loop.chunk(static, c, *rest), (0, *cells))
+        )
+        self.train = quick_jit(
+            jax.vmap(lambda c, *splits: loop.train(static, c, *splits), cells)
+        )
 
     def chunks(self, cells, n, state=None):
         state = self.init(cells) if state is None else state
         curves = []
         for _ in range(n):
-            state, curve = self.chunk(state, cells)
+            state, curve = self.chunk(cells, state, TRAIN, VALIDATION)
             curves.append(curve)
         return state, jax.tree.map(lambda *x: np.stack(x, axis=1), *curves)
 
@@ -108,7 +120,7 @@ def finished(ordinary):
 
 def test_one_program_equals_chunk_by_chunk(ordinary, finished):
     state, curves = finished
-    whole, whole_curves = jitted().train(ordinary[0])
+    whole, whole_curves = jitted().train(ordinary[0], TRAIN, VALIDATION)
     close(whole, state, atol=1e-4)
     close(whole_curves, curves, atol=1e-4)
 
@@ -204,11 +216,11 @@ def test_a_diverging_cell_keeps_its_estimator_too():
 def test_make_static_refuses_a_split_smaller_than_one_batch():
     few = jax.tree.map(lambda x: x[:31], TRAIN)
     with pytest.raises(ValueError, match="batch_size = 32.*only 31 examples"):
-        loop.make_static(CONFIG, METHODS["joint"], few, V, 2)
+        forward.make_static(CONFIG, METHODS["joint"], few, V, 2)
 
 
 def test_unpack_marks_the_tokens_that_are_there():
-    tokens, valid, labels = loop.unpack(VALIDATION)
+    tokens, valid, labels = forward.unpack(VALIDATION)
     assert tokens.dtype == labels.dtype == jnp.int32
     np.testing.assert_array_equal(valid.sum(axis=1), VALIDATION.lengths)
     assert valid[:, 0].all() and (tokens[~valid] == 0).all()
@@ -216,8 +228,8 @@ def test_unpack_marks_the_tokens_that_are_there():
 
 CLASSES = 3
 ESTIMATOR = Weighting(hidden=16, learning_rate=1e-2, updates=1)
-learn_ = jax.jit(functools.partial(weighting.update, ESTIMATOR))
-posterior_ = jax.jit(weighting.log_posterior)
+learn_ = quick_jit(functools.partial(weighting.update, ESTIMATOR))
+posterior_ = quick_jit(weighting.log_posterior)
 
 
 def coded_masks(n, seed, wrong=0.0):
@@ -228,6 +240,13 @@ def coded_masks(n, seed, wrong=0.0):
     masks = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     labels = np.where(rng.random(n) < wrong, rng.integers(0, CLASSES, n), codes)
     return masks.astype("f4"), labels.astype(np.int32)
+
+
+def test_overlap_asks_for_every_label():
+    p = np.array([[0.5, 0.4, 0.1], [0.985, 0.005, 0.01], [0.03, 0.9, 0.07]])
+    found = weighting.overlap(np.log(p))
+    assert float(found["smallest_probability"]) == pytest.approx(0.005, rel=1e-4)
+    assert float(found["overlap_share"]) == pytest.approx(2 / 3)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +262,7 @@ def fitted(state, wrong, steps=300):
         return weighting.update(ESTIMATOR, state, *batch, fold), None
 
     batches = (masks.reshape(steps, 64, 4), labels.reshape(steps, 64))
-    return jax.jit(lambda s: jax.lax.scan(one, s, batches)[0])(state)
+    return quick_jit(lambda s: jax.lax.scan(one, s, batches)[0])(state)
 
 
 def test_an_untrained_estimator_says_that_all_classes_are_alike(untrained):

@@ -47,7 +47,9 @@ def kept(monkeypatch):
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    return tmp_path_factory.getbasetemp() / "prepared"
+    folder = tmp_path_factory.getbasetemp() / "prepared"
+    load("movie_sentiment", data_dir=folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_help_lists_every_field_and_imports_no_jax():
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-1] == "False False"
-    words = set(process.stdout.replace("│", " ").split())
+    words = set(process.stdout.replace("│", " ").replace(",", " ").split())
     own = {"--workdir", "--data-dir", "--checkpoint-seconds", "--quiet", "--json"}
     assert {*fields(config.Config()), *own} - words == set()
     assert "--config" in process.stdout
@@ -144,7 +146,7 @@ def test_bad_flags_are_refused(capsys, tmp_path, data_dir, words, said):
     err = refused(capsys, folder, *good, *words)
     joined = " ".join(err.replace("│", " ").split())
     assert [s for s in said if s not in joined] == [], err
-    if "─" not in err:  # tyro draws a box
+    if "full helptext" not in err:  # tyro has more to say
         assert err.startswith("error: ") and err.count("\n") == 1, err
 
 
@@ -192,10 +194,9 @@ def test_bad_config_files_are_refused(capsys, tmp_path, data_dir, text, said):
         file.write_text(text)
     folder = tmp_path / "run"
     words = ["--config", file, "--workdir", folder, "--data-dir", data_dir]
-    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
     err = refused(capsys, folder, *words)
     assert [s for s in said if s not in err] == [], err
-    if "─" not in err:
+    if "full helptext" not in err:
         assert err.startswith("error: ") and err.count("\n") == 1, err
 
 
@@ -273,7 +274,6 @@ def test_a_damaged_config_in_the_workdir_is_refused(capsys, tmp_path, data_dir):
 
 
 def test_truncated_data_are_refused(capsys, tmp_path, data_dir):
-    load("movie_sentiment", data_dir=data_dir)  # prepares it
     damaged = tmp_path / "data"
     shutil.copytree(data_dir, damaged)
     (record,) = damaged.rglob("*array_record*")
@@ -327,15 +327,15 @@ def test_a_run_writes_what_is_agreed(piped, data_dir):
         "checkpoints",
         "figures",
     }
-    assert not [p for p in folder.rglob("*") if "tmp" in p.name or p.name == "lock"]
+    assert not [p for p in folder.rglob("*") if "tmp" in p.name]
     figures = {p.name for p in (folder / "figures").iterdir()}
     assert figures == {"accuracy.svg", "leak.svg", "learning_curves.svg", "codes.svg"}
     kept = json.loads((folder / "config.json").read_text())
-    given = json.loads((folder / "environment.json").read_text())
+    (given,) = json.loads((folder / "environment.json").read_text())
     assert kept["config"]["methods"] == ["joint", "mask_swap"]
     assert {"fingerprint", "data_digest"} <= set(kept)
     assert given["versions"]["jax"] and str(pathlib.Path.home()) not in str(given)
-    lines = [json.loads(x) for x in (folder / "metrics.jsonl").open()]
+    lines = contents(folder)["metrics.jsonl"]
     # Two devices of one cell each: 6 cells in 3 waves, the reference 3 in 2.
     assert len(lines) == 3 * 3 + 2 * 3
     for line in lines:
@@ -454,7 +454,6 @@ def test_another_configuration_in_the_folder_is_refused(
         "another configuration",
     )
     assert contents(folder) == before
-    assert not (folder / "lock").exists()
 
 
 def test_quiet_prints_the_table_only(capsys, piped, data_dir, tmp_path):

@@ -63,12 +63,14 @@ METRICS: dict[str, Metric] = {
         "Effective sample size of the instance weights divided by the sample size.",
     ),
     "smallest_probability": Metric(
-        "share", "higher", "Smallest estimated P(label given mask) over the examples."
+        "share",
+        "higher",
+        "Smallest estimated P(label given mask), over all examples and all labels.",
     ),
     "overlap_share": Metric(
         "share",
         "higher",
-        "Share of examples whose estimated P(label given mask) is at least 0.02.",
+        "Share of examples whose mask leaves every label at least 0.02.",
     ),
     "default_token_mass": Metric(
         "share", "none", "Mean attention on the default tokens."

@@ -116,8 +116,8 @@ def leak(
 ) -> Leak:
     """Cross-fitted V-information, in bits, of masks [N, P] on labels [N].
 
-    With `weights` [N] it is the leak that is left under those example weights (they
-    travel with the labels in the permuted null). See 'A Theory of Usable Information
+    With `weights` [N] it is the leak that is left under those example weights (in the
+    permuted null they stay with the masks). See 'A Theory of Usable Information
     Under Computational Constraints' by Xu et al. (arXiv 2002.10689); the bits of a
     held-out probe bound the mutual information from below in expectation.
     """

@@ -11,7 +11,7 @@ FLOOR = 1e-3
 
 
 def mask_features(mask: Array) -> Array:
-    """A mask [P] as features [2 P]: the weights and their logarithms, all in [-1, 1].
+    """A mask [P] as features [2 P]: the weights and their logarithms, all about 0 to 1.
 
     The logarithm tells small weights apart; the floor keeps exact zeros finite.
     """
@@ -43,6 +43,5 @@ def estimate(params: Any, mask: Array) -> Array:
     """log P(y given m) [classes] in nats for one mask [P]."""
     hidden = params["first"]["bias"].shape[0]
     classes = params["logits"]["bias"].shape[0]
-    return jax.nn.log_softmax(
-        Estimator(hidden, classes).apply({"params": params}, mask)
-    )
+    logits: Any = Estimator(hidden, classes).apply({"params": params}, mask)
+    return jax.nn.log_softmax(logits)

@@ -1,0 +1,221 @@
+import dataclasses
+import math
+
+import pytest
+
+from jaxattn import findings
+from jaxattn.config import Config, Model
+from jaxattn.metrics.definitions import METRICS
+from jaxattn.results import Result
+
+MAJORITY = 0.51
+
+
+def result(method, metric, mean, width=0.01, null=math.nan, split="test", n=16):
+    low, high = mean - width, mean + width
+    unit, direction, _ = METRICS[metric]
+    return Result(
+        "movie_sentiment", method, metric, "", split, n, mean, low, high, null,
+        unit, direction,
+    )  # fmt: skip
+
+
+def accuracy(method, mean, width=0.01):
+    return result(method, "accuracy", mean, width, MAJORITY)
+
+
+def said(*results, diverged=(), config=None, **changes):
+    config = config or Config()
+    config = dataclasses.replace(config, **changes)
+    return findings.sentences(config, list(results), list(diverged))
+
+
+def about(sentences, words):
+    return [s for s in sentences if words in s]
+
+
+def values(name):
+    return dataclasses.replace(Config(), model=Model(values=name))
+
+
+def test_without_results_there_is_nothing_to_say():
+    for name in ("default_tokens", "words", "words_and_default_tokens"):
+        assert said(config=values(name)) == []
+
+
+def test_joint_is_compared_with_majority_and_words():
+    (sentence,) = said(
+        accuracy("joint", 0.72),
+        result("full_text", "full_text_accuracy", 0.75),
+        result("joint", "leak_share", 0.31),
+    )
+    for words in ("4 meaningless tokens", "0.720 [0.710, 0.730]", "majority 0.510"):
+        assert words in sentence
+    for words in ("the words 0.750", "96% of it", "31% of the label's bits"):
+        assert words in sentence
+
+
+@pytest.mark.parametrize(
+    "mean, width, closed",
+    [
+        (0.51, 0.01, True),
+        (0.30, 0.01, True),  # always the smaller class is below the majority
+        (0.51, 0.0399, True),
+        (0.51, 0.0401, False),  # the whole interval, not the mean
+        (0.56, 0.001, False),
+        (0.72, 0.01, False),
+    ],
+)
+def test_a_shortcut_is_closed_where_the_whole_interval_is_low(mean, width, closed):
+    sentences = said(accuracy("mask_swap", mean, width))
+    assert bool(about(sentences, "Shortcut closed")) == closed
+    assert bool(about(sentences, "Shortcut not closed")) == (not closed)
+    assert "mask_swap" in sentences[0]
+
+
+def test_the_threshold_is_the_one_stated():
+    assert findings.CLOSED == 0.04
+    (sentence,) = said(accuracy("mask_swap", 0.51))
+    assert "at most 0.04 above the majority" in sentence
+
+
+def test_joint_and_uniform_are_no_remedies():
+    sentences = said(accuracy("joint", 0.51), accuracy("uniform", 0.51))
+    assert about(sentences, "Shortcut") == []
+
+
+def test_closed_and_open_are_listed_apart():
+    sentences = said(
+        accuracy("mask_swap", 0.50),
+        accuracy("random_pretraining", 0.65),
+        accuracy("mask_mix", 0.52),
+    )
+    (closed,) = about(sentences, "Shortcut closed")
+    (not_closed,) = about(sentences, "Shortcut not closed")
+    assert "mask_swap" in closed and "mask_mix" in closed
+    assert "random_pretraining" in not_closed and "mask" not in not_closed
+
+
+def test_one_seed_has_no_interval_and_is_judged_by_its_mean():
+    one = accuracy("mask_swap", 0.53)._replace(ci_low=math.nan, ci_high=math.nan)
+    (closed,) = about(said(one), "Shortcut closed")
+    assert "mask_swap 0.530." in closed and "nan" not in closed
+    high = one._replace(mean=0.56)
+    assert about(said(high), "not closed")
+
+
+def test_a_method_whose_seeds_have_all_diverged_is_not_judged():
+    nothing = accuracy("mask_swap", math.nan, math.nan)
+    sentences = said(nothing, diverged=[("mask_swap", 0)])
+    assert about(sentences, "Shortcut") == [] and "nan" not in str(sentences)
+
+
+def weighting(ess, overlap, method="instance_weighting"):
+    # The same metrics of the training must not be taken for those of the test.
+    return [
+        result(method, "ess_share", 1 - ess, split="train"),
+        result(method, "overlap_share", 1 - overlap, split="train"),
+        result(method, "ess_share", ess),
+        result(method, "overlap_share", overlap),
+    ]
+
+
+@pytest.mark.parametrize(
+    "ess, overlap, cannot",
+    [
+        (0.60, 0.90, False),
+        (0.10, 0.50, False),
+        (0.0999, 0.90, True),
+        (0.60, 0.4999, True),
+        (0.01, 0.01, True),
+    ],
+)
+def test_weighting_that_cannot_work_is_said(ess, overlap, cannot):
+    sentences = about(said(*weighting(ess, overlap)), "cannot work here")
+    assert len(sentences) == cannot
+    if cannot:
+        for words in (
+            f"effective sample size {ess:.0%}",
+            f"{overlap:.0%} of examples with overlap",
+            "--model.normalizer gumbel_softmax",
+            "mask_swap",
+        ):
+            assert words in sentences[0]
+
+
+def test_only_methods_that_weigh_are_judged_for_it():
+    assert about(said(*weighting(0.01, 0.01, "mask_swap")), "cannot work") == []
+
+
+def test_weighting_is_judged_whatever_the_values_are():
+    for name in ("default_tokens", "words", "words_and_default_tokens"):
+        sentences = said(*weighting(0.05, 0.9), config=values(name))
+        assert about(sentences, "cannot work here")
+
+
+def test_diverged_seeds_are_named():
+    sentences = said(accuracy("joint", 0.7), diverged=[("joint", 3), ("mask_swap", 11)])
+    (sentence,) = about(sentences, "Diverged")
+    assert "joint seed 3, mask_swap seed 11" in sentence
+    assert "left out of every mean" in sentence and "learning-rate" in sentence
+    assert about(said(accuracy("joint", 0.7)), "Diverged") == []
+
+
+@pytest.mark.parametrize("seeds, few", [(1, True), (7, True), (8, False), (16, False)])
+def test_few_seeds_are_remarked_on(seeds, few):
+    sentences = about(said(accuracy("joint", 0.7), seeds=seeds), "Only")
+    assert len(sentences) == few
+    if few:
+        assert f"Only {seeds} seed{'s' * (seeds > 1)}:" in sentences[0]
+
+
+@pytest.mark.parametrize(
+    "mean, width, above", [(0.65, 0.02, True), (0.52, 0.02, False)]
+)
+def test_pretraining_is_explained_where_something_is_left(mean, above):
+    nll = result("random_pretraining", "nll", 0.69, null=0.693)
+    sentences = said(accuracy("random_pretraining", mean, 0.02), nll)
+    assert bool(about(sentences, "stays above the majority")) == above
+
+
+def test_over_words_the_cost_against_joint_is_what_counts():
+    sentences = said(
+        accuracy("joint", 0.75),
+        accuracy("mask_swap", 0.74),
+        result("mask_swap", "accuracy_vs_joint", -0.012, 0.005, 0.0),
+        config=values("words"),
+    )
+    assert "0.750 [0.740, 0.760] with attention over the words" in sentences[0]
+    (cost,) = about(sentences, "against joint")
+    assert "mask_swap -0.012 [-0.017, -0.007]" in cost
+    assert about(sentences, "Shortcut") == []
+
+
+def test_with_one_seed_no_interval_of_the_cost_is_printed():
+    lone = result("mask_swap", "accuracy_vs_joint", -0.012, math.nan, 0.0)
+    assert "nan" not in str(said(lone, config=values("words")))
+
+
+def test_in_competition_the_mass_on_default_tokens_is_what_counts():
+    sentences = said(
+        result("joint", "default_token_mass", 0.41, null=0.11),
+        result("mask_swap", "default_token_mass", 0.12, null=0.11),
+        config=values("words_and_default_tokens"),
+    )
+    (mass,) = about(sentences, "meaningless default tokens")
+    assert "0.110 if uniform" in mass
+    assert "joint 0.410 [0.400, 0.420]; mask_swap 0.120" in mass
+
+
+def test_every_sentence_is_one_line_and_ends():
+    sentences = said(
+        accuracy("joint", 0.72),
+        accuracy("mask_swap", 0.50),
+        accuracy("random_pretraining", 0.65),
+        result("random_pretraining", "nll", 0.69, null=0.693),
+        *weighting(0.01, 0.2),
+        diverged=[("joint", 0)],
+        seeds=3,
+    )
+    assert len(sentences) == 7
+    assert all(s.endswith(".") and "\n" not in s for s in sentences)

@@ -1,0 +1,260 @@
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+from small_run import PROBE, WORDS, arguments, contents, keep_compiled, run, unlike
+
+from jaxattn import config, console, loop, methods, probe, sweep, train
+from jaxattn.data import load
+from jaxattn.loop import Arrays
+from jaxattn.results import read_results, read_seeds
+
+
+@pytest.fixture(autouse=True)
+def kept(monkeypatch):
+    keep_compiled(monkeypatch)
+    yield
+    console.settings.quiet = False
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp() / "prepared"
+    load("movie_sentiment", data_dir=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, data_dir):
+    """The folder of a run of four seeds."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        keep_compiled(monkeypatch)
+        assert run(*arguments(folder, data_dir, PROBE, seeds="4")) == 0
+    return folder
+
+
+def planned(**changes):
+    blank = Arrays(np.zeros((64, 8), np.uint16), np.ones(64), np.zeros(64))
+    small = config.Config(batch_size=32, seeds=3)
+    return sweep.plan(dataclasses.replace(small, **changes), blank, 10, 2)
+
+
+def test_methods_of_one_structure_share_a_program():
+    names = config.MethodName.__args__
+    programs = planned(methods=names)
+    assert [p.label for p in programs] == [
+        f"{len(names) - 2} methods",
+        "random_pretraining_averaged",
+        "instance_weighting",
+        "full text",
+    ]
+    cells = [cell for p in programs for cell in p.cells]
+    expected = {(m, s) for m in (*names, sweep.FULL_TEXT) for s in range(3)}
+    assert len(cells) == len(set(cells)) and set(cells) == expected
+    for program in programs[:-1]:
+        for name, _ in program.cells:
+            structure = program.static.weighted, program.static.averaged
+            assert methods.METHODS[name].structure == structure
+
+
+def test_the_reference_sees_words_without_noise():
+    reference = planned()[-1].static
+    assert reference.config.model.values == "words"
+    assert reference.config.model.normalizer == "softmax"
+    assert reference.config.epochs == config.Config().full_text_epochs
+    assert not reference.weighted and not reference.averaged
+    words = planned(model=config.Model(values="words"))
+    assert sweep.FULL_TEXT not in {m for p in words for m, _ in p.cells}
+
+
+def test_seeds_count_from_the_first():
+    (program, _) = planned(methods=("joint",), first_seed=5, seeds=2)
+    assert program.cells == (("joint", 5), ("joint", 6))
+
+
+def test_a_batch_larger_than_the_split_is_refused():
+    with pytest.raises(ValueError, match="batch_size = 65: .* only 64 examples"):
+        planned(batch_size=65)
+
+
+def test_a_program_is_traced_once_for_all_its_waves(monkeypatch, tmp_path, data_dir):
+    monkeypatch.undo()  # this one compiles
+    counts = {"init": 0, "chunk": 0, "measure": 0}
+
+    def counted(module, name):
+        function = getattr(module, name)
+
+        def wrapped(*given):
+            counts[name] += 1
+            return function(*given)
+
+        monkeypatch.setattr(module, name, wrapped)
+
+    counted(loop, "init")
+    counted(loop, "chunk")
+    counted(probe, "measure")
+    words = arguments(tmp_path / "run", data_dir, WORDS, seeds="5")
+    assert run(*words) == 0
+    assert len(list((tmp_path / "run/checkpoints").glob("*/*.npz"))) == 5
+    assert counts == {"init": 1, "chunk": 1, "measure": 1}
+
+
+def test_another_learning_rate_is_the_same_program(monkeypatch, data_dir):
+    """Numbers are arguments: nothing in the program may depend on their values."""
+    dataset = load("movie_sentiment", 8, 20, data_dir)
+    mesh = sweep.mesh_of_all_devices()
+    splits = sweep.make_splits(dataset, mesh)
+
+    def text(**numbers):
+        words = arguments("x", data_dir, WORDS, **numbers)
+        given = train.parse(words).config
+        program, *_ = sweep.plan(given, splits.train, len(dataset.vocabulary), 2)
+        cells = sweep._stack(program, [program.cells[0]] * 2, mesh)
+        init, chunk, _ = sweep.functions(program, mesh)
+        state = jax.eval_shape(init, cells)
+        return chunk.lower(state, cells, *splits[:2]).as_text()
+
+    changed = {
+        "optimizer__learning_rate": "0.5",
+        "model__temperature": "2",
+        "random_masks__high": "4",
+        "first_seed": "7",
+        "seeds": "1",
+    }
+    assert text() == text(**changed)
+
+
+def test_the_same_command_gives_the_same_bytes(whole, tmp_path, data_dir):
+    folder = tmp_path / "again"
+    assert run(*arguments(folder, data_dir, PROBE, seeds="4")) == 0
+    assert (folder / "seeds.csv").read_bytes() == (whole / "seeds.csv").read_bytes()
+    assert (folder / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    assert unlike(contents(folder), contents(whole)) == []
+    for figure in (whole / "figures").iterdir():
+        assert (folder / "figures" / figure.name).read_bytes() == figure.read_bytes()
+
+
+def numbers(folder, seed):
+    return {row[:-1]: row.value for row in read_seeds(folder / "seeds.csv")
+            if row.seed == seed}  # fmt: skip
+
+
+def test_a_seed_alone_equals_the_seed_among_others(whole, tmp_path, data_dir):
+    folder = tmp_path / "alone"
+    words = arguments(folder, data_dir, PROBE, seeds="1", first_seed="3")
+    assert run(*words) == 0
+    one, among = numbers(folder, 3), numbers(whole, 3)
+    assert set(one) == set(among) and len(one) > 20
+    for key, value in among.items():
+        assert one[key] == pytest.approx(value, abs=1e-5), key
+    with np.load(folder / "masks/joint.npz") as a:
+        with np.load(whole / "masks/joint.npz") as b:
+            np.testing.assert_allclose(a["masks"][0], b["masks"][3], atol=1e-5)
+
+
+def test_seeds_differ(whole):
+    found = [numbers(whole, seed) for seed in range(4)]
+    values = [
+        {k[3]: v for k, v in one.items() if k[1] == "joint" and not k[4]}["nll"]
+        for one in found
+    ]
+    assert len(set(values)) == 4
+
+
+def test_a_method_alone_equals_the_method_among_others(whole, tmp_path, data_dir):
+    folder = tmp_path / "alone"
+    words = arguments(folder, data_dir, PROBE, seeds="2", methods="mask_swap")
+    assert run(*words) == 0
+    one, among = numbers(folder, 1), numbers(whole, 1)
+    assert any(key[1] == "mask_swap" for key in one)
+    for key, value in one.items():
+        assert value == pytest.approx(among[key], abs=1e-5), key
+
+
+def test_how_many_run_side_by_side_does_not_matter(tmp_path, data_dir):
+    folders = [tmp_path / lane for lane in ("1", "2")]
+    for folder in folders:
+        words = arguments(folder, data_dir, WORDS, lane=folder.name, seeds="2")
+        assert run(*words) == 0
+    for seed in range(2):
+        one, two = (numbers(folder, seed) for folder in folders)
+        assert set(one) == set(two)
+        for key, value in one.items():
+            assert two[key] == pytest.approx(value, abs=1e-5), key
+
+
+def diverge(monkeypatch, *cells):
+    """Gives these cells a learning rate that is no number."""
+    stack = sweep._stack
+
+    def with_nan(program, wanted, mesh):
+        stacked = stack(program, wanted, mesh)
+        rate = np.array(stacked.numbers["optimizer.learning_rate"])
+        for i, cell in enumerate(wanted):
+            if cell in cells:
+                rate[i] = math.nan
+        old = stacked.numbers["optimizer.learning_rate"]
+        rates = {"optimizer.learning_rate": jax.device_put(rate, old.sharding)}
+        return stacked._replace(numbers=stacked.numbers | rates)
+
+    monkeypatch.setattr(sweep, "_stack", with_nan)
+
+
+def test_a_cell_that_diverges_is_named_and_left_out(
+    monkeypatch, capsys, whole, tmp_path, data_dir
+):
+    folder = tmp_path / "run"
+    diverge(monkeypatch, ("joint", 2))
+    assert run(*arguments(folder, data_dir, PROBE, seeds="4")) == 0
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    said = "Diverged, frozen and left out of every mean: joint seed 2."
+    assert said in " ".join(out.split())
+    assert said in (folder / "results.md").read_text()
+    assert "| joint | 3 |" in (folder / "results.md").read_text()
+    assert "| mask_swap | 4 |" in (folder / "results.md").read_text()
+    assert "3 of 4 seeds" in out
+    results = {
+        (r.method, r.metric, r.variant): r for r in read_results(folder / "results.csv")
+    }
+    for (method, metric, _), result in results.items():
+        paired = metric == "accuracy_vs_joint"
+        assert result.n_seeds == (3 if method == "joint" or paired else 4)
+        assert math.isfinite(result.mean), (method, metric)
+    # The others do not notice.
+    for seed in range(4):
+        one, other = numbers(folder, seed), numbers(whole, seed)
+        for key, value in other.items():
+            if key[1:3] != ("joint", 2):
+                assert one[key] == value, key
+    with np.load(folder / "checkpoints/program-0/joint-2.npz") as wave:
+        cells = list(zip(wave["methods"], wave["seeds"], strict=True))
+        dead = [c for c, ok in zip(cells, wave["alive"], strict=True) if not ok]
+    assert dead == [("joint", 2)]
+
+
+def test_all_cells_may_diverge(monkeypatch, capsys, tmp_path, data_dir):
+    folder = tmp_path / "run"
+    cells = [(m, s) for m in ("joint", "mask_swap") for s in range(3)]
+    diverge(monkeypatch, *cells)
+    assert run(*arguments(folder, data_dir, WORDS), "--json") == 0
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err and "Warning" not in err
+    assert all(f"{m} seed {s}" in " ".join(out.split()) for m, s in cells)
+    for result in read_results(folder / "results.csv"):
+        if result.method in ("joint", "mask_swap"):
+            assert result.n_seeds == 0 and math.isnan(result.mean)
+
+
+def test_a_huge_learning_rate_does_not_end_the_run(capsys, tmp_path, data_dir):
+    folder = tmp_path / "run"
+    words = arguments(
+        folder, data_dir, WORDS, optimizer__learning_rate="1000", seeds="2"
+    )
+    assert run(*words) == 0
+    assert "Traceback" not in capsys.readouterr().err
+    lines = contents(folder)["metrics.jsonl"]
+    assert len(lines) == 2 * 3
