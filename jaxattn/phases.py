@@ -18,6 +18,8 @@ class Phase(NamedTuple):
     """How fast the predictor moves, 0 to 1."""
     first: Array
     """Whether this is a step of phase 1."""
+    ends: Array
+    """Whether phase 1 is over after this step."""
     averaged_steps: Array
     """How many steps of the second half of phase 1 there are up to this one."""
 
@@ -34,6 +36,7 @@ def at(method: Numbers, share: Array | float, steps: int, step: Array) -> Phase:
         selector=jnp.where(first, 0.0, 1.0),
         predictor=jnp.where(pretraining, jnp.where(first, speed, 0.0), 1.0),
         first=first,
+        ends=step + 1 >= length,
         averaged_steps=jnp.where(first, step + 1 - half, 0),
     )
 
@@ -41,13 +44,13 @@ def at(method: Numbers, share: Array | float, steps: int, step: Array) -> Phase:
 def average(phase: Phase, alive: Array, predictor: Any, mean: Any) -> tuple[Any, Any]:
     """Predictor and its mean over the second half of phase 1.
 
-    From the first step of phase 2 on, the mean is the predictor.
+    When phase 1 ends the mean becomes the predictor, for good.
     """
     takes = alive & phase.first & (phase.averaged_steps > 0)
     weight = 1 / jnp.maximum(phase.averaged_steps, 1)
     mean = jax.tree.map(
         lambda m, p: jnp.where(takes, m + weight * (p - m), m), mean, predictor
     )
-    swaps = alive & ~phase.first
+    swaps = alive & phase.ends
     predictor = jax.tree.map(lambda p, m: jnp.where(swaps, m, p), predictor, mean)
     return predictor, mean

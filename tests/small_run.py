@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from jaxattn import config, data, experiment, sweep, train
+from jaxattn import config, data, experiment, outputs, sweep, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 # The words of one program are the full-text reference of another, so that both
@@ -71,6 +71,11 @@ def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
 
     monkeypatch.setattr(data, "load", load_once)
     monkeypatch.setattr(sweep, "compile_program", compile_once)
+
+
+def draw_nothing(monkeypatch) -> None:
+    """Leaves the figures out, a quarter of the time of a small run."""
+    monkeypatch.setattr(outputs, "_draw", lambda *arguments: None)
 
 
 def run(*words) -> int:

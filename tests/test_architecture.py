@@ -87,8 +87,10 @@ ALLOWED = {
     "jaxattn.methods": ("jaxattn.config", "jaxattn.nn"),
     "jaxattn.weighting": ("jaxattn.config", "jaxattn.nn"),
     "jaxattn.phases": ("jaxattn.methods",),
+    "jaxattn.forward": ("jaxattn.config", "jaxattn.methods", "jaxattn.nn"),
     "jaxattn.loop": (
         "jaxattn.config",
+        "jaxattn.forward",
         "jaxattn.methods",
         "jaxattn.nn",
         "jaxattn.phases",

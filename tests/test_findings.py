@@ -24,10 +24,17 @@ def accuracy(method, mean, width=0.01):
     return result(method, "accuracy", mean, width, MAJORITY)
 
 
-def said(*results, diverged=(), config=None, **changes):
+def trained(method, mean, width=0.01, nll=0.693):
+    """Accuracy, and an NLL beside the entropy of 0.693."""
+    return [
+        accuracy(method, mean, width),
+        result(method, "nll", nll, 0.001, null=0.693),
+    ]
+
+
+def said(*results, diverged=(), missing=0, config=None):
     config = config or Config()
-    config = dataclasses.replace(config, **changes)
-    return findings.sentences(config, list(results), list(diverged))
+    return findings.sentences(config, list(results), list(diverged), missing)
 
 
 def about(sentences, words):
@@ -38,9 +45,9 @@ def values(name):
     return dataclasses.replace(Config(), model=Model(values=name))
 
 
-def test_without_results_there_is_nothing_to_say():
+def test_where_nothing_is_to_be_said_nothing_is():
     for name in ("default_tokens", "words", "words_and_default_tokens"):
-        assert said(config=values(name)) == []
+        assert said(result("joint", "leak_bits", 0.2), config=values(name)) == []
 
 
 def test_joint_is_compared_with_majority_and_words():
@@ -55,40 +62,60 @@ def test_joint_is_compared_with_majority_and_words():
         assert words in sentence
 
 
+@pytest.mark.parametrize("mean, low", [(0.50, True), (0.51, True), (0.55, False)])
+def test_where_joint_learns_nothing_no_shortcut_is_claimed(mean, low):
+    # Its interval must lie above the majority.
+    (sentence,) = said(accuracy("joint", mean, 0.02))
+    assert ("no shortcut was learnt" in sentence) == low
+    assert ("meaningless tokens predicts" in sentence) == (not low)
+    assert "majority 0.510" in sentence
+
+
 @pytest.mark.parametrize(
-    "mean, width, closed",
+    "mean, width, nll, closed",
     [
-        (0.51, 0.01, True),
-        (0.30, 0.01, True),  # always the smaller class is below the majority
-        (0.51, 0.0399, True),
-        (0.51, 0.0401, False),  # the whole interval, not the mean
-        (0.56, 0.001, False),
-        (0.72, 0.01, False),
+        (0.51, 0.01, 0.693, True),
+        (0.49, 0.01, 0.693, True),  # always the smaller class is below the majority
+        (0.51, 0.0399, 0.693, True),
+        (0.51, 0.0401, 0.693, False),  # the whole interval, not the mean
+        (0.56, 0.001, 0.693, False),
+        (0.72, 0.01, 0.60, False),
+        (0.51, 0.01, 0.7129, True),
+        (0.51, 0.01, 0.7131, False),
+        (0.51, 0.01, 0.6729, False),
+        (0.28, 0.01, 1.5, False),  # worse than chance is knowing something
     ],
 )
-def test_a_shortcut_is_closed_where_the_whole_interval_is_low(mean, width, closed):
-    sentences = said(accuracy("mask_swap", mean, width))
+def test_a_shortcut_is_closed_where_interval_and_nll_are_those_of_nothing(
+    mean, width, nll, closed
+):
+    sentences = said(*trained("mask_swap", mean, width, nll))
     assert bool(about(sentences, "Shortcut closed")) == closed
     assert bool(about(sentences, "Shortcut not closed")) == (not closed)
     assert "mask_swap" in sentences[0]
 
 
 def test_the_threshold_is_the_one_stated():
-    assert findings.CLOSED == 0.04
-    (sentence,) = said(accuracy("mask_swap", 0.51))
+    assert (findings.CLOSED, findings.FLAT) == (0.04, 0.02)
+    (sentence,) = said(*trained("mask_swap", 0.51))
     assert "at most 0.04 above the majority" in sentence
+    assert "within 0.02 nats of the label entropy" in sentence
+
+
+def test_without_an_nll_nothing_is_closed():
+    assert about(said(accuracy("mask_swap", 0.51)), "Shortcut closed") == []
 
 
 def test_joint_and_uniform_are_no_remedies():
-    sentences = said(accuracy("joint", 0.51), accuracy("uniform", 0.51))
+    sentences = said(*trained("joint", 0.51), *trained("uniform", 0.51))
     assert about(sentences, "Shortcut") == []
 
 
 def test_closed_and_open_are_listed_apart():
     sentences = said(
-        accuracy("mask_swap", 0.50),
-        accuracy("random_pretraining", 0.65),
-        accuracy("mask_mix", 0.52),
+        *trained("mask_swap", 0.50),
+        *trained("random_pretraining", 0.65, nll=0.65),
+        *trained("mask_mix", 0.52),
     )
     (closed,) = about(sentences, "Shortcut closed")
     (not_closed,) = about(sentences, "Shortcut not closed")
@@ -97,11 +124,13 @@ def test_closed_and_open_are_listed_apart():
 
 
 def test_one_seed_has_no_interval_and_is_judged_by_its_mean():
-    one = accuracy("mask_swap", 0.53)._replace(ci_low=math.nan, ci_high=math.nan)
-    (closed,) = about(said(one), "Shortcut closed")
+    one, nll = trained("mask_swap", 0.53, math.nan)
+    (closed,) = about(said(one, nll), "Shortcut closed")
     assert "mask_swap 0.530." in closed and "nan" not in closed
     high = one._replace(mean=0.56)
-    assert about(said(high), "not closed")
+    assert about(said(high, nll), "not closed")
+    joint = accuracy("joint", 0.7, math.nan)
+    assert "accuracy 0.700; majority 0.510" in said(joint)[0]
 
 
 def test_a_method_whose_seeds_have_all_diverged_is_not_judged():
@@ -110,16 +139,17 @@ def test_a_method_whose_seeds_have_all_diverged_is_not_judged():
     assert about(sentences, "Shortcut") == [] and "nan" not in str(sentences)
 
 
-def weighting(ess, overlap, method="instance_weighting"):
-    # The same metrics of the training must not be taken for those of the test.
+def weighting(ess, overlap, method="instance_weighting", split="test"):
+    other = "train" if split == "test" else "test"
     return [
-        result(method, "ess_share", 1 - ess, split="train"),
-        result(method, "overlap_share", 1 - overlap, split="train"),
-        result(method, "ess_share", ess),
-        result(method, "overlap_share", overlap),
+        result(method, "ess_share", 0.9, split=other),
+        result(method, "overlap_share", 0.9, split=other),
+        result(method, "ess_share", ess, split=split),
+        result(method, "overlap_share", overlap, split=split),
     ]
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize(
     "ess, overlap, cannot",
     [
@@ -130,9 +160,9 @@ def weighting(ess, overlap, method="instance_weighting"):
         (0.01, 0.01, True),
     ],
 )
-def test_weighting_that_cannot_work_is_said(ess, overlap, cannot):
-    sentences = about(said(*weighting(ess, overlap)), "cannot work here")
-    assert len(sentences) == cannot
+def test_weighting_that_cannot_work_is_said(ess, overlap, cannot, split):
+    sentences = said(*weighting(ess, overlap, split=split))
+    assert len(sentences) == len(about(sentences, "cannot work here")) == cannot
     if cannot:
         for words in (
             f"effective sample size {ess:.0%}",
@@ -141,6 +171,11 @@ def test_weighting_that_cannot_work_is_said(ess, overlap, cannot):
             "mask_swap",
         ):
             assert words in sentences[0]
+
+
+def test_weights_that_are_no_numbers_are_not_judged():
+    nothing = [r._replace(mean=math.nan) for r in weighting(1.0, 1.0)]
+    assert said(*nothing) == []
 
 
 def test_only_methods_that_weigh_are_judged_for_it():
@@ -163,15 +198,22 @@ def test_diverged_seeds_are_named():
 
 @pytest.mark.parametrize("seeds, few", [(1, True), (7, True), (8, False), (16, False)])
 def test_few_seeds_are_remarked_on(seeds, few):
-    sentences = about(said(accuracy("joint", 0.7), seeds=seeds), "Only")
+    # It is the fewest that counts: some may have diverged.
+    joint = accuracy("joint", 0.7)._replace(n_seeds=seeds)
+    sentences = about(said(joint, accuracy("uniform", 0.51)), "Only")
     assert len(sentences) == few
     if few:
-        assert f"Only {seeds} seed{'s' * (seeds > 1)}:" in sentences[0]
+        assert f"Only {seeds} seed{'s' * (seeds > 1)} " in sentences[0]
+        assert "no fewer than 8" in sentences[0]
 
 
-@pytest.mark.parametrize(
-    "mean, width, above", [(0.65, 0.02, True), (0.52, 0.02, False)]
-)
+def test_an_unfinished_run_says_so_first():
+    sentences = said(accuracy("joint", 0.7), missing=12)
+    assert sentences[0].startswith("Unfinished: 12 cells")
+    assert about(said(accuracy("joint", 0.7)), "Unfinished") == []
+
+
+@pytest.mark.parametrize("mean, above", [(0.65, True), (0.52, False)])
 def test_pretraining_is_explained_where_something_is_left(mean, above):
     nll = result("random_pretraining", "nll", 0.69, null=0.693)
     sentences = said(accuracy("random_pretraining", mean, 0.02), nll)
@@ -209,13 +251,12 @@ def test_in_competition_the_mass_on_default_tokens_is_what_counts():
 
 def test_every_sentence_is_one_line_and_ends():
     sentences = said(
-        accuracy("joint", 0.72),
-        accuracy("mask_swap", 0.50),
-        accuracy("random_pretraining", 0.65),
-        result("random_pretraining", "nll", 0.69, null=0.693),
+        accuracy("joint", 0.72)._replace(n_seeds=3),
+        *trained("mask_swap", 0.50),
+        *trained("random_pretraining", 0.65),
         *weighting(0.01, 0.2),
         diverged=[("joint", 0)],
-        seeds=3,
+        missing=2,
     )
-    assert len(sentences) == 7
+    assert len(sentences) == 8
     assert all(s.endswith(".") and "\n" not in s for s in sentences)

@@ -7,7 +7,7 @@ import pytest
 
 from jaxattn import forward, loop, weighting
 from jaxattn.config import Config, Model, Optimizer, Weighting, numbers
-from jaxattn.loop import Arrays, Cell
+from jaxattn.forward import Arrays, Cell
 from jaxattn.methods import METHODS, Numbers
 
 V, T, N = 64, 8, 512
@@ -213,6 +213,31 @@ def test_a_diverging_cell_keeps_its_estimator_too():
     assert 0 < curves["smallest_probability"][0] < 1
 
 
+def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
+    n = 100  # 3 batches of 32; the label is the number of the example
+    split = jax.tree.map(lambda x: x[:n], TRAIN)._replace(labels=jnp.arange(n))
+
+    def note(static, cell, state, batch, fold, prior):
+        seen = state.average.at[state.step].set(jnp.stack([batch.labels, fold]))
+        nothing = {"nll": jnp.float32(0), "accuracy": jnp.float32(0)}
+        return state._replace(step=state.step + 1, average=seen), nothing
+
+    monkeypatch.setattr(loop, "step", note)
+    static = forward.make_static(CONFIG, METHODS["joint"], split, V, 2)
+    cell = jax.tree.map(lambda x: x[0], make_cells(ROWS[0]))
+    state = jax.eval_shape(lambda: loop.init(static, cell))
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
+    state = state._replace(average=jnp.zeros((6, 2, 32), int))
+    chunk = quick_jit(lambda s: loop.chunk(static, cell, s, split, split)[0])
+    numbers_, folds = np.moveaxis(np.asarray(chunk(chunk(state)).average), 1, 0)
+    epochs = numbers_.reshape(2, 96)
+    for epoch in epochs:
+        assert len(set(epoch)) == 96
+    assert (epochs[0] != epochs[1]).mean() > 0.9
+    # An example stays in its half for good: that is what cross-fitting means.
+    np.testing.assert_array_equal(folds, numbers_ % 2)
+
+
 def test_make_static_refuses_a_split_smaller_than_one_batch():
     few = jax.tree.map(lambda x: x[:31], TRAIN)
     with pytest.raises(ValueError, match="batch_size = 32.*only 31 examples"):
@@ -251,7 +276,8 @@ def test_overlap_asks_for_every_label():
 
 @pytest.fixture(scope="module")
 def untrained():
-    return weighting.init(ESTIMATOR, jax.random.key(0), 4, CLASSES)
+    init = quick_jit(lambda k: weighting.init(ESTIMATOR, k, 4, CLASSES))
+    return init(jax.random.key(0))
 
 
 def fitted(state, wrong, steps=300):

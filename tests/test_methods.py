@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jaxattn import forward, loop, methods, weighting
 from jaxattn.config import Config, MethodName, Model, RandomMasks, numbers
-from jaxattn.loop import Arrays, Cell
+from jaxattn.forward import Arrays, Cell
 from jaxattn.methods import METHODS, Numbers
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.normalizers import softmax

@@ -6,11 +6,11 @@ import signal
 import time
 
 import pytest
+import small_run
 from small_run import (
-    PROBE,
-    WORDS,
     arguments,
     contents,
+    draw_nothing,
     flip,
     keep_compiled,
     run,
@@ -22,6 +22,10 @@ from small_run import (
 from jaxattn import config, console, sweep, workdir
 from jaxattn.data import load
 
+# On two devices: a wave of two cells, and one of a single cell for the reference.
+PROBE = small_run.PROBE | {"--seeds": "1"}
+# Two waves of one program.
+WORDS = small_run.WORDS | {"--seeds": "2"}
 WEIGHTED = WORDS | {"--methods": "instance_weighting"}
 AVERAGED = WORDS | {"--methods": "random_pretraining_averaged"}
 # Kills its process a moment after the `at`-th operation on files of the run.
@@ -47,6 +51,7 @@ sys.addaudithook(watch)
 @pytest.fixture(autouse=True)
 def kept(monkeypatch):
     keep_compiled(monkeypatch)
+    draw_nothing(monkeypatch)
     yield
     console.settings.quiet = False
 
@@ -69,6 +74,7 @@ def whole(tmp_path_factory, data_dir):
             folder = tmp_path_factory.mktemp("whole") / "run"
             with pytest.MonkeyPatch.context() as monkeypatch:
                 keep_compiled(monkeypatch)
+                draw_nothing(monkeypatch)
                 assert run(*arguments(folder, data_dir, base)) == 0
             found[key] = contents(folder)
         return found[key]
@@ -86,16 +92,18 @@ def steps(folder):
 
 def test_the_probe_is_as_large_as_the_tests_below_think(whole):
     lines = whole(PROBE)["metrics.jsonl"]
-    assert [line["program"] for line in lines] == [0] * 9 + [1] * 6
+    assert [line["program"] for line in lines] == [0, 0, 0, 1, 1, 1]
+    lines = whole(WORDS)["metrics.jsonl"]
+    assert [len(line["cells"]) for line in lines] == [2] * 6
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("chunk", [1, 5, 9, 13])
+@pytest.mark.parametrize(
+    "chunk, number",
+    [(1, signal.SIGTERM), (2, signal.SIGINT), (3, signal.SIGTERM), (5, signal.SIGTERM)],
+)
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     monkeypatch, capsys, tmp_path, data_dir, whole, chunk, number
 ):
-    if (number == signal.SIGINT) != (chunk == 5):
-        pytest.skip("one of them is enough for each chunk")
     folder = tmp_path / "run"
     words = arguments(folder, data_dir, PROBE)
     with monkeypatch.context() as once:
@@ -105,9 +113,9 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     assert "stopped" in out and "Traceback" not in err
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == chunk, "it ends after the current chunk"
-    program = "program-1" if chunk > 9 else "program-0"
+    program = "program-1" if chunk > 3 else "program-0"
     # In its last chunk a wave is finished instead.
-    at = {program: [(chunk - 9 if chunk > 9 else chunk) % 3]} if chunk % 3 else {}
+    at = {program: [chunk % 3]} if chunk % 3 else {}
     assert steps(folder) == at
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.npz")}
     assert run(*words) == 0
@@ -123,15 +131,13 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
 def test_a_stopped_run_shows_what_there_is(monkeypatch, tmp_path, data_dir, whole):
     folder = tmp_path / "run"
     with monkeypatch.context() as once:
-        stop_after(once, 7)
-        assert run(*arguments(folder, data_dir, PROBE)) == 143
+        stop_after(once, 4)
+        assert run(*arguments(folder, data_dir, WORDS)) == 143
     rows = (folder / "seeds.csv").read_text().splitlines()
-    all_rows = whole(PROBE)["seeds.csv"].decode().splitlines()
-    # Two waves of two cells: seeds 0 and 1 of both methods, no full text yet.
-    assert set(rows) == {
-        row for row in all_rows if row.split(",")[2] != "2" and "full_text" not in row
-    }
-    assert "| joint | 2 |" in (folder / "results.md").read_text()
+    all_rows = whole(WORDS)["seeds.csv"].decode().splitlines()
+    # The first wave: seed 0 of both methods.
+    assert rows == [row for row in all_rows if row.split(",")[2] != "1"]
+    assert "| joint | 1 |" in (folder / "results.md").read_text()
 
 
 @pytest.mark.parametrize("base", [WEIGHTED, AVERAGED], ids=["weighted", "averaged"])
@@ -161,7 +167,7 @@ def test_stopped_after_every_chunk_it_still_arrives(
         if code == 0:
             break
         assert code == 143
-    assert times >= 6, "each time a chunk or two"
+    assert times >= 4, "each time a chunk or two"
     assert unlike(contents(folder), whole(WORDS)) == []
 
 
@@ -202,7 +208,14 @@ def stopped(monkeypatch, folder, data_dir, chunk, base=PROBE):
     return words
 
 
-@pytest.mark.parametrize("name", ["d/*", "*METADATA*", "manifest.ocdbt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "d/*",
+        pytest.param("*METADATA*", marks=pytest.mark.soak),
+        pytest.param("manifest.ocdbt", marks=pytest.mark.soak),
+    ],
+)
 def test_a_flipped_bit_in_a_checkpoint_is_noticed(
     monkeypatch, capsys, tmp_path, data_dir, whole, name
 ):
@@ -243,7 +256,10 @@ def test_where_no_checkpoint_is_left_it_says_what_to_delete(
     assert unlike(contents(folder), whole(PROBE)) == []
 
 
-@pytest.mark.parametrize("place", [0.02, 0.5, 0.9, 0.9999])
+@pytest.mark.parametrize(
+    "place",
+    [0.5, 0.9999, *(pytest.param(x / 20, marks=pytest.mark.soak) for x in range(20))],
+)
 def test_a_flipped_bit_in_a_finished_wave_is_noticed(
     monkeypatch, capsys, tmp_path, data_dir, whole, place
 ):
@@ -251,7 +267,7 @@ def test_a_flipped_bit_in_a_finished_wave_is_noticed(
     words = arguments(folder, data_dir, WORDS)
     assert run(*words) == 0
     waves = sorted(folder.glob("checkpoints/*/*.npz"))
-    assert len(waves) == 3
+    assert len(waves) == 2
     capsys.readouterr()
     flip(waves[1], place)
     assert run(*words) == 0
@@ -261,11 +277,7 @@ def test_a_flipped_bit_in_a_finished_wave_is_noticed(
     expected = dict(whole(WORDS))
     assert sorted(lines) == sorted(json.dumps(x) for x in expected.pop("metrics.jsonl"))
     assert unlike(same, expected) == []
-    if "damaged" not in out:
-        # Only what nobody reads: the name of a member in the directory, say.
-        assert unlike(contents(folder), whole(WORDS)) == []
-        pytest.fail(f"a bit flipped at {place} of {waves[1].name} went unnoticed")
-    assert str(waves[1]) in out.replace("\n", "")
+    assert "damaged" in out and str(waves[1]) in out.replace("\n", "")
 
 
 def test_a_cut_wave_is_run_again(capsys, tmp_path, data_dir, whole):
@@ -288,7 +300,7 @@ def test_half_a_line_in_the_metrics_does_no_harm(
     monkeypatch, tmp_path, data_dir, whole
 ):
     folder = tmp_path / "run"
-    words = stopped(monkeypatch, folder, data_dir, 4)
+    words = stopped(monkeypatch, folder, data_dir, 2)
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"program": 0, "epoch": 2, "cel')
     assert run(*words) == 0
@@ -331,7 +343,9 @@ experiment.append_json = slowly
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)]
+)
 def test_a_process_is_ended_by_a_signal_and_goes_on(
     capsys, tmp_path, data_dir, whole, number
 ):
@@ -345,7 +359,7 @@ def test_a_process_is_ended_by_a_signal_and_goes_on(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
     assert "Traceback" not in err and "stopped" in out
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) < 9
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) < 6
     assert steps(folder) or list(folder.glob("checkpoints/*/*.npz"))
     assert run(*words) == 0
     assert unlike(contents(folder), whole(WORDS)) == []
@@ -381,7 +395,7 @@ def test_killed_three_times_it_still_gives_the_same(tmp_path, data_dir, whole):
     words = [*arguments(folder, data_dir, WORDS), "--checkpoint-seconds", "0"]
     chance = random.Random(2)
     for seed in range(3):
-        at = chance.randrange(20, 120)
+        at = chance.randrange(10, 60)
         assert killed(folder, words, at, seed, 0.1 * (seed > 0)), at
     assert run(*words) == 0
     assert unlike(contents(folder), whole(WORDS)) == []
@@ -393,7 +407,7 @@ def test_killed_three_times_it_still_gives_the_same(tmp_path, data_dir, whole):
 def test_killed_at_any_moment_it_still_gives_the_same(tmp_path, data_dir, whole, seed):
     folder = tmp_path / "run"
     words = [*arguments(folder, data_dir, WORDS), "--checkpoint-seconds", "0"]
-    at = random.Random(seed).randrange(1, 250)
+    at = random.Random(seed).randrange(1, 150)
     killed(folder, words, at, seed, 0.1 * (seed % 2))
     assert run(*words) == 0, f"killed at operation {at}"
     assert unlike(contents(folder), whole(WORDS)) == []
@@ -405,8 +419,9 @@ def test_killed_while_it_claims_the_folder_it_can_start_again(tmp_path):
         "import sys, pathlib\n"
         "from jaxattn import config, runtime, workdir\n"
         "runtime.environment = lambda: {'versions': {}}\n"
-        "with workdir.hold(config.Config(), pathlib.Path(sys.argv[1])):\n"
-        "    workdir.claim(config.Config(), pathlib.Path(sys.argv[1]), 'digest', print)\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "with workdir.hold(config.Config(), folder):\n"
+        "    workdir.claim(config.Config(), folder, 'digest', print)\n"
         "sys.exit()"
     )
     for at in range(1, 100):

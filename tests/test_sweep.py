@@ -4,7 +4,16 @@ import math
 import jax
 import numpy as np
 import pytest
-from small_run import PROBE, WORDS, arguments, contents, keep_compiled, run, unlike
+from small_run import (
+    PROBE,
+    WORDS,
+    arguments,
+    contents,
+    draw_nothing,
+    keep_compiled,
+    run,
+    unlike,
+)
 
 from jaxattn import config, console, loop, methods, probe, sweep, train
 from jaxattn.data import load
@@ -82,6 +91,7 @@ def test_a_batch_larger_than_the_split_is_refused():
 
 def test_a_program_is_traced_once_for_all_its_waves(monkeypatch, tmp_path, data_dir):
     monkeypatch.undo()  # this one compiles
+    draw_nothing(monkeypatch)
     counts = {"init": 0, "chunk": 0, "measure": 0}
 
     def counted(module, name):
@@ -142,7 +152,10 @@ def numbers(folder, seed):
             if row.seed == seed}  # fmt: skip
 
 
-def test_a_seed_alone_equals_the_seed_among_others(whole, tmp_path, data_dir):
+def test_a_seed_alone_equals_the_seed_among_others(
+    monkeypatch, whole, tmp_path, data_dir
+):
+    draw_nothing(monkeypatch)
     folder = tmp_path / "alone"
     words = arguments(folder, data_dir, PROBE, seeds="1", first_seed="3")
     assert run(*words) == 0
@@ -164,7 +177,10 @@ def test_seeds_differ(whole):
     assert len(set(values)) == 4
 
 
-def test_a_method_alone_equals_the_method_among_others(whole, tmp_path, data_dir):
+def test_a_method_alone_equals_the_method_among_others(
+    monkeypatch, whole, tmp_path, data_dir
+):
+    draw_nothing(monkeypatch)
     folder = tmp_path / "alone"
     words = arguments(folder, data_dir, PROBE, seeds="2", methods="mask_swap")
     assert run(*words) == 0
@@ -174,7 +190,8 @@ def test_a_method_alone_equals_the_method_among_others(whole, tmp_path, data_dir
         assert value == pytest.approx(among[key], abs=1e-5), key
 
 
-def test_how_many_run_side_by_side_does_not_matter(tmp_path, data_dir):
+def test_how_many_run_side_by_side_does_not_matter(monkeypatch, tmp_path, data_dir):
+    draw_nothing(monkeypatch)
     folders = [tmp_path / lane for lane in ("1", "2")]
     for folder in folders:
         words = arguments(folder, data_dir, WORDS, lane=folder.name, seeds="2")
