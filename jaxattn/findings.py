@@ -160,6 +160,9 @@ def _weighting(config: Config, results: list[Result]) -> list[str]:
     for method in config.methods:
         if not METHODS[method].weighted:
             continue
+        noisier = "--model.normalizer gumbel_softmax"
+        if config.model.normalizer == "gumbel_softmax":
+            noisier = "a higher --model.temperature"
         # The weights fail where the predictor learns, so training counts as well.
         ess = _worst(config, results, method, "ess_share")
         overlap = _worst(config, results, method, "overlap_share")
@@ -167,8 +170,7 @@ def _weighting(config: Config, results: list[Result]) -> list[str]:
             found.append(
                 f"{method} cannot work here: effective sample size {ess:.0%}, "
                 f"{overlap:.0%} of examples with overlap; make masks noisier "
-                "(--model.normalizer gumbel_softmax, a higher --model.temperature) or "
-                "use mask_swap."
+                f"({noisier}) or use mask_swap."
             )
     return found
 

@@ -145,7 +145,7 @@ def test_a_stopped_run_shows_what_there_is(monkeypatch, tmp_path, data_dir, whol
 def test_methods_with_state_of_their_own_go_on_too(
     monkeypatch, tmp_path, data_dir, whole, base
 ):
-    for chunk in (1, 2, 4):
+    for chunk in (1, 2):
         folder = tmp_path / f"{chunk}"
         words = arguments(folder, data_dir, base)
         with monkeypatch.context() as once:
