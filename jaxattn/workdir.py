@@ -22,7 +22,7 @@ def hold(config: Config, workdir: Path) -> Iterator[bool]:
     """
     if workdir.exists() and not workdir.is_dir():
         raise OSError(f"workdir {workdir} is a file; name a folder with --workdir")
-    new = not workdir.exists()
+    made = [p for p in (workdir, *workdir.parents) if not p.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = open(workdir / LOCK, "w")
@@ -42,18 +42,27 @@ def hold(config: Config, workdir: Path) -> Iterator[bool]:
         begun = written.exists()
         if begun:
             _compare(config, workdir, written)
-        elif any(p.name != LOCK for p in workdir.iterdir()):
+        elif any(not _ours(p.name) for p in workdir.iterdir()):
             raise ValueError(
                 f"workdir {workdir} is not empty and holds no run; choose another "
                 "--workdir"
             )
+        # Of a run that was killed; while this one has the lock no other writes.
+        for left in workdir.rglob(".*.tmp"):
+            left.unlink(missing_ok=True)
         yield begun
     finally:
         if not written.exists():
             (workdir / LOCK).unlink(missing_ok=True)
-            if new and not any(workdir.iterdir()):
-                workdir.rmdir()
+            for folder in made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
         lock.close()
+
+
+def _ours(name: str) -> bool:
+    """Whether a run may have left it that was killed before it claimed the folder."""
+    return name == LOCK or name.startswith(".config.json.")
 
 
 def _compare(config: Config, workdir: Path, written: Path) -> None:

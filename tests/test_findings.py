@@ -167,7 +167,7 @@ def test_weighting_that_cannot_work_is_said(ess, overlap, cannot, split):
         for words in (
             f"effective sample size {ess:.0%}",
             f"{overlap:.0%} of examples with overlap",
-            "--model.normalizer gumbel_softmax",
+            "--model.temperature",
             "mask_swap",
         ):
             assert words in sentences[0]
