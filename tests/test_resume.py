@@ -369,6 +369,8 @@ def test_a_process_is_ended_by_a_signal_and_goes_on(
 def test_ctrl_c_before_the_first_chunk_ends_quietly(tmp_path, data_dir, after):
     folder = tmp_path / "run"
     code = "import os, signal, jaxattn.data as data, jaxattn.runtime as runtime\n"
+    # A process started in the background by a shell ignores it from the start.
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     stop = "os.kill(os.getpid(), signal.SIGINT)"
     if after == "import":
         code += f"runtime.configure = lambda: {stop}\n"
