@@ -27,8 +27,8 @@ uniform                          0.475  1.263 [1.26, 1.26]  -.002 [-.003, -.002]
 - Shortcut not closed: random_pretraining 0.475; instance_weighting 0.548
   [0.516, 0.581].
 - instance_weighting cannot work here: effective sample size 19%, 31% of
-  examples with overlap; make masks noisier (a
-  higher --model.temperature) or use mask_swap.
+  examples with overlap; make masks noisier (a higher
+  --model.temperature) or use mask_swap.
 """
 
 from jaxattn.config import Config, Weighting
