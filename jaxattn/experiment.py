@@ -137,7 +137,7 @@ def _run_programs(
 
                 def log(epoch, curve, cells=cells, number=number, advance=advance):
                     record = {"program": number, "epoch": epoch, "cells": cells}
-                    append_json(folder / "metrics.jsonl", record | _lists(curve))
+                    append_json(folder / "metrics.jsonl", record | curve)
                     finite = [v for v in curve["train_nll"] if np.isfinite(v)]
                     loss = np.mean(finite) if finite else np.nan
                     advance(1, len(cells) * per_epoch, f"loss {loss:.3f}")
@@ -170,10 +170,6 @@ def _remove(running: Path) -> None:
         shutil.rmtree(done, ignore_errors=True)
         running.rename(done)
         shutil.rmtree(done, ignore_errors=True)
-
-
-def _lists(curve: dict[str, np.ndarray]) -> dict[str, list[float]]:
-    return {name: [float(v) for v in values] for name, values in curve.items()}
 
 
 def _trim(path: Path, outcomes: list[Outcome]) -> None:

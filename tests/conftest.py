@@ -3,6 +3,7 @@
 import os
 
 import hypothesis
+import pytest
 
 from jaxattn.runtime import configure
 
@@ -24,3 +25,13 @@ def pytest_configure(config):
         "filterwarnings",
         "ignore:Error (reading|writing) persistent compilation cache:UserWarning",
     )
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A folder in which the embedded snippets are prepared."""
+    from jaxattn.data import load
+
+    folder = tmp_path_factory.getbasetemp() / "prepared"
+    load("movie_sentiment", data_dir=folder)
+    return folder

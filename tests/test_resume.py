@@ -20,7 +20,6 @@ from small_run import (
 )
 
 from jaxattn import config, console, sweep, workdir
-from jaxattn.data import load
 
 # On two devices: a wave of two cells, and one of a single cell for the reference.
 PROBE = small_run.PROBE | {"--seeds": "1"}
@@ -54,13 +53,6 @@ def kept(monkeypatch):
     draw_nothing(monkeypatch)
     yield
     console.settings.quiet = False
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.getbasetemp() / "prepared"
-    load("movie_sentiment", data_dir=folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -29,13 +29,6 @@ def kept(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.getbasetemp() / "prepared"
-    load("movie_sentiment", data_dir=folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def whole(tmp_path_factory, data_dir):
     """The folder of a run of four seeds."""
     folder = tmp_path_factory.mktemp("whole") / "run"

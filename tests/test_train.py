@@ -46,13 +46,6 @@ def kept(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.getbasetemp() / "prepared"
-    load("movie_sentiment", data_dir=folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def piped(tmp_path_factory, data_dir):
     """(folder, exit code, stdout, stderr) of a run from elsewhere, into pipes."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
