@@ -1,8 +1,7 @@
-"""One experiment as frozen dataclasses: what it is, what may vary inside a program.
+"""Reading, checking and comparing the configuration of an experiment.
 
-A field made by `number` may differ between the cells of one compiled program; every
-other field is structure, and another value of it is another program. This module
-imports no jax, so that `--help` answers at once.
+Its fields are in `jaxattn.schema`. Neither module imports jax, so that `--help`
+answers at once.
 """
 
 import dataclasses
@@ -12,120 +11,36 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-TaskName = Literal["movie_sentiment", "sentiment", "sources"]
-MethodName = Literal[
-    "joint",
-    "random_pretraining",
-    "random_pretraining_annealed",
-    "random_pretraining_averaged",
-    "instance_weighting",
-    "mask_swap",
-    "random_always",
-    "mask_mix",
-    "uniform",
-]
-DEFAULT_METHODS: tuple[MethodName, ...] = (
-    "joint",
-    "random_pretraining",
-    "instance_weighting",
-    "mask_swap",
-    "random_always",
-    "mask_mix",
-    "uniform",
+from jaxattn.schema import (
+    Config,
+    Data,
+    MethodName,
+    Model,
+    Optimizer,
+    RandomMasks,
+    TaskName,
+    Weighting,
 )
 
-
-def number(default: float, low: float, high: float) -> Any:
-    """A field that may differ between the cells of one program, within [low, high]."""
-    metadata = {"sweep": True, "low": low, "high": high}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def count(default: int, low: int, high: int = 10**9) -> Any:
-    """A whole-number field of the structure, within [low, high]."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high})
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    length: int = count(32, 1, 4096)
-    """Tokens kept of each text; the rest is cut, counted and reported."""
-    min_count: int = count(2, 1)
-    """Words seen less often in the training split become <unk>."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    values: Literal["default_tokens", "words", "words_and_default_tokens"] = (
-        "default_tokens"
-    )
-    """What the mask selects from; default tokens are the same for every example."""
-    default_tokens: int = count(4, 2, 1024)
-    """How many contentless tokens there are (unused where values are words)."""
-    query: Literal["bag", "gru"] = "bag"
-    """Encoder of the whole text into the query."""
-    selector: Literal["additive", "dot_product"] = "additive"
-    normalizer: Literal["softmax", "gumbel_softmax"] = "gumbel_softmax"
-    """Turns scores into the mask; gumbel_softmax adds fresh noise, in tests too."""
-    temperature: float = number(1.0, 1e-3, 1e3)
-    """Divides the (noisy) scores before the softmax."""
-    predictor: Literal["pooling", "positionwise"] = "pooling"
-    features: int = count(32, 1, 65536)
-    """Width of every embedding."""
-    hidden: int = count(32, 1, 65536)
-    """Width of the predictor's hidden layer and of the selector's score."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    learning_rate: float = number(3e-3, 1e-9, 1e3)
-    """Of Adam, for selector and predictor."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Weighting:
-    """The estimator of P(y given m) behind `instance_weighting`, and its weights."""
-
-    hidden: int = count(32, 1, 65536)
-    learning_rate: float = number(1e-2, 1e-9, 1e3)
-    updates: int = count(1, 1, 100)
-    """Estimator updates in each training step, on that step's masks."""
-    truncation: float = number(20.0, 1.0, 1e6)
-    """Weights are cut to [1/truncation, truncation]."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RandomMasks:
-    pretraining_share: float = number(0.5, 0.05, 0.95)
-    """Share of the steps in which only the predictor learns (random_pretraining)."""
-    low: float = number(0.5, 1e-6, 1e3)
-    """Smallest standard deviation of the random scores behind a random mask."""
-    high: float = number(8.0, 1e-6, 1e3)
-    """Largest one; each mask draws its own, log-uniformly."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    name: str = "probe"
-    """The run's name; outputs go to runs/NAME."""
-    task: TaskName = "movie_sentiment"
-    methods: tuple[MethodName, ...] = DEFAULT_METHODS
-    seeds: int = count(16, 1, 100_000)
-    """Replications of each method; the unit of every interval."""
-    first_seed: int = count(0, 0, 2**31 - 1)
-    epochs: int = count(8, 1, 100_000)
-    full_text_epochs: int = count(2, 1, 100_000)
-    """Of the full-text reference, which overfits sooner than the probe."""
-    batch_size: int = count(128, 2, 1_000_000)
-    lane: int = count(4, 1, 100_000)
-    """Cells that run side by side on one device."""
-    data: Data = Data()
-    model: Model = Model()
-    optimizer: Optimizer = Optimizer()
-    weighting: Weighting = Weighting()
-    random_masks: RandomMasks = RandomMasks()
+__all__ = [
+    "Config",
+    "Data",
+    "Model",
+    "Optimizer",
+    "RandomMasks",
+    "Weighting",
+    "at_setting",
+    "check",
+    "differences",
+    "fingerprint",
+    "load",
+    "numbers",
+    "suggest",
+    "to_dict",
+    "with_numbers",
+]
 
 
 def _walk(node: Any, prefix: str = ""):
@@ -178,11 +93,15 @@ def check(config: Config) -> Config:
     for path, value, names in _choices(config):
         if value not in names:
             raise ValueError(f"{path} = {value!r}: {suggest(value, names)}")
-    if not config.methods:
-        raise ValueError(f"methods is empty: name some of {', '.join(_methods())}")
-    twice = {m for m in config.methods if config.methods.count(m) > 1}
-    if twice:
-        raise ValueError(f"methods names {', '.join(sorted(twice))} more than once")
+    for field, names in (("methods", config.methods), ("tasks", config.tasks)):
+        if not names:
+            allowed = ", ".join(_allowed(field))
+            raise ValueError(f"{field} is empty: name some of {allowed}")
+        twice = {m for m in names if names.count(m) > 1}
+        if twice:
+            raise ValueError(f"{field} names {', '.join(sorted(twice))} more than once")
+    for setting in config.also:
+        at_setting(config, setting)
     if config.name in ("", ".", "..") or Path(config.name).name != config.name:
         raise ValueError(f"name = {config.name!r}: expected a plain folder name")
     if config.random_masks.low > config.random_masks.high:
@@ -198,20 +117,46 @@ def _check_types(config: Config) -> None:
             raise ValueError(f"{field.name} = {value!r}: expected {wanted}(...)")
     if not isinstance(config.name, str):
         raise ValueError(f"name = {config.name!r}: expected a text")
-    if not isinstance(config.methods, tuple | list):
+    for field in ("methods", "tasks"):
+        names = getattr(config, field)
+        if not isinstance(names, tuple | list):
+            allowed = ", ".join(_allowed(field))
+            raise ValueError(f"{field} = {names!r}: expected a tuple of {allowed}")
+    if not isinstance(config.also, tuple | list) or any(
+        not isinstance(setting, str) for setting in config.also
+    ):
         raise ValueError(
-            f"methods = {config.methods!r}: expected a tuple of {', '.join(_methods())}"
+            f"also = {config.also!r}: expected a tuple of texts as 'model.penalty=0.1'"
         )
 
 
-def _methods() -> tuple[str, ...]:
-    return get_args(MethodName)
+def at_setting(config: Config, setting: str) -> Config:
+    """The config with one number changed, as 'model.penalty=0.1' asks; '' changes none.
+
+    Raises: ValueError for what is no number of the config or out of its range.
+    """
+    if not setting:
+        return config
+    path, equals, text = setting.partition("=")
+    if not equals:
+        raise ValueError(f"also: {setting!r} is not of the form NUMBER=VALUE")
+    if path not in numbers(config):
+        raise ValueError(f"also: {path!r}: {suggest(path, numbers(config))}")
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"also: {setting!r}: {text!r} is not a number") from None
+    return check(dataclasses.replace(with_numbers(config, {path: value}), also=()))
+
+
+def _allowed(field: str) -> tuple[str, ...]:
+    return get_args({"methods": MethodName, "tasks": TaskName}[field])
 
 
 def _choices(config: Config):
-    yield "task", config.task, get_args(TaskName)
-    for i, method in enumerate(config.methods):
-        yield f"methods[{i}]", method, _methods()
+    for field in ("methods", "tasks"):
+        for i, name in enumerate(getattr(config, field)):
+            yield f"{field}[{i}]", name, _allowed(field)
     for path, value, field in _walk(config.model, "model."):
         if get_args(field.type):
             yield path, value, get_args(field.type)

@@ -11,6 +11,7 @@ runs/NAME/config.json         what was asked; another config is refused
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -18,11 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn import console, data, outputs, runtime, sweep, waves, workdir
+from jaxattn import console, outputs, runtime, source, sweep, waves, workdir
 from jaxattn.config import Config
 from jaxattn.files import append_json, write_text
+from jaxattn.plan import Program, plan
 from jaxattn.results import Result
-from jaxattn.sweep import Outcome, Program
+from jaxattn.source import Source, majority
+from jaxattn.sweep import Outcome
 
 
 class Run(NamedTuple):
@@ -47,20 +50,16 @@ def run(
     folder, a config that differs from the folder's, damaged checkpoints.
     """
     with workdir.hold(config, folder) as begun:
-        dataset = data.load(
-            config.task,
-            config.data.length,
-            config.data.min_count,
-            data_dir,
-            console.say,
-        )
+        cache = folder / "black_boxes"
+        sources = [
+            source.load(config, task, data_dir, cache, console.say)
+            for task in config.tasks
+        ]
         mesh = sweep.mesh_of_all_devices()
-        splits = sweep.make_splits(dataset, mesh)
-        programs = sweep.plan(
-            config, splits.train, len(dataset.vocabulary), len(dataset.classes)
-        )
-        workdir.claim(config, folder, dataset.digest, console.say)
-        _start_block(config, dataset, programs, mesh, begun)
+        splits = {s.task: sweep.make_splits(s, mesh) for s in sources}
+        programs = [p for s in sources for p in plan(config, s)]
+        workdir.claim(config, folder, _digest(sources), console.say)
+        _start_block(config, sources, mesh, begun)
         with runtime.stop_signal(console.urgent) as stop:
             outcomes = _run_programs(
                 programs, splits, mesh, folder, checkpoint_seconds, stop
@@ -68,47 +67,75 @@ def run(
         if not outcomes:
             return Run(folder, [], [], [], stop.received)
         results, findings, diverged = outputs.write(
-            folder, config, dataset, programs, outcomes
+            folder, config, sources, programs, outcomes
         )
         return Run(folder, results, findings, diverged, stop.received)
 
 
-def _start_block(config, dataset, programs, mesh, begun) -> None:
-    shares = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
-    shares = shares / shares.sum()
-    balance = ", ".join(
-        f"{name} {share:.3f}"
-        for name, share in zip(dataset.classes, shares, strict=True)
-    )
-    sizes = " / ".join(
-        f"{len(s.labels):,}" for s in (dataset.train, dataset.validation, dataset.test)
-    )
-    cut = dataset.cut["train"]
-    lost = cut.tokens / (cut.tokens + dataset.train.lengths.sum())
+def _digest(sources: list[Source]) -> str:
+    digests = [s.digest for s in sources]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def _start_block(config, sources, mesh, begun) -> None:
     device = mesh.devices.flat[0]
+    tasks = f"{len(sources)} tasks x " if len(sources) > 1 else ""
+    settings = f" x {1 + len(config.also)} settings" if config.also else ""
     console.say(
         f"jaxattn {runtime.environment()['versions']['jaxattn'] or '(source)'} on "
-        f"{mesh.size} {device.platform} device{'s' * (mesh.size > 1)}: "
-        f"{len(config.methods)} methods x {config.seeds} seeds, "
+        f"{mesh.size} {device.platform} device{'s' * (mesh.size > 1)}: {tasks}"
+        f"{len(config.methods)} methods{settings} x {config.seeds} seeds, "
         f"{'resuming a' if begun else 'new'} run"
     )
-    console.say(f"{dataset.name}: {sizes} texts (train / validation / test)")
-    console.say(f"classes of the training split: {balance}")
-    console.say(
-        f"{len(dataset.vocabulary):,} token types; {config.data.length} tokens kept, "
-        f"{cut.examples:,} texts cut, {lost:.1%} of tokens lost"
+    for s in sources:
+        _describe(config, s)
+
+
+def _describe(config, s: Source) -> None:
+    data, dataset = config.data, s.dataset
+    if dataset is None:
+        console.say(
+            f"{s.task}: {data.examples:,} / {data.test_examples // 4:,} / "
+            f"{data.test_examples:,} generated examples (train / validation / test), "
+            f"{s.inputs.length} features, own ones for each seed"
+        )
+        return
+    sizes = " / ".join(
+        f"{len(x.labels):,}" for x in (dataset.train, dataset.validation, dataset.test)
     )
+    kind = "texts" if dataset.vocabulary else "examples"
+    console.say(f"{s.task}: {sizes} {kind} (train / validation / test)")
+    if s.black_box is not None:
+        console.say(
+            f"the model to explain has accuracy {s.black_box.accuracy:.3f} on the test "
+            "split; its answers are the labels from here on"
+        )
+    shares = majority(s, "train")
+    assert shares is not None
+    named = [f"{n} {x:.3f}" for n, x in zip(dataset.classes, shares, strict=True)]
+    console.say(f"classes of the training split: {', '.join(named)}")
+    if not dataset.vocabulary:
+        return
+    cut = dataset.cut.get("train")
+    text = f"{len(dataset.vocabulary):,} token types; {data.length} tokens kept"
+    if cut is not None:
+        lost = cut.tokens / (cut.tokens + dataset.train.lengths.sum())
+        text += f", {cut.examples:,} texts cut, {lost:.1%} of tokens lost"
+    console.say(text)
 
 
 def _run_programs(
     programs: list[Program], splits, mesh, folder: Path, every: float, stop
-) -> list[Outcome]:
+) -> list[list[Outcome]]:
+    """The outcomes of each program, as far as they are finished."""
     kept = folder / "checkpoints"
-    outcomes, todo = [], []
+    outcomes: list[list[Outcome]] = [[] for _ in programs]
+    todo = []
     for number, program in enumerate(programs):
-        finished = waves.finished(kept / f"program-{number}", console.say)
-        outcomes += finished
-        done = {cell for outcome in finished for cell in outcome.cells}
+        outcomes[number] = waves.finished(kept / f"program-{number}", console.say)
+        done = {cell for outcome in outcomes[number] for cell in outcome.cells}
         left = [cell for cell in program.cells if cell not in done]
         if left:
             todo.append((number, program, left))
@@ -120,33 +147,38 @@ def _run_programs(
         f"compiling {len(todo)} program{'s' * (len(todo) > 1)} "
         "(kept in a cache for the next run) ..."
     )
-    compiled = sweep.compile_all([p for _, p, _ in todo], splits, mesh)
-    # All programs of a run have the same data and batch size.
-    static = todo[0][1].static
-    per_epoch = static.steps_per_epoch * static.config.batch_size
+    compiled = sweep.compile_all([(p, splits[p.source.task]) for _, p, _ in todo], mesh)
     for (number, program, left), functions in zip(todo, compiled, strict=True):
         if stop.received:
             break
-        size = program.static.config.lane * mesh.size
+        static = program.static
+        per_epoch = static.steps_per_epoch * static.config.batch_size
+        size = static.config.lane * mesh.size
         # A wave on another number of devices has other cells: its state is no use here.
         running = kept / f"program-{number}" / f"running-{size}"
         groups = [left[i : i + size] for i in range(0, len(left), size)]
-        epochs = program.static.config.epochs
-        with console.bar(program.label, len(groups) * epochs) as advance:
+        with console.bar(program.label, len(groups) * static.config.epochs) as advance:
             for cells in groups:
 
-                def log(epoch, curve, cells=cells, number=number, advance=advance):
+                def log(
+                    epoch,
+                    curve,
+                    cells=cells,
+                    number=number,
+                    advance=advance,
+                    n=per_epoch,
+                ):
                     record = {"program": number, "epoch": epoch, "cells": cells}
                     append_json(folder / "metrics.jsonl", record | curve)
                     finite = [v for v in curve["train_nll"] if np.isfinite(v)]
                     loss = np.mean(finite) if finite else np.nan
-                    advance(1, len(cells) * per_epoch, f"loss {loss:.3f}")
+                    advance(1, len(cells) * n, f"loss {loss:.3f}")
 
                 outcome = sweep.run_wave(
                     program,
                     functions,
                     cells,
-                    splits,
+                    splits[program.source.task],
                     mesh,
                     running,
                     every=every,
@@ -156,7 +188,7 @@ def _run_programs(
                 )
                 if outcome is not None:
                     waves.keep(kept / f"program-{number}", outcome)
-                    outcomes.append(outcome)
+                    outcomes[number].append(outcome)
                     _remove(running)
                 if stop.received:
                     break
@@ -172,16 +204,16 @@ def _remove(running: Path) -> None:
         shutil.rmtree(done, ignore_errors=True)
 
 
-def _trim(path: Path, outcomes: list[Outcome]) -> None:
+def _trim(path: Path, outcomes: list[list[Outcome]]) -> None:
     """Drops the lines of waves that are not finished: they will be written again."""
     if not path.exists():
         return
-    done = {cell for outcome in outcomes for cell in outcome.cells}
+    done = [{cell for o in found for cell in o.cells} for found in outcomes]
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         # A killed process may leave half a line.
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            cells = json.loads(line)["cells"]
-            if all(tuple(cell) in done for cell in cells):
+        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+            record = json.loads(line)
+            if all(tuple(cell) in done[record["program"]] for cell in record["cells"]):
                 lines.append(line + "\n")
     write_text(path, "".join(lines))

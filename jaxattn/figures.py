@@ -75,7 +75,7 @@ def accuracy_by_method(
         _key(axes, "mean, 95 % interval", marker="D", color=BLACK)
         axes.set_xlabel("test accuracy")
         figure.legend(loc="outside lower center", ncols=4)
-        _save(figure, path)
+        save(figure, path)
 
 
 def leak_by_method(
@@ -110,7 +110,7 @@ def leak_by_method(
         _key(axes, "the same, labels permuted", marker="o", **hollow)
         axes.set_xlabel("label information in the mask (bits)")
         figure.legend(loc="outside lower center", ncols=3)
-        _save(figure, path)
+        save(figure, path)
 
 
 def codes(
@@ -142,7 +142,7 @@ def codes(
     with matplotlib.rc_context(STYLE):
         height = 1.5 + 0.22 * down * len(values)
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        _title(figure, title)
+        title_of(figure, title)
         axes = figure.subplots()
         for row, (method, means) in enumerate(values.items()):
             axes.text(0, row * down - 0.2, method)
@@ -175,7 +175,7 @@ def codes(
             f"mean attention on each default token, by class (first {shown} of "
             f"{most} seeds)"
         )
-        _save(figure, path)
+        save(figure, path)
 
 
 def learning_curves(
@@ -195,7 +195,7 @@ def learning_curves(
     kept = {m: x[np.all(np.isfinite(x), axis=1)] for m, x in values.items()}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-        _title(figure, title)
+        title_of(figure, title)
         axes = figure.subplots()
         palette = [BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK]
         for i, (method, x) in enumerate(kept.items()):
@@ -220,7 +220,7 @@ def learning_curves(
         axes.set_ylabel(ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside right upper")
-        _save(figure, path)
+        save(figure, path)
 
 
 def _checked(values: Mapping[str, Iterable], axes: int) -> dict[str, np.ndarray]:
@@ -239,7 +239,7 @@ def _checked(values: Mapping[str, Iterable], axes: int) -> dict[str, np.ndarray]
 def _rows_of_methods(values: dict[str, np.ndarray], title: str) -> tuple[Figure, Axes]:
     height = 1.7 + 0.42 * len(values)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    _title(figure, title)
+    title_of(figure, title)
     axes = figure.subplots()
     labels = [
         method + _missing(int(np.sum(np.isfinite(x))), x.size).replace(" (", "\n(")
@@ -275,7 +275,7 @@ def _missing(kept: int, all_seeds: int) -> str:
     return "" if kept == all_seeds else f" ({kept} of {all_seeds} seeds)"
 
 
-def _title(figure: Figure, title: str) -> None:
+def title_of(figure: Figure, title: str) -> None:
     figure.suptitle(textwrap.fill(title, 84), x=0.01, ha="left", size=12)
 
 
@@ -292,7 +292,7 @@ def _key(axes: Axes, label: str, **style: Any) -> None:
     axes.plot([], [], ls="none", label=label, **style)
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     write_text(path, buffer.getvalue())

@@ -4,8 +4,8 @@ import numpy as np
 
 from jaxattn.config import Config
 from jaxattn.methods import METHODS
+from jaxattn.plan import FULL_TEXT
 from jaxattn.results import Result, choose
-from jaxattn.sweep import FULL_TEXT
 
 CLOSED = 0.04
 """A method has closed the shortcut if its whole interval lies below majority + this."""
@@ -21,7 +21,7 @@ def sentences(
     diverged: list[tuple[str, int]],
     missing: int = 0,
 ) -> list[str]:
-    """What the results say; `missing` is how many cells are still to be run."""
+    """What the results say of the first task; `missing` cells are still to be run."""
     found = []
     if missing:
         found.append(
@@ -30,7 +30,7 @@ def sentences(
         )
     if config.model.values == "default_tokens":
         found += _shortcut(config, results)
-    elif config.model.values == "words":
+    elif config.model.values == "inputs":
         found += _cost(config, results)
     else:
         found += _competition(config, results)
@@ -52,7 +52,7 @@ def sentences(
 
 
 def _get(config, results, method, name) -> Result | None:
-    found = choose(results, config.task, method, name)
+    found = choose(results, config.tasks[0], method, name)
     return found if found and np.isfinite(found.mean) else None
 
 
@@ -158,7 +158,7 @@ def _pretraining(config: Config, results: list[Result]) -> list[str]:
 def _weighting(config: Config, results: list[Result]) -> list[str]:
     found = []
     for method in config.methods:
-        if not METHODS[method].weighted:
+        if not METHODS[method].structure.weighted:
             continue
         noisier = "--model.normalizer gumbel_softmax"
         if config.model.normalizer == "gumbel_softmax":
@@ -181,7 +181,7 @@ def _worst(config: Config, results: list[Result], method: str, metric: str) -> f
         (
             r.mean
             for r in results
-            if (r.task, r.method, r.metric) == (config.task, method, metric)
+            if (r.task, r.method, r.metric) == (config.tasks[0], method, metric)
             and np.isfinite(r.mean)
         ),
         default=1.0,

@@ -1,6 +1,6 @@
 """One cell: its data, what is static and what is traced of it, and its forward pass."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,20 +10,29 @@ from jax import Array
 
 from jaxattn import methods
 from jaxattn.config import Config, with_numbers
-from jaxattn.methods import Method
+from jaxattn.data.synthetic import SYNTHETIC, generate
+from jaxattn.methods import Structure
 from jaxattn.nn import model as nn_model
-from jaxattn.nn.model import Model
+from jaxattn.nn.model import Inputs, Model
+from jaxattn.nn.normalizers import NORMALIZERS
 
-INIT, STEP, ORDER, VALIDATION, TEST, ESTIMATOR = range(6)
+INIT, STEP, ORDER, VALIDATION, TEST, ESTIMATOR, DATA, EVALUATOR = range(8)
 """What a key is folded with before each use of it."""
 
 
 class Arrays(NamedTuple):
-    """One split on the device: tokens [N, T], lengths [N], labels [N]."""
+    """One split on the device: inputs [N, T] or [N, T, D], lengths [N], labels [N].
 
-    tokens: Array
+    Where they are known: evidence `truth` [N, T], soft labels `targets` [N, classes],
+    and scores [N, T] of other explanations by name.
+    """
+
+    inputs: Array
     lengths: Array
     labels: Array
+    truth: Array | None = None
+    targets: Array | None = None
+    attributions: Mapping[str, Array] | None = None
 
 
 class Cell(NamedTuple):
@@ -32,6 +41,10 @@ class Cell(NamedTuple):
     key: Array
     numbers: Mapping[str, Any]
     method: methods.Numbers
+    which: Array | int = 0
+    """The task's place in its family."""
+    control: Array | int = -1
+    """The position that decides which others matter; -1 where there is none."""
 
 
 class Static(NamedTuple):
@@ -39,11 +52,15 @@ class Static(NamedTuple):
 
     config: Config
     model: Model
-    weighted: bool
-    averaged: bool
-    length: int
+    structure: Structure
     classes: int
     steps_per_epoch: int
+    family: str = ""
+    """Of tasks whose examples are generated; stored data have none."""
+    evaluated: bool = False
+    """Whether a predictor on random masks is trained beside, to judge the others."""
+    black_box: Callable | None = None
+    """The model that is explained: (params, inputs, length, keep) -> logits."""
 
     @property
     def steps(self) -> int:
@@ -51,21 +68,29 @@ class Static(NamedTuple):
 
 
 def make_static(
-    config: Config, method: Method, train: Arrays, vocabulary: int, classes: int
+    config: Config,
+    structure: Structure,
+    inputs: Inputs,
+    classes: int,
+    examples: int,
+    *,
+    family: str = "",
+    evaluated: bool = False,
+    black_box: Callable | None = None,
 ) -> Static:
-    """The static half of a program that learns `train`, token ids below `vocabulary`.
+    """The static half of a program that learns from `examples` examples.
 
-    Raises: ValueError where the training split is smaller than one batch.
+    Raises: ValueError where they are fewer than one batch, or where the parts of the
+    model do not fit together.
     """
-    n, length = train.tokens.shape
-    if n < config.batch_size:
+    if examples < config.batch_size:
         raise ValueError(
-            f"batch_size = {config.batch_size}: the training split has only {n} "
+            f"batch_size = {config.batch_size}: the training split has only {examples} "
             "examples; choose a smaller batch"
         )
     m = config.model
     model = nn_model.build(
-        vocabulary,
+        inputs,
         classes,
         values=m.values,
         default_tokens=m.default_tokens,
@@ -76,49 +101,175 @@ def make_static(
         features=m.features,
         hidden=m.hidden,
     )
-    steps = n // config.batch_size
-    return Static(config, model, *method.structure, length, classes, steps)
+    if structure.gradient != "relaxed" and m.normalizer != "gates":
+        raise ValueError(
+            "methods invase and realx select each position by itself: they need "
+            "--model.normalizer gates"
+        )
+    steps = examples // config.batch_size
+    return Static(
+        config, model, structure, classes, steps, family, evaluated, black_box
+    )
 
 
 def unpack(arrays: Arrays) -> tuple[Array, Array, Array]:
-    """Tokens [..., T] as int32, valid [..., T], labels [...] of a split or a batch."""
-    valid = jnp.arange(arrays.tokens.shape[-1]) < arrays.lengths[..., None]
-    return arrays.tokens.astype(jnp.int32), valid, arrays.labels.astype(jnp.int32)
+    """Inputs, valid [..., T] and labels [...] of a split or a batch, ready to use."""
+    inputs = arrays.inputs
+    whole = jnp.issubdtype(inputs.dtype, jnp.integer)
+    inputs = inputs.astype(jnp.int32 if whole else jnp.float32)
+    # Bags and patches have a last axis of their own; the labels tell where T is.
+    length = inputs.shape[arrays.labels.ndim]
+    valid = jnp.arange(length) < arrays.lengths[..., None]
+    return inputs, valid, arrays.labels.astype(jnp.int32)
+
+
+def splits_of(static: Static, cell: Cell, stored: Any, epoch: Array | int = 0) -> Any:
+    """(train, validation, test) of a cell: the stored ones, or its own generated ones.
+
+    Every method of one seed gets the same examples, and the three splits come from
+    different keys.
+    """
+    if not static.family:
+        return stored
+    data = static.config.data
+    key = jax.random.fold_in(cell.key, DATA)
+    sizes = (data.examples, max(data.test_examples // 4, 1), data.test_examples)
+    found = []
+    for place, n in enumerate(sizes):
+        own = jax.random.fold_in(key, place)
+        if place == 0 and data.fresh:
+            own = jax.random.fold_in(own, epoch)
+        found.append(_drawn(static, cell, own, n))
+    return tuple(found)
+
+
+def _drawn(static: Static, cell: Cell, key: Array, n: int) -> Arrays:
+    sample = generate(static.family, key, cell.which, n)
+    soft = any(t.soft for t in SYNTHETIC.values() if t.family == static.family)
+    return Arrays(
+        inputs=sample.inputs,
+        lengths=jnp.full(n, sample.inputs.shape[1], jnp.int32),
+        labels=sample.labels,
+        truth=sample.truth,
+        targets=sample.probabilities if soft else None,
+    )
+
+
+def simplex(static: Static) -> bool:
+    """Whether masks sum to 1; otherwise each weight is in [0, 1] by itself."""
+    return NORMALIZERS[static.model.normalizer].simplex
+
+
+def own_scores(
+    static: Static, cell: Cell, params: Any, key: Array, example: Arrays
+) -> Array:
+    """The scores [P] behind one example's own mask; `params` are the selector's."""
+    inputs, valid, _ = unpack(example)
+    source = static.structure.scores
+    if source == "selector":
+        scores = nn_model.scores(static.model, params, inputs, valid)
+        if NORMALIZERS[static.model.normalizer].rate is None:
+            return scores
+        # Gates that are half open at first shut for good before the predictor has
+        # learnt what a feature is worth beside the others it needs.
+        return scores + with_numbers(static.config, cell.numbers).model.open_at_first
+    if source == "random":
+        # Of a key of their own: what the noise of the mask is must not choose.
+        return jax.random.normal(jax.random.fold_in(key, 1), valid.shape)
+    assert example.attributions is not None
+    return example.attributions[source]
 
 
 def own_mask(
-    static: Static, cell: Cell, params: Any, key: Array, tokens: Array, valid: Array
+    static: Static, cell: Cell, key: Array, scores: Array, valid: Array, training: bool
 ) -> Array:
-    """The mask [P] that the model itself uses on one example; noise comes from key."""
+    """The mask [P] that the model itself makes of scores [P] over the words valid [T].
+
+    Noise comes from the key; outside training a subset is the deterministic one.
+    """
     config = with_numbers(static.config, cell.numbers)
     usable = nn_model.candidates(static.model, valid)
-    scores = nn_model.scores(static.model, params["selector"], tokens, valid)
-    temperature = config.model.temperature
-    mask = nn_model.normalise(static.model, key, scores, usable, temperature)
-    return methods.own_mask(cell.method, mask, usable)
+    make = nn_model.normalise if training else nn_model.keep
+    m = config.model
+    mask = make(static.model, key, scores, usable, m.temperature, m.budget)
+    return methods.own_mask(cell.method, mask, usable, simplex(static))
 
 
-def cross_entropy(static: Static, params, tokens, valid, masks, labels):
-    """Nats [batch] lost on each label, and whether it was predicted [batch]."""
-    logits = jax.vmap(lambda t, v, m: nn_model.logits(static.model, params, t, v, m))(
-        tokens, valid, masks
-    )
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return nats, logits.argmax(axis=-1) == labels
+def random_masks(
+    static: Static, cell: Cell, scores_key, key, usable: Array, hard: bool = False
+) -> Array:
+    """Masks [batch, P] of the model's kind that depend on nothing but the keys.
+
+    With `hard`, subsets of a fixed size are whole and not relaxed.
+    """
+    config = with_numbers(static.config, cell.numbers)
+    m, spread = config.model, config.random_masks
+    make = nn_model.normalise
+    if NORMALIZERS[static.model.normalizer].rate is None:
+        scores = methods.random_scores(
+            scores_key, usable.shape, spread.low, spread.high
+        )
+        make = nn_model.keep if hard else make
+    else:
+        scores = methods.random_rates(scores_key, usable.shape)
+    return jax.vmap(
+        lambda k, s, v: make(static.model, k, s, v, m.temperature, m.budget)
+    )(jax.random.split(key, len(usable)), scores, usable)
+
+
+def nats_of(logits: Array, label: Array, targets: Array | None) -> Array:
+    """Nats [...] lost on a label, or on the soft labels `targets` where there are."""
+    if targets is None:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def logits_one(static: Static, params: Any, example: Arrays, mask: Array) -> Array:
+    """Logits [classes] of one example under a mask [P]; `params`: a predictor's."""
+    inputs, valid, _ = unpack(example)
+    return nn_model.logits(static.model, params, inputs, valid, mask)
+
+
+def cross_entropy(static: Static, params: Any, batch: Arrays, masks: Array):
+    """Nats [batch] lost under given masks, and whether the label was hit [batch]."""
+    logits = jax.vmap(lambda e, m: logits_one(static, params, e, m))(batch, masks)
+    labels = batch.labels.astype(jnp.int32)
+    return nats_of(logits, labels, batch.targets), logits.argmax(axis=-1) == labels
+
+
+def accuracy(static: Static, params: Any, split: Arrays, masks: Array) -> Array:
+    """Share of a split that a predictor gets right under given masks [N, P]."""
+
+    def one(args):
+        example, mask = args
+        logits = logits_one(static, params, example, mask)
+        return logits.argmax() == example.labels.astype(jnp.int32)
+
+    return jax.lax.map(one, (split, masks), batch_size=256).mean()
+
+
+class Evaluation(NamedTuple):
+    """What the model makes of a split under its own masks; all of it [N, ...]."""
+
+    masks: Array
+    scores: Array
+    nats: Array
+    hits: Array
 
 
 def evaluate(
     static: Static, cell: Cell, params: Any, key: Array, split: Arrays
-) -> tuple[Array, Array, Array]:
-    """Masks [N, P], nats [N] and hits [N] of the model on a split, under own masks."""
+) -> Evaluation:
+    """Own masks [N, P], their scores [N, P], nats [N] and hits [N] on a split."""
     keys = jax.random.split(key, split.labels.shape[0])
 
     def one(args):
         k, example = args
-        tokens, valid, label = unpack(example)
-        mask = own_mask(static, cell, params, k, tokens, valid)
-        logits = nn_model.logits(static.model, params["predictor"], tokens, valid, mask)
-        nats = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-        return mask, nats, logits.argmax() == label
+        inputs, valid, label = unpack(example)
+        scores = own_scores(static, cell, params["selector"], k, example)
+        mask = own_mask(static, cell, k, scores, valid, training=False)
+        logits = nn_model.logits(static.model, params["predictor"], inputs, valid, mask)
+        nats = nats_of(logits, label, example.targets)
+        return Evaluation(mask, scores, nats, logits.argmax() == label)
 
     return jax.lax.map(one, (keys, split), batch_size=256)

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxattn import methods, phases, weighting
+from jaxattn import phases, weighting
 from jaxattn.config import with_numbers
 from jaxattn.forward import (
     ESTIMATOR,
+    EVALUATOR,
     INIT,
     ORDER,
     STEP,
@@ -22,12 +23,11 @@ from jaxattn.forward import (
     Arrays,
     Cell,
     Static,
-    cross_entropy,
     evaluate,
-    own_mask,
-    unpack,
+    splits_of,
 )
 from jaxattn.nn import model as nn_model
+from jaxattn.objective import batch_loss
 
 
 class TrainState(NamedTuple):
@@ -46,11 +46,16 @@ def init(static: Static, cell: Cell) -> TrainState:
     """The state before the first step."""
     config = with_numbers(static.config, cell.numbers)
     key = jax.random.fold_in(cell.key, INIT)
-    params = nn_model.init(static.model, key, static.length)
+    params = nn_model.init(static.model, key)
+    more = jax.random.split(jax.random.fold_in(cell.key, EVALUATOR))
+    if static.evaluated:
+        params["evaluator"] = nn_model.init_predictor(static.model, more[0])
+    if static.structure.gradient == "reinforce":
+        params["baseline"] = nn_model.init_predictor(static.model, more[1])
     adam = optax.adam(config.optimizer.learning_rate)
     estimator = ()
-    if static.weighted:
-        positions = nn_model.positions(static.model, static.length)
+    if static.structure.weighted:
+        positions = nn_model.positions(static.model, static.model.inputs.length)
         estimator = weighting.init(
             config.weighting,
             jax.random.fold_in(cell.key, ESTIMATOR),
@@ -63,78 +68,33 @@ def init(static: Static, cell: Cell) -> TrainState:
         params=params,
         opt_state={half: adam.init(p) for half, p in params.items()},
         estimator=estimator,
-        average=params["predictor"] if static.averaged else (),
+        average=params["predictor"] if static.structure.averaged else (),
     )
 
 
 def step(
     static: Static, cell: Cell, state: TrainState, batch: Arrays, fold: Array, prior
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One update on a batch; `fold` [batch] says which estimator judges an example.
-
-    Both losses are added up and differentiated together: each half's gradient comes
-    from its own term only, because the other half is held fixed there.
-    """
+    """One update on a batch; `fold` [batch] says which estimator judges an example."""
     config = with_numbers(static.config, cell.numbers)
-    tokens, valid, labels = unpack(batch)
-    usable = jax.vmap(lambda v: nn_model.candidates(static.model, v))(valid)
     key = jax.random.fold_in(jax.random.fold_in(cell.key, STEP), state.step)
-    noise_key, scores_key, random_key, seen_key = jax.random.split(key, 4)
-    noise_keys = jax.random.split(noise_key, labels.shape[0])
     phase = phases.at(
         cell.method, config.random_masks.pretraining_share, static.steps, state.step
     )
 
     def loss(params):
-        own = jax.vmap(lambda k, t, v: own_mask(static, cell, params, k, t, v))(
-            noise_keys, tokens, valid
+        return batch_loss(
+            static, cell, key, params, state.estimator, batch, fold, prior
         )
-        fixed = jax.lax.stop_gradient(own)
-        if static.weighted:
-            # Fitted before it is asked: nobody is judged by a network that saw it, and
-            # an estimator one step behind the selector leaves a residue to exploit.
-            estimator = weighting.update(
-                config.weighting, state.estimator, fixed, labels, fold
-            )
-            posterior = weighting.log_posterior(estimator, fixed, fold)
-            log_p = jnp.take_along_axis(posterior, labels[:, None], 1)[:, 0]
-            limit = config.weighting.truncation
-            weights = methods.neutral_weights(jnp.log(prior)[labels], log_p, limit)
-            nats, hit = cross_entropy(
-                static, params["predictor"], tokens, valid, own, labels
-            )
-            value = (weights * nats).mean()
-            more = {
-                "weight_sum": weights.sum(),
-                "weight_square_sum": (weights**2).sum(),
-                **weighting.overlap(posterior),
-            }
-        else:
-            low, high = config.random_masks.low, config.random_masks.high
-            random = jax.vmap(
-                lambda k, s, v: nn_model.normalise(
-                    static.model, k, s, v, config.model.temperature
-                )
-            )(
-                jax.random.split(random_key, labels.shape[0]),
-                methods.random_scores(scores_key, own.shape, low, high),
-                usable,
-            )
-            seen = methods.seen_masks(seen_key, cell.method, fixed, random, usable)
-            held = jax.lax.stop_gradient(params["predictor"])
-            nats, hit = cross_entropy(static, held, tokens, valid, own, labels)
-            learnt, _ = cross_entropy(
-                static, params["predictor"], tokens, valid, seen, labels
-            )
-            value, more, estimator = nats.mean() + learnt.mean(), {}, ()
-        return value, (estimator, {"nll": nats.mean(), "accuracy": hit.mean(), **more})
 
     (value, (fitted, measured)), grads = jax.value_and_grad(loss, has_aux=True)(
         state.params
     )
     alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(grads))
     adam = optax.adam(config.optimizer.learning_rate)
-    speed = {"selector": phase.selector, "predictor": phase.predictor}
+    speeds = {"selector": phase.selector, "predictor": phase.predictor}
+    # Whatever else there is (evaluator, baseline) is never frozen.
+    speed = {half: jnp.float32(1) for half in state.params} | speeds
     params, opt_state = {}, {}
     for half in state.params:
         updates, moved = adam.update(
@@ -154,7 +114,7 @@ def step(
             state.opt_state[half],
         )
     average = state.average
-    if static.averaged:
+    if static.structure.averaged:
         params["predictor"], average = phases.average(
             phase, alive, params["predictor"], average
         )
@@ -166,11 +126,16 @@ def step(
 
 
 def chunk(
-    static: Static, cell: Cell, state: TrainState, train: Arrays, validation: Arrays
+    static: Static, cell: Cell, state: TrainState, stored: Any
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One epoch over the training split in a new order, then a look at validation."""
-    n, size = train.labels.shape[0], static.config.batch_size
+    """One epoch over the training split in a new order, then a look at validation.
+
+    `stored` is (train, validation, test), or empty where examples are generated.
+    """
+    size = static.config.batch_size
     epoch = state.step // static.steps_per_epoch
+    train, validation, _ = splits_of(static, cell, stored, epoch)
+    n = train.labels.shape[0]
     order_key = jax.random.fold_in(jax.random.fold_in(cell.key, ORDER), epoch)
     order = jax.random.permutation(order_key, n)[: static.steps_per_epoch * size]
     prior = jnp.bincount(train.labels.astype(jnp.int32), length=static.classes) / n
@@ -183,14 +148,14 @@ def chunk(
         one, state, order.reshape(static.steps_per_epoch, size)
     )
     key = jax.random.fold_in(jax.random.fold_in(cell.key, VALIDATION), epoch)
-    _, nats, hits = evaluate(static, cell, state.params, key, validation)
+    found = evaluate(static, cell, state.params, key, validation)
     curve = {
         "train_nll": measured["nll"].mean(),
         "train_accuracy": measured["accuracy"].mean(),
-        "validation_nll": nats.mean(),
-        "validation_accuracy": hits.mean(),
+        "validation_nll": found.nats.mean(),
+        "validation_accuracy": found.hits.mean(),
     }
-    if static.weighted:
+    if static.structure.weighted:
         examples = static.steps_per_epoch * size
         squares = measured["weight_square_sum"].sum()
         curve |= {
@@ -202,11 +167,11 @@ def chunk(
 
 
 def train(
-    static: Static, cell: Cell, train: Arrays, validation: Arrays
+    static: Static, cell: Cell, stored: Any
 ) -> tuple[TrainState, dict[str, Array]]:
     """A whole run of one cell: its last state and its curves [epochs]."""
 
     def one(state, _):
-        return chunk(static, cell, state, train, validation)
+        return chunk(static, cell, state, stored)
 
     return jax.lax.scan(one, init(static, cell), None, static.config.epochs)

@@ -1,11 +1,9 @@
 """Methods: which masks the predictor learns from, and with which example weights.
 
 The selector always learns through its own mask. A method is a row of numbers, which
-may differ inside one program, and two switches that need state of their own and so
-make another program.
+may differ inside one program, and a structure, which makes another program.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -28,20 +26,28 @@ class Numbers(NamedTuple):
     """1: the predictor learns alone, then is frozen while the selector learns."""
     annealed: float | Array = 0.0
     """1: the predictor's steps shrink to zero before it is frozen."""
+    delayed: float | Array = 0.0
+    """1: the selector starts late, and the predictor never stops learning."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Method:
-    numbers: Numbers = Numbers()
+class Structure(NamedTuple):
+    """The part of a method that decides the program: equal ones share it."""
+
     weighted: bool = False
     """Example weights P(y) / P(y given m), from an estimator trained alongside."""
     averaged: bool = False
     """The frozen predictor is the mean over the second half of its training."""
+    gradient: str = "relaxed"
+    """How the selector learns: through the relaxed mask, or by a score function
+    (`reinforce` with the loss on all of the input as baseline, or `rebar`)."""
+    scores: str = "selector"
+    """Where the scores come from: the selector, or what needs no training: `random`,
+    or an attribution that comes with the data."""
 
-    @property
-    def structure(self) -> tuple[bool, bool]:
-        """What decides the program: methods that agree here share one."""
-        return self.weighted, self.averaged
+
+class Method(NamedTuple):
+    numbers: Numbers = Numbers()
+    structure: Structure = Structure()
 
 
 METHODS: dict[str, Method] = {
@@ -49,19 +55,30 @@ METHODS: dict[str, Method] = {
     "random_pretraining": Method(Numbers(random=1, pretraining=1)),
     "random_pretraining_annealed": Method(Numbers(random=1, pretraining=1, annealed=1)),
     "random_pretraining_averaged": Method(
-        Numbers(random=1, pretraining=1), averaged=True
+        Numbers(random=1, pretraining=1), Structure(averaged=True)
     ),
-    "instance_weighting": Method(weighted=True),
+    "instance_weighting": Method(structure=Structure(weighted=True)),
     "mask_swap": Method(Numbers(foreign=1)),
     "random_always": Method(Numbers(random=1)),
     "mask_mix": Method(Numbers(foreign=0.5, random=0.5)),
+    "mask_mix_delayed": Method(Numbers(foreign=0.5, random=0.5, delayed=1)),
+    "invase": Method(structure=Structure(gradient="reinforce")),
+    "realx": Method(Numbers(random=1), Structure(gradient="rebar")),
     "uniform": Method(Numbers(uniform=1)),
+    "random_selection": Method(structure=Structure(scores="random")),
+    "gradient": Method(structure=Structure(scores="gradient")),
+    "leave_one_out": Method(structure=Structure(scores="leave_one_out")),
 }
+CONTROLS = ("uniform", "random_selection", "gradient", "leave_one_out")
+"""Methods whose masks are not learnt."""
 
 
-def own_mask(numbers: Numbers, mask: Array, valid: Array) -> Array:
+def own_mask(
+    numbers: Numbers, mask: Array, valid: Array, simplex: bool = True
+) -> Array:
     """The mask [P] that the model itself uses, given the one it computed."""
-    return jnp.where(numbers.uniform > 0.5, uniform(valid), mask)
+    flat = uniform(valid) if simplex else valid.astype(mask.dtype)
+    return jnp.where(numbers.uniform > 0.5, flat, mask)
 
 
 def others(key: Array, n: int) -> Array:
@@ -74,12 +91,20 @@ def others(key: Array, n: int) -> Array:
     return jnp.zeros(n, order.dtype).at[order].set(jnp.roll(order, 1))
 
 
-def foreign_masks(key: Array, masks: Array, valid: Array) -> Array:
+def foreign_masks(
+    key: Array, masks: Array, valid: Array, simplex: bool = True
+) -> Array:
     """Another example's mask for each example [batch, P].
 
-    It is renormalised on one's own valid positions.
+    It is cut to one's own valid positions, and sums to 1 again where masks do.
     """
-    return jax.vmap(renormalise)(masks[others(key, len(masks))], valid)
+    theirs = masks[others(key, len(masks))]
+    return on_valid(theirs, valid, simplex)
+
+
+def on_valid(masks: Array, valid: Array, simplex: bool) -> Array:
+    """Masks [batch, P] of other examples, cut to one's own valid positions."""
+    return jax.vmap(renormalise)(masks, valid) if simplex else masks * valid
 
 
 def random_scores(
@@ -96,13 +121,28 @@ def random_scores(
     return scale * jax.random.normal(b, shape)
 
 
+def random_rates(key: Array, shape: tuple[int, ...]) -> Array:
+    """Scores [batch, P] of gates that open with one rate per row, uniform in (0, 1).
+
+    So random subsets of every size are met, as an evaluator of subsets must have met
+    them (Jethani et al., arXiv 2103.01890, fix the rate at one half).
+    """
+    rate = jax.random.uniform(key, (shape[0], 1), minval=0.01, maxval=0.99)
+    return jnp.broadcast_to(jax.scipy.special.logit(rate), shape)
+
+
 def seen_masks(
-    key: Array, numbers: Numbers, own: Array, random: Array, valid: Array
+    key: Array,
+    numbers: Numbers,
+    own: Array,
+    random: Array,
+    valid: Array,
+    simplex: bool = True,
 ) -> Array:
     """The masks [batch, P] that the predictor learns from."""
     a, b = jax.random.split(key)
     draw = jax.random.uniform(a, (own.shape[0], 1))
-    foreign = foreign_masks(b, own, valid)
+    foreign = foreign_masks(b, own, valid, simplex)
     seen = jnp.where(draw < numbers.foreign + numbers.random, random, own)
     return jnp.where(draw < numbers.foreign, foreign, seen)
 

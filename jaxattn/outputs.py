@@ -1,16 +1,19 @@
 """From the outcomes of a sweep to the files of a run."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import entropy
 
-from jaxattn import figures, findings
-from jaxattn.config import Config
-from jaxattn.data import Dataset
+from jaxattn import comparison, figures, findings, tradeoffs
+from jaxattn.config import Config, numbers
 from jaxattn.files import replace_file
+from jaxattn.plan import FULL_TEXT, Program
 from jaxattn.results import Result, Row, choose, summarise, write_results, write_seeds
-from jaxattn.sweep import FULL_TEXT, Outcome, Program
+from jaxattn.source import Source, majority
+from jaxattn.sweep import Outcome
 from jaxattn.tables import write_markdown
 
 REFERENCE = "reference"
@@ -29,140 +32,188 @@ NULLS = {
     "default_token_mass": "default_token_mass:uniform",
     "punctuation_mass": "punctuation_mass:uniform",
     "lexicon_mass": "lexicon_mass:uniform",
+    "true_mask_accuracy": "majority",
+    "evalx_accuracy": "evalx_accuracy:shuffled",
+    "tpr": "tpr:shuffled",
+    "fdr": "fdr:shuffled",
+    "exact_set_rate": "exact_set_rate:shuffled",
+    "control_rate": "control_rate:shuffled",
+    "median_rank": "median_rank:random",
+    "evidence_auroc": 0.5,
+    "evidence_ap": "evidence_ap:random",
+    "evidence_mass": "evidence_mass:uniform",
+    "pointing_game": "pointing_game:random",
+    "extra_leak_bits": "extra_leak_bits:permuted",
+    "post_hoc_accuracy": "post_hoc_accuracy:shuffled",
+    "gradient_overlap": "gradient_overlap:random",
+    "leave_one_out_overlap": "leave_one_out_overlap:random",
+    "weight_overlap": "weight_overlap:random",
+    "contentless_share": "contentless_share:random",
 }
 ORDER = ("accuracy", "nll")
+REFERENCES = ("majority", "label_entropy")
+Found = dict[str, dict[str, Outcome]]
+"""By task and by method."""
 
 
-def collect(config: Config, outcomes: list[Outcome]) -> dict[str, Outcome]:
-    """One outcome for each method, its seeds in order; diverged ones become NaN."""
-    found = {}
-    for method in (*config.methods, FULL_TEXT):
-        parts = [
-            (cell[1], outcome, i)
-            for outcome in outcomes
-            for i, cell in enumerate(outcome.cells)
-            if cell[0] == method
-        ]
-        if not parts:
-            continue
-        parts.sort(key=lambda part: part[0])
+def collect(programs: list[Program], outcomes: list[list[Outcome]]) -> Found:
+    """One outcome for each method of each task, in the order of the programs' cells.
 
-        def pick(get, parts=parts):
-            return np.stack([get(outcome)[i] for _, outcome, i in parts])
-
-        first, alive = parts[0][1], pick(lambda o: o.alive)
-
-        def living(values, alive=alive):
-            shape = (-1, *(1,) * (values.ndim - 1))
-            return np.where(alive.reshape(shape), values, np.nan)
-
-        found[method] = Outcome(
-            cells=[(method, seed) for seed, _, _ in parts],
-            alive=alive,
-            curves={k: living(pick(lambda o, k=k: o.curves[k])) for k in first.curves},
-            measured={
-                k: living(pick(lambda o, k=k: o.measured[k])) for k in first.measured
-            },
-            masks=pick(lambda o: o.masks),
-            class_means=living(pick(lambda o: o.class_means)),
-        )
+    Seeds are in order, and those that diverged become NaN.
+    """
+    found: Found = {}
+    for program, parts in zip(programs, outcomes, strict=True):
+        of_task = found.setdefault(program.source.task, {})
+        for label in dict.fromkeys(label for label, _ in program.cells):
+            places = [
+                (seed, outcome, i)
+                for outcome in parts
+                for i, (name, seed) in enumerate(outcome.cells)
+                if name == label
+            ]
+            if places:
+                of_task[label] = _joined(label, sorted(places, key=lambda p: p[0]))
     return found
 
 
-def rows_of(
-    config: Config, labels: np.ndarray, classes: int, methods: dict[str, Outcome]
-) -> list[Row]:
-    """The rows of `seeds.csv`; the same outcomes always give the same rows."""
-    shares = np.bincount(labels, minlength=classes) / len(labels)
-    references = {"majority": shares.max(), "label_entropy": entropy(shares)}
-    seeds = {seed for outcome in methods.values() for _, seed in outcome.cells}
-    rows = [
-        Row(config.task, REFERENCE, seed, metric, "", "test", float(value))
-        for metric, value in references.items()
-        for seed in sorted(seeds)
-    ]
-    for method, outcome in methods.items():
-        names = list(outcome.measured)
+def _joined(label: str, places: list[tuple[int, Outcome, int]]) -> Outcome:
+    def pick(get):
+        return np.stack([get(outcome)[i] for _, outcome, i in places])
+
+    first, alive = places[0][1], pick(lambda o: o.alive)
+
+    def living(values):
+        shape = (-1, *(1,) * (values.ndim - 1))
+        return np.where(alive.reshape(shape), values, np.nan)
+
+    return Outcome(
+        cells=[(label, seed) for seed, _, _ in places],
+        alive=alive,
+        curves={k: living(pick(lambda o, k=k: o.curves[k])) for k in first.curves},
+        measured={
+            k: living(pick(lambda o, k=k: o.measured[k])) for k in first.measured
+        },
+        examples={k: pick(lambda o, k=k: o.examples[k]) for k in first.examples},
+        class_means=living(pick(lambda o: o.class_means)),
+    )
+
+
+def rows_of(source: Source, methods: dict[str, Outcome]) -> list[Row]:
+    """The rows of `seeds.csv` of one task; the same outcomes give the same rows."""
+    rows = _references(source, methods)
+    for label, outcome in methods.items():
+        method, _, setting = label.partition("@")
+        names = [n for n in outcome.measured if n not in REFERENCES]
         if method == FULL_TEXT:
             names = [n for n in names if n in ORDER]
+
+        def add(metric, values, split, outcome=outcome, method=method, setting=setting):
+            metric, _, variant = metric.partition(":")
+            variant = " ".join(filter(None, (variant, setting)))
+            rows.extend(
+                Row(source.task, method, seed, metric, variant, split, float(value))
+                for (_, seed), value in zip(outcome.cells, values, strict=True)
+            )
+
         for name in sorted(names, key=lambda n: (n not in ORDER, n)):
-            metric, _, variant = name.partition(":")
-            if method == FULL_TEXT:
-                metric = f"{FULL_TEXT}_{metric}"
-            for (_, seed), value in zip(
-                outcome.cells, outcome.measured[name], strict=True
-            ):
-                rows.append(
-                    Row(
-                        config.task, method, seed, metric, variant, "test", float(value)
-                    )
-                )
+            prefix = f"{FULL_TEXT}_" if method == FULL_TEXT else ""
+            add(prefix + name, outcome.measured[name], "test")
         for name in ("ess_share", "smallest_probability", "overlap_share"):
-            for (_, seed), curve in zip(
-                outcome.cells, outcome.curves.get(name, []), strict=False
-            ):
-                rows.append(
-                    Row(config.task, method, seed, name, "", "train", float(curve[-1]))
-                )
+            if name in outcome.curves:
+                add(name, outcome.curves[name][:, -1], "train")
     return rows
+
+
+def _references(source: Source, methods: dict[str, Outcome]) -> list[Row]:
+    """What depends on the labels alone; generated labels are each seed's own."""
+    shares = majority(source, "test")
+    rows: dict[str, dict[int, float]] = {name: {} for name in REFERENCES}
+    for outcome in methods.values():
+        for i, (_, seed) in enumerate(outcome.cells):
+            if shares is not None:
+                values = dict(
+                    zip(REFERENCES, (shares.max(), entropy(shares)), strict=True)
+                )
+            else:
+                values = {name: outcome.measured[name][i] for name in REFERENCES}
+            for name, value in values.items():
+                # A seed that diverged under one method has its labels all the same.
+                if np.isfinite(value) or seed not in rows[name]:
+                    rows[name][seed] = float(value)
+    return [
+        Row(source.task, REFERENCE, seed, name, "", "test", value)
+        for name, of_seed in rows.items()
+        for seed, value in sorted(of_seed.items())
+    ]
 
 
 def write(
     folder: Path,
     config: Config,
-    dataset: Dataset,
+    sources: list[Source],
     programs: list[Program],
-    outcomes: list[Outcome],
+    outcomes: list[list[Outcome]],
 ) -> tuple[list[Result], list[str], list[tuple[str, int]]]:
     """Writes results, masks and figures; gives means, sentences, diverged cells."""
-    methods = collect(config, outcomes)
-    rows = rows_of(config, dataset.test.labels, len(dataset.classes), methods)
-    diverged = [
-        cell
-        for outcome in methods.values()
-        for cell, alive in zip(outcome.cells, outcome.alive, strict=True)
-        if not alive
-    ]
+    found = collect(programs, outcomes)
+    rows = [row for s in sources for row in rows_of(s, found[s.task])]
     results = summarise(rows, NULLS)
-    missing = sum(len(p.cells) for p in programs) - sum(
-        len(outcome.cells) for outcome in methods.values()
-    )
-    sentences = findings.sentences(config, results, diverged, missing)
+    sentences, all_diverged = [], []
+    for source in sources:
+        methods = found[source.task]
+        diverged = [
+            cell
+            for outcome in methods.values()
+            for cell, alive in zip(outcome.cells, outcome.alive, strict=True)
+            if not alive
+        ]
+        all_diverged += diverged
+        missing = sum(
+            len(p.cells) for p in programs if p.source.task == source.task
+        ) - sum(len(outcome.cells) for outcome in methods.values())
+        one = dataclasses.replace(config, tasks=(source.task,))
+        said = findings.sentences(one, results, diverged, missing)
+        prefix = f"{source.task}: " if len(sources) > 1 else ""
+        sentences += [prefix + sentence for sentence in said]
+        inside = source.task if len(sources) > 1 else ""
+        _write_masks(folder / "masks" / inside, source, methods)
+        main = {m: o for m, o in methods.items() if "@" not in m}
+        _draw(folder / "figures" / inside, config, source, main, results)
     write_seeds(folder / "seeds.csv", rows)
     write_results(folder / "results.csv", results)
-    write_markdown(
-        folder / "results.md", f"{config.name}: {config.task}", results, sentences
-    )
-    _write_masks(folder / "masks", dataset, methods)
-    _draw(folder / "figures", config, dataset, methods, results)
-    return results, sentences, diverged
+    title = f"{config.name}: {', '.join(config.tasks)}"
+    sentences += comparison.sentences(results)
+    more = comparison.markdown(results)
+    write_markdown(folder / "results.md", title, results, sentences, more=more)
+    return results, sentences, all_diverged
 
 
-def _write_masks(folder: Path, dataset: Dataset, methods: dict[str, Outcome]) -> None:
-    folder.mkdir(exist_ok=True)
+def _write_masks(folder: Path, source: Source, methods: dict[str, Outcome]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    common: dict[str, np.ndarray] = {}
+    if source.dataset is not None:
+        test = source.dataset.test
+        kind = "tokens" if source.dataset.vocabulary else "inputs"
+        common = {"labels": test.labels, "lengths": test.lengths, "ids": test.ids}
+        # Images would be stored once for each method; their ids say which they are.
+        common |= {"tokens": test.inputs} if kind == "tokens" else {}
+        common |= {} if test.truth is None else {"truth": test.truth}
     for method, outcome in methods.items():
+        seeds = np.array([seed for _, seed in outcome.cells])
+        arrays: Any = {"alive": outcome.alive, "seeds": seeds}
         with replace_file(folder / f"{method}.npz") as file:
-            np.savez_compressed(
-                file,
-                masks=outcome.masks,
-                alive=outcome.alive,
-                seeds=np.array([seed for _, seed in outcome.cells]),
-                labels=dataset.test.labels,
-                lengths=dataset.test.lengths,
-                ids=dataset.test.ids,
-                tokens=dataset.test.tokens,
-            )
+            np.savez_compressed(file, **(arrays | common | outcome.examples))
 
 
 def _draw(
     folder: Path,
     config: Config,
-    dataset: Dataset,
+    source: Source,
     methods: dict[str, Outcome],
     results: list[Result],
 ) -> None:
-    folder.mkdir(exist_ok=True)
-    task = config.task
+    folder.mkdir(parents=True, exist_ok=True)
+    task = source.task
 
     def interval(method: str | None, name: str) -> tuple[float, ...]:
         found = choose(results, task, method, name)
@@ -175,38 +226,47 @@ def _draw(
     trained = [m for m in trained if methods[m].alive.any()]
     if not trained:
         return
-    majority = interval(REFERENCE, "majority")[0]
+    chance = interval(REFERENCE, "majority")[0]
+    nats = interval(REFERENCE, "label_entropy")[0]
     full_text = interval(FULL_TEXT, "full_text_accuracy")
     where = config.model.values.replace("_", " ")
     figures.accuracy_by_method(
         folder / "accuracy.svg",
         {m: values(m, "accuracy") for m in trained},
         {m: interval(m, "accuracy") for m in trained},
-        majority,
+        chance,
         full_text if np.isfinite(full_text[0]) else None,
         f"Test accuracy on {task}, attention over {where}",
     )
-    shares = np.bincount(dataset.test.labels) / len(dataset.test.labels)
     figures.leak_by_method(
         folder / "leak.svg",
         {m: values(m, "leak_bits") for m in trained},
         {m: values(m, "leak_bits:permuted") for m in trained},
-        float(entropy(shares, base=2)),
+        nats / np.log(2),
         f"Bits of the label in the mask alone, {task}",
     )
+    validation = majority(source, "validation")
     figures.learning_curves(
         folder / "learning_curves.svg",
         {m: methods[m].curves["validation_accuracy"] for m in trained},
         "validation accuracy",
         f"Learning curves, {task}",
-        float(np.bincount(dataset.validation.labels).max())
-        / len(dataset.validation.labels),
+        chance if validation is None else float(validation.max()),
     )
-    if config.model.values != "words":
+    if config.model.values != "inputs":
         figures.codes(
             folder / "codes.svg",
             {m: methods[m].class_means for m in trained},
-            dataset.classes,
+            source.classes,
             f"Mean mask on the default tokens by class, {task}",
             config.first_seed,
+        )
+    if config.also:
+        number = config.also[0].partition("=")[0]
+        tradeoffs.curves(
+            folder / "tradeoff.svg",
+            results,
+            task,
+            f"{number}={numbers(config)[number]:g}",
+            f"{task}: what the selection finds and costs, over {number}",
         )

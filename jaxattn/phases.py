@@ -1,4 +1,4 @@
-"""The two phases of random pretraining: first the predictor, then the selector."""
+"""Methods in two phases: first the predictor alone, then the selector."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from jaxattn.methods import Numbers
 
 
 class Phase(NamedTuple):
-    """Where a step stands; every method without pretraining moves both halves."""
+    """Where a step stands; a method of one phase moves both halves all the time."""
 
     selector: Array
     """How fast the selector moves, 0 or 1."""
@@ -29,11 +29,12 @@ def at(method: Numbers, share: Array | float, steps: int, step: Array) -> Phase:
     pretraining = method.pretraining > 0.5
     length = jnp.where(pretraining, jnp.round(share * steps), 0)
     first = step < length
+    waits = step < jnp.where(method.delayed > 0.5, jnp.round(share * steps), length)
     shrink = 0.5 * (1 + jnp.cos(jnp.pi * step / jnp.maximum(length, 1)))
     speed = jnp.where(method.annealed > 0.5, shrink, 1.0)
     half = length - jnp.floor(length / 2)
     return Phase(
-        selector=jnp.where(first, 0.0, 1.0),
+        selector=jnp.where(waits, 0.0, 1.0),
         predictor=jnp.where(pretraining, jnp.where(first, speed, 0.0), 1.0),
         first=first,
         ends=step + 1 >= length,

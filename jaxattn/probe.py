@@ -5,26 +5,32 @@ but keys and values are default tokens that are the same for every example, so t
 whatever the predictor knows of the text came through the mask.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn import forward, methods, weighting
+from jaxattn import explain, forward, known, methods, weighting
 from jaxattn.config import with_numbers
 from jaxattn.forward import Arrays, Cell, Static
 from jaxattn.loop import TrainState
 from jaxattn.metrics.leak import leak
 from jaxattn.nn import model as nn_model
-from jaxattn.nn.normalizers import renormalise, uniform
+from jaxattn.nn.normalizers import uniform
+
+LEAK_EXAMPLES = 4096
+"""Most test examples of a generated task that the leak probe is fitted to."""
+KEPT_EXAMPLES = 1000
+"""Test examples of a generated task whose masks are kept."""
 
 
 class Vocabulary(NamedTuple):
-    """What is known of each token id: punctuation [V], has a human rating [V]."""
+    """What is known of each token id [V]; empty where inputs are no tokens."""
 
     punctuation: Array
     lexicon: Array
+    stop_words: Array
 
 
 class Measured(NamedTuple):
@@ -32,8 +38,8 @@ class Measured(NamedTuple):
 
     scalars: dict[str, Array]
     """Keys are `metric` or `metric:variant`."""
-    masks: Array
-    """The masks [N, P] themselves."""
+    examples: dict[str, Array]
+    """Masks [N, P]; labels and truth too where each seed has examples of its own."""
     class_means: Array
     """Mean mask of each class on the default tokens [K, classes]."""
 
@@ -42,51 +48,69 @@ def measure(
     static: Static,
     cell: Cell,
     state: TrainState,
-    train: Arrays,
-    test: Arrays,
+    stored: Any,
     vocabulary: Vocabulary,
+    black_box: Any,
 ) -> Measured:
     """All numbers of one trained cell on the test split."""
+    train, _, test = forward.splits_of(static, cell, stored)
     key = jax.random.fold_in(cell.key, forward.TEST)
     own_key, mask_key, value_key, leak_key = jax.random.split(key, 4)
-    masks, nats, hits = forward.evaluate(static, cell, state.params, own_key, test)
-    tokens, valid, labels = forward.unpack(test)
+    found = forward.evaluate(static, cell, state.params, own_key, test)
+    masks = found.masks
+    inputs, valid, labels = forward.unpack(test)
     usable = jax.vmap(lambda v: nn_model.candidates(static.model, v))(valid)
-    foreign = methods.foreign_masks(mask_key, masks, usable)
-    found = leak(leak_key, masks, labels, static.classes)
+    flat = forward.simplex(static)
+    foreign = methods.foreign_masks(mask_key, masks, usable, flat)
+    n = LEAK_EXAMPLES if static.family else len(labels)
+    leaks = leak(leak_key, masks[:n], labels[:n], static.classes)
     scalars = {
-        "accuracy": hits.mean(),
-        "nll": nats.mean(),
-        "foreign_mask_accuracy": _accuracy(static, state, test, foreign),
-        "leak_bits": found.bits,
-        "leak_bits:permuted": found.null_bits,
-        "leak_share": found.share,
-        "leak_accuracy": found.accuracy,
-        "mask_entropy": -jax.scipy.special.xlogy(masks, masks).sum(axis=1).mean(),
-        "mask_entropy:uniform": jnp.log(usable.sum(axis=1)).mean(),
+        "accuracy": found.hits.mean(),
+        "nll": found.nats.mean(),
+        "foreign_mask_accuracy": accuracy(static, state, test, foreign),
+        "leak_bits": leaks.bits,
+        "leak_bits:permuted": leaks.null_bits,
+        "leak_share": leaks.share,
+        "leak_accuracy": leaks.accuracy,
     }
+    if flat:
+        scalars |= {
+            "mask_entropy": -jax.scipy.special.xlogy(masks, masks).sum(axis=1).mean(),
+            "mask_entropy:uniform": jnp.log(usable.sum(axis=1)).mean(),
+        }
     if static.config.model.values != "default_tokens":
         who = methods.others(value_key, labels.shape[0])
-        other = jax.tree.map(lambda x: x[who], test)._replace(labels=test.labels)
-        theirs = jax.vmap(renormalise)(masks, usable[who])
-        scalars["foreign_values_accuracy"] = _accuracy(static, state, other, theirs)
-        scalars |= _masses(static, masks, usable, tokens, valid, vocabulary)
-    if static.weighted:
-        scalars |= _weighting(static, cell, state, train, masks, labels, leak_key)
-    return Measured(scalars, masks, _class_means(static, masks, labels))
+        other = jax.tree.map(lambda x: x[who], test)
+        other = other._replace(labels=test.labels, targets=test.targets)
+        theirs = methods.on_valid(masks, usable[who], flat)
+        scalars["foreign_values_accuracy"] = accuracy(static, state, other, theirs)
+        if vocabulary.punctuation.size and flat:
+            scalars |= _masses(static, masks, usable, inputs, valid, vocabulary)
+    if static.structure.weighted:
+        scalars |= _weighting(
+            static, cell, state, train, masks[:n], labels[:n], leak_key
+        )
+    if test.truth is not None:
+        scalars |= known.measure(static, cell, state, test, found, leak_key, n)
+    if static.black_box is not None:
+        words = vocabulary.punctuation | vocabulary.stop_words
+        scalars |= explain.measure(static, cell, state, test, found, words, black_box)
+    examples = {"masks": masks}
+    if static.family:
+        assert test.truth is not None
+        shares = jnp.bincount(labels, length=static.classes) / len(labels)
+        scalars |= {
+            "majority": shares.max(),
+            "label_entropy": -jax.scipy.special.xlogy(shares, shares).sum(),
+        }
+        examples |= {"labels": labels, "truth": test.truth, "inputs": inputs}
+        examples = {k: v[:KEPT_EXAMPLES] for k, v in examples.items()}
+    return Measured(scalars, examples, _class_means(static, masks, labels))
 
 
-def _accuracy(static: Static, state: TrainState, split: Arrays, masks: Array) -> Array:
+def accuracy(static: Static, state: TrainState, split: Arrays, masks: Array) -> Array:
     """Accuracy on a split under masks [N, P] that are given from outside."""
-
-    def one(args):
-        example, mask = args
-        tokens, valid, label = forward.unpack(example)
-        params = state.params["predictor"]
-        logits = nn_model.logits(static.model, params, tokens, valid, mask)
-        return logits.argmax() == label
-
-    return jax.lax.map(one, (split, masks), batch_size=256).mean()
+    return forward.accuracy(static, state.params["predictor"], split, masks)
 
 
 def _masses(static, masks, usable, tokens, valid, vocabulary) -> dict[str, Array]:
@@ -114,12 +138,7 @@ def _weighting(static, cell, state, train, masks, labels, key) -> dict[str, Arra
     config = with_numbers(static.config, cell.numbers)
     n = train.labels.shape[0]
     prior = jnp.bincount(train.labels.astype(jnp.int32), length=static.classes) / n
-    both = jnp.stack(
-        [
-            weighting.log_posterior(state.estimator, masks, jnp.full(len(labels), f))
-            for f in (0, 1)
-        ]
-    )
+    both = weighting.both(state.estimator[0], masks)
     posterior = jax.nn.logsumexp(both, axis=0) - jnp.log(2.0)
     log_p = jnp.take_along_axis(posterior, labels[:, None], axis=1)[:, 0]
     weights = methods.neutral_weights(
@@ -136,7 +155,7 @@ def _weighting(static, cell, state, train, masks, labels, key) -> dict[str, Arra
 
 def _class_means(static: Static, masks: Array, labels: Array) -> Array:
     defaults = 0
-    if static.config.model.values != "words":
+    if static.config.model.values != "inputs":
         defaults = static.config.model.default_tokens
     one_hot = jax.nn.one_hot(labels, static.classes)
     totals = masks[:, masks.shape[1] - defaults :].T @ one_hot

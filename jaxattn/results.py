@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxattn.files import float32, read_csv, write_csv
-from jaxattn.metrics.definitions import METRICS
+from jaxattn.metrics.definitions import METRICS, PAIRED
 from jaxattn.metrics.statistics import Interval, mean_interval, paired_interval
 
 Key = tuple[str, str, str, str, str]  # task, method, metric, variant, split
@@ -77,7 +77,7 @@ def summarise(
     name of what is its null in the same task, method and split: `majority`, or with a
     variant `leak_bits:permuted`; a null kept under one method only serves them all.
     Values that are not finite are left out. Where `joint` is there, every other
-    method gets the paired difference `accuracy_vs_joint`. Raises ValueError for a
+    method gets paired differences such as `accuracy_vs_joint`. Raises ValueError for a
     metric that METRICS does not define or a number given twice.
     """
     cells: dict[Key, dict[int, float]] = {}
@@ -91,12 +91,12 @@ def summarise(
         task, method, metric, variant, split = key
         results.append(_result(key, mean_interval(list(own.values()))))
         joint = cells.get((task, "joint", metric, variant, split))
-        if metric == "accuracy" and method != "joint" and joint:
+        if metric in PAIRED and method != "joint" and joint:
             seeds = [seed for seed in own if seed in joint]
             paired = paired_interval([own[s] for s in seeds], [joint[s] for s in seeds])
-            key = (task, method, "accuracy_vs_joint", variant, split)
+            key = (task, method, f"{metric}_vs_joint", variant, split)
             results.append(_result(key, Interval(*paired[:4])))
-    nulls = {"accuracy_vs_joint": 0.0, **nulls}
+    nulls = {f"{metric}_vs_joint": 0.0 for metric in PAIRED} | dict(nulls)
     return [r._replace(null=_null(r, nulls, results)) for r in results]
 
 

@@ -57,9 +57,9 @@ def configure(cpu_devices: int | None = None, cache: bool = True) -> None:
     devices = re.findall(DEVICES_FLAG + r"=(\d+)", flags)
     # XLA's CPU runtime hangs when every thread of its pool waits for work that only
     # the pool can do. Measured on two virtual devices: a pool of 1 or 2 hangs at the
-    # first call of the leak probe, pools of 3 and 4 never did (60 calls each), nor did
-    # 4 in 470 calls of a GRU inside a vmapped training scan.
-    os.environ.setdefault("PJRT_NPROC", str(int(devices[-1]) + 2 if devices else 3))
+    # first call of the leak probe, and one of 4 where a program holds three of them,
+    # which it runs side by side; a pool of 16 never did. Threads that wait cost little.
+    os.environ.setdefault("PJRT_NPROC", str(8 * int(devices[-1]) if devices else 8))
     if cache:
         _use_cache()
 

@@ -7,7 +7,6 @@ and a cell's result does not depend on which cells run beside it.
 """
 
 import concurrent.futures
-import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,27 +18,23 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxattn import checkpoint, forward, loop, methods, probe
-from jaxattn.config import Config, numbers
-from jaxattn.forward import Arrays, Cell, Static
+from jaxattn import checkpoint, loop, methods, probe
+from jaxattn.config import at_setting, numbers
+from jaxattn.data.stopwords import STOP_WORDS
+from jaxattn.forward import Arrays, Cell
 from jaxattn.methods import METHODS
-
-FULL_TEXT = "full_text"
-"""The reference cell: `joint` with attention over the words."""
-
-
-class Program(NamedTuple):
-    label: str
-    static: Static
-    cells: tuple[tuple[str, int], ...]
-    """(method, seed); method `full_text` is `joint` over the words."""
+from jaxattn.plan import FULL_TEXT, Program
+from jaxattn.source import Source
 
 
 class Splits(NamedTuple):
-    train: Arrays
-    validation: Arrays
-    test: Arrays
+    """What all cells of a task share, on every device."""
+
+    stored: Any
+    """(train, validation, test); empty where each seed has examples of its own."""
     vocabulary: probe.Vocabulary
+    black_box: Any
+    """Parameters of the model that is explained; empty where there is none."""
 
 
 class Outcome(NamedTuple):
@@ -49,35 +44,8 @@ class Outcome(NamedTuple):
     alive: np.ndarray
     curves: dict[str, np.ndarray]
     measured: dict[str, np.ndarray]
-    masks: np.ndarray
+    examples: dict[str, np.ndarray]
     class_means: np.ndarray
-
-
-def plan(config: Config, train: Arrays, tokens: int, classes: int) -> list[Program]:
-    """The programs of a run: methods of one structure share one.
-
-    `tokens` is the size of the vocabulary. Raises: ValueError where a batch is
-    larger than the training split.
-    """
-    groups: dict[tuple[bool, bool], list[str]] = {}
-    for name in config.methods:
-        groups.setdefault(METHODS[name].structure, []).append(name)
-    seeds = range(config.first_seed, config.first_seed + config.seeds)
-    programs = []
-    for names in groups.values():
-        method = METHODS[names[0]]
-        static = forward.make_static(config, method, train, tokens, classes)
-        label = names[0] if len(names) == 1 else f"{len(names)} methods"
-        cells = tuple((name, seed) for seed in seeds for name in names)
-        programs.append(Program(label, static, cells))
-    if config.model.values != "words":
-        # Without noise, which belongs to the probe: the reference must be strong.
-        model = dataclasses.replace(config.model, values="words", normalizer="softmax")
-        words = dataclasses.replace(config, model=model, epochs=config.full_text_epochs)
-        static = forward.make_static(words, METHODS["joint"], train, tokens, classes)
-        cells = tuple((FULL_TEXT, seed) for seed in seeds)
-        programs.append(Program("full text", static, cells))
-    return programs
 
 
 class Compiled(NamedTuple):
@@ -93,12 +61,21 @@ def mesh_of_all_devices() -> Mesh:
 
 
 def _stack(program: Program, cells: list[tuple[str, int]], mesh: Mesh) -> Cell:
-    values = numbers(program.static.config)
-    rows = [METHODS["joint" if m == FULL_TEXT else m].numbers for m, _ in cells]
+    base, source = program.static.config, program.source
+    values, rows = [], []
+    for label, _ in cells:
+        name, _, setting = label.partition("@")
+        value = numbers(at_setting(base, setting))
+        value["model.budget"] = value["model.budget"] or float(source.budget)
+        values.append(value)
+        rows.append(METHODS["joint" if name == FULL_TEXT else name].numbers)
+    places: Any = np.full((2, len(cells)), [[source.which], [source.control]], np.int32)
     stacked = Cell(
         key=jax.vmap(jax.random.key)(np.array([seed for _, seed in cells], np.uint32)),
-        numbers={k: np.full(len(cells), v, np.float32) for k, v in values.items()},
+        numbers={k: np.array([v[k] for v in values], np.float32) for k in values[0]},
         method=methods.Numbers(*np.array(rows, np.float32).T),
+        which=places[0],
+        control=places[1],
     )
     return jax.device_put(stacked, NamedSharding(mesh, P("cells")))
 
@@ -123,24 +100,21 @@ def functions(program: Program, mesh: Mesh) -> tuple[Callable, Callable, Callabl
     def init(cells):
         return jax.vmap(lambda c: loop.init(static, c))(cells)
 
-    def chunk(state, cells, train, validation):
-        return jax.vmap(lambda s, c: loop.chunk(static, c, s, train, validation))(
-            state, cells
-        )
+    def chunk(state, cells, stored):
+        return jax.vmap(lambda s, c: loop.chunk(static, c, s, stored))(state, cells)
 
-    def measure(state, cells, train, test, vocabulary):
+    def measure(state, cells, splits):
         # One cell after another: the measurements of a whole lane at once would
         # multiply the memory and gain nothing.
         return jax.lax.map(
-            lambda sc: probe.measure(static, sc[1], sc[0], train, test, vocabulary),
-            (state, cells),
+            lambda sc: probe.measure(static, sc[1], sc[0], *splits), (state, cells)
         )
 
     each, all_ = P("cells"), P()
     return (
         sharded(init, each),
-        sharded(chunk, each, each, all_, all_, donate_argnums=0),
-        sharded(measure, each, each, all_, all_, all_),
+        sharded(chunk, each, each, all_, donate_argnums=0),
+        sharded(measure, each, each, all_),
     )
 
 
@@ -154,25 +128,34 @@ def compile_program(program: Program, splits: Splits, mesh: Mesh) -> Compiled:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_cell),
         jax.eval_shape(init, cells),
     )
-    train, validation, test, vocabulary = splits
     return Compiled(
         init.lower(cells).compile(),
-        chunk.lower(state, cells, train, validation).compile(),
-        measure.lower(state, cells, train, test, vocabulary).compile(),
+        chunk.lower(state, cells, splits.stored).compile(),
+        measure.lower(state, cells, splits).compile(),
         state,
     )
 
 
 def compile_all(
-    programs: list[Program], splits: Splits, mesh: Mesh
+    programs: list[tuple[Program, Splits]], mesh: Mesh
 ) -> Iterable[Compiled]:
-    """Compiles programs side by side, given in order as soon as each is ready."""
+    """Compiles programs side by side, given in order as soon as each is ready.
+
+    Tasks of one family ask for the same programs, which are compiled once.
+    """
     workers = max(1, min(len(programs), mesh.size))
     pool = concurrent.futures.ThreadPoolExecutor(workers)
+    jobs: dict[Any, concurrent.futures.Future] = {}
     try:
-        jobs = [pool.submit(compile_program, p, splits, mesh) for p in programs]
-        for job in jobs:
-            yield job.result()
+        keys = []
+        for program, splits in programs:
+            shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), splits)
+            key = program.static, str(shapes)
+            if key not in jobs:
+                jobs[key] = pool.submit(compile_program, program, splits, mesh)
+            keys.append(key)
+        for key in keys:
+            yield jobs[key].result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -209,7 +192,7 @@ def run_wave(
         epoch, state = 0, compiled.init(stacked)
     epochs, saved = program.static.config.epochs, time.monotonic()
     while epoch < epochs:
-        state, curve = compiled.chunk(state, stacked, splits.train, splits.validation)
+        state, curve = compiled.chunk(state, stacked, splits.stored)
         curve = {k: np.asarray(v)[: len(cells)] for k, v in curve.items()}
         for name, values in curve.items():
             curves.setdefault(name, []).append([float(v) for v in values])
@@ -222,9 +205,7 @@ def run_wave(
             saved = time.monotonic()
         if stop() and epoch < epochs:
             return None
-    measured = compiled.measure(
-        state, stacked, splits.train, splits.test, splits.vocabulary
-    )
+    measured = compiled.measure(state, stacked, splits)
     measured = jax.tree.map(lambda x: np.asarray(x)[: len(cells)], measured)
     return Outcome(
         cells=cells,
@@ -232,23 +213,43 @@ def run_wave(
         & np.isfinite(measured.scalars["nll"]),
         curves={k: np.array(v, np.float32).T for k, v in curves.items()},
         measured=measured.scalars,
-        masks=measured.masks,
+        examples={k: _small(v) for k, v in measured.examples.items()},
         class_means=measured.class_means,
     )
 
 
-def arrays(split: Any, mesh: Mesh) -> Arrays:
-    """A numpy split (tokens, lengths, labels) copied to every device."""
-    kept = Arrays(split.tokens, split.lengths, split.labels)
-    return jax.device_put(kept, NamedSharding(mesh, P()))
+def _small(values: np.ndarray) -> np.ndarray:
+    """Subset masks as bytes: a quarter of the room, and nothing is lost."""
+    whole = values.dtype == np.float32 and ((values == 0) | (values == 1)).all()
+    return values.astype(np.uint8) if whole else values
 
 
-def make_splits(dataset: Any, mesh: Mesh) -> Splits:
-    """The three splits of a `jaxattn.data.Dataset` on every device."""
-    vocabulary = probe.Vocabulary(dataset.kind == 2, ~np.isnan(dataset.lexicon))
-    return Splits(
-        arrays(dataset.train, mesh),
-        arrays(dataset.validation, mesh),
-        arrays(dataset.test, mesh),
-        jax.device_put(jax.tree.map(jnp.asarray, vocabulary), NamedSharding(mesh, P())),
+def arrays(split: Any) -> Arrays:
+    """What the engine needs of a split."""
+    return Arrays(
+        split.inputs,
+        split.lengths,
+        split.labels,
+        split.truth,
+        split.targets,
+        split.attributions,
     )
+
+
+def make_splits(source: Source, mesh: Mesh) -> Splits:
+    """What all cells of a task share, copied to every device."""
+    stored: Any = ()
+    nothing = np.zeros(0, bool)
+    vocabulary: Any = (nothing, nothing, nothing)
+    dataset = source.dataset
+    if dataset is not None:
+        stored = tuple(map(arrays, (dataset.train, dataset.validation, dataset.test)))
+        vocabulary = (
+            dataset.kind == 2,
+            ~np.isnan(dataset.lexicon),
+            np.array([word in STOP_WORDS for word in dataset.vocabulary], bool),
+        )
+    black_box = () if source.black_box is None else source.black_box.params
+    shared = Splits(stored, probe.Vocabulary(*vocabulary), black_box)
+    shared = jax.tree.map(jnp.asarray, shared)
+    return jax.device_put(shared, NamedSharding(mesh, P()))

@@ -19,7 +19,40 @@ MAIN = (
     "leak_bits",
     "weighted_leak_bits",
     "ess_share",
+    "true_mask_accuracy",
+    "evalx_accuracy",
+    "evidence_auroc",
+    "evidence_ap",
+    "evidence_mass",
+    "pointing_game",
+    "tpr",
+    "fdr",
+    "exact_set_rate",
+    "median_rank",
+    "control_rate",
+    "selected_count",
+    "extra_leak_bits",
+    "post_hoc_accuracy",
+    "gradient_overlap",
+    "leave_one_out_overlap",
+    "weight_overlap",
+    "contentless_share",
 )
+TERMINAL = (
+    ("tpr", ("accuracy", "true_mask_accuracy", "tpr")),
+    ("evidence_mass", ("accuracy", "true_mask_accuracy", "evidence_auroc")),
+    ("post_hoc_accuracy", ("post_hoc_accuracy", "evalx_accuracy", "leak_bits")),
+)
+"""The first of these whose metric was measured says what the terminal shows."""
+
+
+def headline(results: Sequence[Result]) -> tuple[str, ...]:
+    """The three metrics that the terminal shows of a run."""
+    measured = {r.metric for r in results}
+    for sign, shown in TERMINAL:
+        if sign in measured:
+            return shown
+    return ("accuracy", "nll", "leak_bits")
 
 
 def compact(
@@ -42,7 +75,7 @@ def compact(
         headers.append(f"{name}\n{_null_range([row[i] for row in chosen.values()])}")
     rows = []
     for (task, method), cells in chosen.items():
-        label = method if len(tasks) == 1 else f"{task}\n{method}"
+        label = method if len(tasks) == 1 else f"{task} {method}"
         if _seeds(cells) < full:
             label += f"\n{_seeds(cells)} of {full} seeds"
         rows.append([label, *(_short(cell) for cell in cells)])
@@ -55,14 +88,16 @@ def write_markdown(
     results: Sequence[Result],
     notes: Sequence[str],
     metrics: Sequence[str] = MAIN,
+    more: Sequence[str] = (),
 ) -> None:
     """Write `results.md`: findings, one table a task with nulls, definitions.
 
-    metrics: `metric` or `metric:variant`; those without a result are left out. Raises
-    OSError where the file cannot be written.
+    metrics: `metric` or `metric:variant`; those without a result are left out.
+    more: lines that follow the findings. Raises OSError where the file cannot be
+    written.
     """
     lines = [f"# {title}", ""]
-    lines += [f"- {note}" for note in notes] + [""] * bool(notes)
+    lines += [f"- {note}" for note in notes] + [""] * bool(notes) + [*more]
     printed: list[str] = []
     tasks = list(dict.fromkeys(r.task for r in results))
     for task in tasks:

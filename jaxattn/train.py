@@ -14,8 +14,6 @@ from jaxattn import config as configs
 from jaxattn import console, runtime
 from jaxattn.files import plain
 
-TABLE = ("accuracy", "nll", "leak_bits")
-
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
@@ -43,6 +41,7 @@ def parse(arguments: list[str]) -> Flags:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
     known, rest = first.parse_known_args(arguments)
+    rest = _without_commas(rest)
     default = configs.Config()
     if known.config:
         default = configs.check(configs.load(known.config))
@@ -58,6 +57,20 @@ def parse(arguments: list[str]) -> Flags:
             f"checkpoint_seconds = {flags.checkpoint_seconds}: must be 0 or more"
         )
     return flags
+
+
+def _without_commas(words: list[str]) -> list[str]:
+    """Lists may be written with commas: `--tasks syn4,syn5` is `--tasks syn4 syn5`."""
+    kept, inside = [], False
+    for word in words:
+        if word.startswith("--"):
+            flag, equals, value = word.partition("=")
+            inside = flag in ("--tasks", "--methods", "--also")
+            split = inside and equals and "," in value
+            kept += [flag, *filter(None, value.split(","))] if split else [word]
+        else:
+            kept += [*filter(None, word.split(","))] if inside else [word]
+    return kept
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.error("stopped at once; the same command resumes the last checkpoint")
         return 130
     if done.results:
-        headers, rows = tables.compact(done.results, TABLE)
+        headers, rows = tables.compact(done.results, tables.headline(done.results))
         console.table(headers, rows)
     if done.diverged:
         names = ", ".join(f"{method} seed {seed}" for method, seed in done.diverged)

@@ -18,9 +18,9 @@ def keep(folder: Path, outcome: Outcome) -> None:
         "methods": np.array([m for m, _ in outcome.cells]),
         "seeds": np.array([s for _, s in outcome.cells]),
         "alive": outcome.alive,
-        "masks": outcome.masks,
         "class_means": outcome.class_means,
     }
+    arrays |= {f"example/{k}": v for k, v in outcome.examples.items()}
     arrays |= {f"curve/{k}": v for k, v in outcome.curves.items()}
     arrays |= {f"measured/{k}": v for k, v in outcome.measured.items()}
     arrays["digest"] = np.array(_digest(arrays))
@@ -49,7 +49,7 @@ def finished(folder: Path, say: Callable[[str], None]) -> list[Outcome]:
                         )
                     ),
                     alive=found["alive"],
-                    masks=found["masks"],
+                    examples=_under("example/", found),
                     class_means=found["class_means"],
                     curves=_under("curve/", found),
                     measured=_under("measured/", found),

@@ -26,7 +26,7 @@ def init(config: Weighting, key: Array, positions: int, classes: int) -> Any:
     return net, optax.adam(config.learning_rate).init(net)
 
 
-def _both(net: Any, masks: Array) -> Array:
+def both(net: Any, masks: Array) -> Array:
     """log P(y given m) [2, batch, classes] in nats, by both networks."""
     return jax.vmap(lambda p: jax.vmap(lambda m: estimate(p, m))(masks))(net)
 
@@ -36,8 +36,8 @@ def log_posterior(state: Any, masks: Array, fold: Array) -> Array:
 
     `masks` [batch, P]; `fold` [batch] is 0 or 1.
     """
-    both = _both(state[0], masks)
-    return jnp.where((fold == 0)[:, None], both[0], both[1])
+    each = both(state[0], masks)
+    return jnp.where((fold == 0)[:, None], each[0], each[1])
 
 
 def overlap(log_posterior: Array) -> dict[str, Array]:
@@ -60,8 +60,8 @@ def update(
     learns = fold[None, :] != jnp.arange(2)[:, None]
 
     def loss(net):
-        both = _both(net, masks)
-        own = jnp.take_along_axis(both, labels[None, :, None], axis=2)[..., 0]
+        each = both(net, masks)
+        own = jnp.take_along_axis(each, labels[None, :, None], axis=2)[..., 0]
         return -jnp.where(learns, own, 0).sum() / labels.shape[0]
 
     adam = optax.adam(config.learning_rate)

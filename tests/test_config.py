@@ -39,6 +39,9 @@ def test_numbers_go_out_and_in():
     assert found["optimizer.learning_rate"] == config.optimizer.learning_rate
     assert set(found) == {
         "model.temperature",
+        "model.budget",
+        "model.penalty",
+        "model.open_at_first",
         "optimizer.learning_rate",
         "weighting.learning_rate",
         "weighting.truncation",
@@ -101,13 +104,13 @@ BAD = [
     ("random_masks.pretraining_share", 1.5, ["pretraining_share = 1.5", "to 0.95"]),
     ("random_masks.low", 0.0, ["random_masks.low"]),
     ("random_masks.low", 9.0, ["random_masks.low is above random_masks.high"]),
-    ("task", "sentimnt", ["task = 'sentimnt'", "perhaps you meant sentiment"]),
+    ("tasks", ("sentimnt",), ["tasks[0] = 'sentimnt'", "perhaps you meant sentiment"]),
     ("methods", ("joint", "mask_swop"), ["'mask_swop'", "meant mask_swap"]),
     ("methods", ("frobnicate",), ["'frobnicate'", "allowed: joint, "]),
     ("methods", ("joint", "uniform", "joint"), ["joint more than once"]),
     ("methods", (), ["methods is empty"]),
-    ("model.values", "word", ["model.values = 'word'", "meant words"]),
-    ("model.query", "lstm", ["model.query = 'lstm'", "allowed: bag, gru"]),
+    ("model.values", "input", ["model.values = 'input'", "meant inputs"]),
+    ("model.query", "lstm", ["model.query = 'lstm'", "meant bilstm", "bag, gru"]),
     ("model.selector", "dot", ["model.selector", "dot_product"]),
     ("model.normalizer", "softmx", ["model.normalizer", "meant softmax"]),
     ("model.predictor", "pool", ["model.predictor", "pooling"]),
@@ -118,6 +121,13 @@ BAD = [
     ("name", 3, ["name = 3", "expected a text"]),
     ("name", "a/b", ["name = 'a/b'", "folder name"]),
     ("name", "", ["name = ''"]),
+    ("tasks", "syn4", ["tasks = 'syn4'", "expected a tuple"]),
+    ("also", "model.penalty=1", ["also = 'model.penalty=1'", "expected a tuple"]),
+    ("also", ("model.penalty",), ["'model.penalty'", "NUMBER=VALUE"]),
+    ("also", ("model.penlty=1",), ["'model.penlty'", "meant model.penalty"]),
+    ("also", ("model.penalty=a",), ["'a' is not a number"]),
+    ("also", ("model.penalty=-1",), ["model.penalty = -1.0", "0 to 1000"]),
+    ("also", ("model.hidden=3",), ["'model.hidden'", "allowed: model.temperature"]),
     ("name", "..", ["name = '..'"]),
     ("name", ".", ["name = '.'"]),
 ]
@@ -145,7 +155,9 @@ def test_check_takes_both_ends_of_each_range_and_nothing_beyond(path):
         if path == "random_masks.high":
             one = with_numbers(one, {"random_masks.low": 1e-6})
         check(one)
-    for value in (bounds["low"] * 0.99 - 1e-12, bounds["high"] * 1.01, math.nan):
+    low, high = bounds["low"], bounds["high"]
+    below, above = low - abs(low) / 100 - 1e-12, high * 1.01
+    for value in (below, above, math.nan):
         with pytest.raises(ValueError, match=path):
             check(put(path, value))
 
@@ -189,7 +201,7 @@ def test_fingerprint_is_stable_and_changes_with_every_field():
     first = fingerprint(Config())
     assert other_process.stdout.decode().strip() == first == fingerprint(Config())
     assert len(first) == 16 and set(first) <= set("0123456789abcdef")
-    changed = [put(p, v / 2 + 1) for p, v in numbers(Config()).items()]
+    changed = [put(p, v / 2 + 3) for p, v in numbers(Config()).items()]
     changed += [put("methods", ("joint",)), put("seeds", 17), put("name", "other")]
     changed += [put("methods", ("joint", "uniform")), put("methods", ("uniform",))]
     assert len({first, *map(fingerprint, changed)}) == 1 + len(changed)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxattn.data import TASKS, Dataset, load
-from jaxattn.data.dataset import digest_of
+from jaxattn.data import TASKS, Dataset, Split, load
+from jaxattn.data.dataset import assemble, digest_of
+from jaxattn.data.sides import document_of, side_of
 from jaxattn.data.snippets import SOURCES, Snippets, load_snippets
-from jaxattn.data.tasks import document_of, side_of
 from jaxattn.data.text import tokenize
 
 SIDES = ("train", "validation", "test")
@@ -103,14 +103,14 @@ def test_arrays_are_as_the_interface_says(tasks, task):
     for side in SIDES:
         split = getattr(data, side)
         n = len(split.ids)
-        assert split.tokens.shape == (n, 32) and split.tokens.dtype == np.uint16
+        assert split.inputs.shape == (n, 32) and split.inputs.dtype == np.uint16
         assert split.lengths.shape == split.labels.shape == (n,)
         assert split.lengths.dtype == split.labels.dtype == np.int32
         assert split.ids.dtype.kind == "U"
         assert split.lengths.min() >= 1 and split.lengths.max() == 32
         valid = np.arange(32) < split.lengths[:, None]
-        np.testing.assert_array_equal(split.tokens > 0, valid)
-        assert split.tokens.max() < len(data.vocabulary)
+        np.testing.assert_array_equal(split.inputs > 0, valid)
+        assert split.inputs.max() < len(data.vocabulary)
         assert all(side_of(id_) == side for id_ in split.ids)
     assert set(data.cut) == set(SIDES)
 
@@ -175,15 +175,18 @@ def test_repeats_and_digest_sees_the_arguments(tasks, data_dir):
     again = load("movie_sentiment", data_dir=data_dir)
     assert again.digest == first.digest
     for side in SIDES:
-        for a, b in zip(getattr(first, side), getattr(again, side), strict=True):
+        pairs = zip(
+            getattr(first, side).arrays(), getattr(again, side).arrays(), strict=True
+        )
+        for a, b in pairs:
             np.testing.assert_array_equal(a, b)
     shorter = load("movie_sentiment", length=8, data_dir=data_dir)
     rarer = load("movie_sentiment", min_count=5, data_dir=data_dir)
     digests = {d.digest for d in (*tasks.values(), shorter, rarer)}
     assert len(digests) == len(tasks) + 2
-    assert shorter.train.tokens.shape[1] == 8
+    assert shorter.train.inputs.shape[1] == 8
     assert shorter.cut["train"].tokens > first.cut["train"].tokens
-    np.testing.assert_array_equal(shorter.test.tokens, first.test.tokens[:, :8])
+    np.testing.assert_array_equal(shorter.test.inputs, first.test.inputs[:, :8])
     assert len(rarer.vocabulary) < len(first.vocabulary)
 
 
@@ -205,6 +208,40 @@ def test_digest_sees_everything():
     assert digest_of(*base) == digest_of(*base[:3], (array.astype(">i4"),))
 
 
+def test_digest_sees_what_is_known_of_examples():
+    rng = np.random.default_rng(0)
+    plain = Split(
+        rng.random((3, 2), np.float32),
+        np.full(3, 2, np.int32),
+        np.array([0, 1, 0], np.int32),
+        np.array(["a", "b", "c"]),
+    )
+    scores = rng.random((3, 2), np.float32)
+    others = [
+        {},
+        {"truth": scores > 0.5},
+        {"truth": scores <= 0.5},
+        {"targets": scores},
+        {"attributions": {"gradient": scores}},
+        {"attributions": {"random": scores}},
+        {"attributions": {"gradient": scores, "random": scores}},
+    ]
+    digests = [
+        assemble("n", ("x", "y"), dict.fromkeys(SIDES, plain._replace(**o))).digest
+        for o in others
+    ]
+    assert len(set(digests)) == len(others)
+    # The order in which explanations were named does not matter.
+    swapped = plain._replace(attributions={"random": scores, "gradient": scores})
+    again = assemble("n", ("x", "y"), dict.fromkeys(SIDES, swapped))
+    assert again.digest == digests[-1]
+    assert again.vocabulary == () and again.cut == {}
+    assert len(again.kind) == len(again.lexicon) == 0
+    # Without any of it, the digest is that of the four arrays.
+    four = tuple(a for _ in SIDES for a in plain[:4])
+    assert digests[0] == digest_of("n", ("x", "y"), (), four)
+
+
 def test_lexicon_and_kind_belong_to_the_vocabulary(tasks):
     data = tasks["movie_sentiment"]
     index = {token: i for i, token in enumerate(data.vocabulary)}
@@ -214,7 +251,7 @@ def test_lexicon_and_kind_belong_to_the_vocabulary(tasks):
     assert np.isfinite(data.lexicon).sum() == 1500
     # People's ratings of the words and of the snippets agree.
     values = np.nan_to_num(data.lexicon)
-    score = values[data.test.tokens].sum(axis=1)
+    score = values[data.test.inputs].sum(axis=1)
     means = [score[data.test.labels == label].mean() for label in (0, 1)]
     assert means[1] - means[0] > 1
 
@@ -228,24 +265,32 @@ def test_a_bag_of_words_finds_the_labels(tasks):
     ):
         data = tasks[task]
         counts = np.ones((len(data.classes), len(data.vocabulary)))
-        np.add.at(counts, (data.train.labels[:, None], data.train.tokens), 1)
+        np.add.at(counts, (data.train.labels[:, None], data.train.inputs), 1)
         counts[:, 0] = 1
         log_odds = np.log(counts / counts.sum(axis=1, keepdims=True))
         log_odds[:, 0] = 0
         prior = np.log(np.bincount(data.train.labels))
-        scores = log_odds[:, data.test.tokens].sum(axis=2).T + prior
+        scores = log_odds[:, data.test.inputs].sum(axis=2).T + prior
         accuracy = (scores.argmax(axis=1) == data.test.labels).mean()
         assert low < accuracy < high, (task, accuracy)
 
 
 @pytest.mark.parametrize(
     "name, hint",
-    [("movie_sentimnt", "perhaps you meant 'movie_sentiment'"), ("zzz", "allowed")],
+    [
+        ("movie_sentimnt", "perhaps you meant 'movie_sentiment'"),
+        ("digits_pixel", "perhaps you meant 'digits_pixels'"),
+        ("plantd", "perhaps you meant 'planted'"),
+        ("zzz", "allowed"),
+    ],
 )
 def test_unknown_task(name, hint, tmp_path):
     with pytest.raises(ValueError, match=hint) as caught:
         load(name, data_dir=tmp_path)
-    assert "movie_sentiment, sentiment, sources" in str(caught.value)
+    assert str(caught.value).endswith(
+        "movie_sentiment, sentiment, sources, planted, bags, digits_pixels, "
+        "digits_patches"
+    )
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -253,9 +298,10 @@ def test_unknown_task(name, hint, tmp_path):
 @pytest.mark.parametrize(
     "arguments", [{"length": 0}, {"length": 2.5}, {"length": 10**9}, {"min_count": 0}]
 )
-def test_bad_numbers_cost_no_preparation(arguments, tmp_path):
+@pytest.mark.parametrize("task", ["sources", "planted", "bags"])
+def test_bad_numbers_cost_no_preparation(task, arguments, tmp_path):
     with pytest.raises(ValueError, match="whole number"):
-        load("sources", data_dir=tmp_path, **arguments)
+        load(task, data_dir=tmp_path, **arguments)
     assert list(tmp_path.iterdir()) == []
 
 

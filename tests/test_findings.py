@@ -46,7 +46,7 @@ def values(name):
 
 
 def test_where_nothing_is_to_be_said_nothing_is():
-    for name in ("default_tokens", "words", "words_and_default_tokens"):
+    for name in ("default_tokens", "inputs", "inputs_and_default_tokens"):
         assert said(result("joint", "leak_bits", 0.2), config=values(name)) == []
 
 
@@ -183,7 +183,7 @@ def test_only_methods_that_weigh_are_judged_for_it():
 
 
 def test_weighting_is_judged_whatever_the_values_are():
-    for name in ("default_tokens", "words", "words_and_default_tokens"):
+    for name in ("default_tokens", "inputs", "inputs_and_default_tokens"):
         sentences = said(*weighting(0.05, 0.9), config=values(name))
         assert about(sentences, "cannot work here")
 
@@ -225,7 +225,7 @@ def test_over_words_the_cost_against_joint_is_what_counts():
         accuracy("joint", 0.75),
         accuracy("mask_swap", 0.74),
         result("mask_swap", "accuracy_vs_joint", -0.012, 0.005, 0.0),
-        config=values("words"),
+        config=values("inputs"),
     )
     assert "0.750 [0.740, 0.760] with attention over the words" in sentences[0]
     (cost,) = about(sentences, "against joint")
@@ -235,14 +235,14 @@ def test_over_words_the_cost_against_joint_is_what_counts():
 
 def test_with_one_seed_no_interval_of_the_cost_is_printed():
     lone = result("mask_swap", "accuracy_vs_joint", -0.012, math.nan, 0.0)
-    assert "nan" not in str(said(lone, config=values("words")))
+    assert "nan" not in str(said(lone, config=values("inputs")))
 
 
 def test_in_competition_the_mass_on_default_tokens_is_what_counts():
     sentences = said(
         result("joint", "default_token_mass", 0.41, null=0.11),
         result("mask_swap", "default_token_mass", 0.12, null=0.11),
-        config=values("words_and_default_tokens"),
+        config=values("inputs_and_default_tokens"),
     )
     (mass,) = about(sentences, "meaningless default tokens")
     assert "0.110 if uniform" in mass

@@ -9,6 +9,7 @@ from jaxattn import forward, loop, weighting
 from jaxattn.config import Config, Model, Optimizer, Weighting, numbers
 from jaxattn.forward import Arrays, Cell
 from jaxattn.methods import METHODS, Numbers
+from jaxattn.nn.model import Inputs
 
 V, T, N = 64, 8, 512
 # These programs compile for longer than they run: ask for less optimisation.
@@ -35,6 +36,7 @@ def make_split(n, seed):
 
 
 TRAIN, VALIDATION = make_split(N, 0), make_split(256, 1)
+STORED = TRAIN, VALIDATION, VALIDATION
 CONFIG = Config(
     batch_size=32,
     epochs=16,
@@ -60,6 +62,11 @@ def make_cells(*rows):
     return jax.tree.map(lambda *x: jnp.stack(x), *cells)
 
 
+def make_static(method, examples=N):
+    structure = METHODS[method].structure
+    return forward.make_static(CONFIG, structure, Inputs("tokens", V, T), 2, examples)
+
+
 def pick(tree, i):
     return jax.tree.map(lambda x: np.asarray(x[i]), tree)
 
@@ -79,8 +86,8 @@ class Jitted:
     """init, chunk and train of one program over a row of cells."""
 
     def __init__(self, method):
-        static = forward.make_static(CONFIG, METHODS[method], TRAIN, V, 2)
-        cells = (0, None, None)
+        static = make_static(method)
+        cells = (0, None)
         self.init = quick_jit(jax.vmap(lambda c: loop.init(static, c)))
         self.chunk = quick_jit(
             jax.vmap(lambda c, *rest: loop.chunk(static, c, *rest), (0, *cells))
@@ -93,7 +100,7 @@ class Jitted:
         state = self.init(cells) if state is None else state
         curves = []
         for _ in range(n):
-            state, curve = self.chunk(cells, state, TRAIN, VALIDATION)
+            state, curve = self.chunk(cells, state, STORED)
             curves.append(curve)
         return state, jax.tree.map(lambda *x: np.stack(x, axis=1), *curves)
 
@@ -120,7 +127,7 @@ def finished(ordinary):
 
 def test_one_program_equals_chunk_by_chunk(ordinary, finished):
     state, curves = finished
-    whole, whole_curves = jitted().train(ordinary[0], TRAIN, VALIDATION)
+    whole, whole_curves = jitted().train(ordinary[0], STORED)
     close(whole, state, atol=1e-4)
     close(whole_curves, curves, atol=1e-4)
 
@@ -223,12 +230,12 @@ def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
         return state._replace(step=state.step + 1, average=seen), nothing
 
     monkeypatch.setattr(loop, "step", note)
-    static = forward.make_static(CONFIG, METHODS["joint"], split, V, 2)
+    static = make_static("joint", n)
     cell = jax.tree.map(lambda x: x[0], make_cells(ROWS[0]))
     state = jax.eval_shape(lambda: loop.init(static, cell))
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
     state = state._replace(average=jnp.zeros((6, 2, 32), int))
-    chunk = quick_jit(lambda s: loop.chunk(static, cell, s, split, split)[0])
+    chunk = quick_jit(lambda s: loop.chunk(static, cell, s, (split, split, split))[0])
     numbers_, folds = np.moveaxis(np.asarray(chunk(chunk(state)).average), 1, 0)
     epochs = numbers_.reshape(2, 96)
     for epoch in epochs:
@@ -239,9 +246,8 @@ def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
 
 
 def test_make_static_refuses_a_split_smaller_than_one_batch():
-    few = jax.tree.map(lambda x: x[:31], TRAIN)
     with pytest.raises(ValueError, match="batch_size = 32.*only 31 examples"):
-        forward.make_static(CONFIG, METHODS["joint"], few, V, 2)
+        make_static("joint", 31)
 
 
 def test_unpack_marks_the_tokens_that_are_there():

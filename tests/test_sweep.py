@@ -15,10 +15,10 @@ from small_run import (
     unlike,
 )
 
-from jaxattn import config, console, loop, methods, probe, sweep, train
-from jaxattn.data import load
-from jaxattn.loop import Arrays
+from jaxattn import config, console, loop, methods, plan, probe, source, sweep, train
+from jaxattn.nn.model import Inputs
 from jaxattn.results import read_results, read_seeds
+from jaxattn.source import Source
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +38,27 @@ def whole(tmp_path_factory, data_dir):
     return folder
 
 
-def planned(**changes):
-    blank = Arrays(np.zeros((64, 8), np.uint16), np.ones(64), np.zeros(64))
+TEXTS = Source("x", Inputs("tokens", 10, 8), ("a", "b"), 64, "digest")
+SYN4 = Source(
+    "syn4", Inputs("scalars", 1, 11, True), ("0", "1"), 64, "digest", family="syn",
+    which=3, control=10, budget=5, known=True,
+)  # fmt: skip
+GATES = config.Model(
+    values="inputs",
+    query="none",
+    selector="tabular",
+    normalizer="gates",
+    predictor="tabular",
+)
+
+
+def planned(source=TEXTS, **changes):
     small = config.Config(batch_size=32, seeds=3)
-    return sweep.plan(dataclasses.replace(small, **changes), blank, 10, 2)
+    return plan.plan(dataclasses.replace(small, **changes), source)
 
 
 def test_methods_of_one_structure_share_a_program():
-    names = config.MethodName.__args__
+    names = tuple(m for m in methods.METHODS if m not in NEED_MORE)
     programs = planned(methods=names)
     assert [p.label for p in programs] == [
         f"{len(names) - 2} methods",
@@ -54,22 +67,63 @@ def test_methods_of_one_structure_share_a_program():
         "full text",
     ]
     cells = [cell for p in programs for cell in p.cells]
-    expected = {(m, s) for m in (*names, sweep.FULL_TEXT) for s in range(3)}
+    expected = {(m, s) for m in (*names, plan.FULL_TEXT) for s in range(3)}
     assert len(cells) == len(set(cells)) and set(cells) == expected
     for program in programs[:-1]:
         for name, _ in program.cells:
-            structure = program.static.weighted, program.static.averaged
-            assert methods.METHODS[name].structure == structure
+            assert methods.METHODS[name].structure == program.static.structure
+
+
+NEED_MORE = ("invase", "realx", "random_selection", "gradient", "leave_one_out")
+"""Methods that the probe of default tokens cannot have."""
+
+
+@pytest.mark.parametrize("name", NEED_MORE)
+def test_methods_that_do_not_fit_are_refused_in_one_line(name):
+    with pytest.raises(ValueError, match="need|must be inputs") as error:
+        planned(methods=(name,))
+    assert "\n" not in str(error.value) and name.split("_")[0] in str(error.value)
+
+
+def test_tasks_of_a_family_ask_for_the_same_program():
+    other = SYN4._replace(task="syn1", which=0, control=-1, budget=2)
+    one, two = (planned(s, methods=("joint",), model=GATES)[0] for s in (SYN4, other))
+    assert one.static == two.static and hash(one.static) == hash(two.static)
+    assert one.static.evaluated and not planned()[0].static.evaluated
+
+
+def test_settings_are_cells_of_the_same_program():
+    also = ("model.penalty=0.1", "optimizer.learning_rate=0.5")
+    (program,) = planned(SYN4, methods=("joint",), model=GATES, also=also, seeds=2)
+    labels = ["joint", *(f"joint@{setting}" for setting in also)]
+    assert [label for label, _ in program.cells] == 2 * labels
+    cells = list(program.cells)[:3] * sweep.mesh_of_all_devices().size
+    stacked = sweep._stack(program, cells, sweep.mesh_of_all_devices())
+    stacked = jax.tree.map(lambda x: x[:3], stacked)
+    base = config.Config()
+    np.testing.assert_allclose(stacked.numbers["model.penalty"], [0, 0.1, 0])
+    rates = [base.optimizer.learning_rate] * 2 + [0.5]
+    np.testing.assert_allclose(stacked.numbers["optimizer.learning_rate"], rates)
+    # The task's own number of evidence positions, where nothing else is asked.
+    np.testing.assert_array_equal(stacked.numbers["model.budget"], 5)
+    np.testing.assert_array_equal(stacked.control, 10)
+
+
+def test_a_subset_needs_a_size():
+    model = config.Model(values="inputs", normalizer="top_k")
+    with pytest.raises(ValueError, match="give --model.budget"):
+        planned(model=model)
+    assert planned(model=dataclasses.replace(model, budget=3.0))
 
 
 def test_the_reference_sees_words_without_noise():
     reference = planned()[-1].static
-    assert reference.config.model.values == "words"
+    assert reference.config.model.values == "inputs"
     assert reference.config.model.normalizer == "softmax"
     assert reference.config.epochs == config.Config().full_text_epochs
-    assert not reference.weighted and not reference.averaged
-    words = planned(model=config.Model(values="words"))
-    assert sweep.FULL_TEXT not in {m for p in words for m, _ in p.cells}
+    assert reference.structure == methods.Structure()
+    words = planned(model=config.Model(values="inputs"))
+    assert plan.FULL_TEXT not in {m for p in words for m, _ in p.cells}
 
 
 def test_seeds_count_from_the_first():
@@ -107,18 +161,18 @@ def test_a_program_is_traced_once_for_all_its_waves(monkeypatch, tmp_path, data_
 
 def test_another_learning_rate_is_the_same_program(monkeypatch, data_dir):
     """Numbers are arguments: nothing in the program may depend on their values."""
-    dataset = load("movie_sentiment", 8, 20, data_dir)
     mesh = sweep.mesh_of_all_devices()
-    splits = sweep.make_splits(dataset, mesh)
+    given = train.parse(arguments("x", data_dir, WORDS)).config
+    texts = source.load(given, "movie_sentiment", data_dir, None, print)
+    splits = sweep.make_splits(texts, mesh)
 
     def text(**numbers):
         words = arguments("x", data_dir, WORDS, **numbers)
-        given = train.parse(words).config
-        program, *_ = sweep.plan(given, splits.train, len(dataset.vocabulary), 2)
+        program, *_ = plan.plan(train.parse(words).config, texts)
         cells = sweep._stack(program, [program.cells[0]] * 2, mesh)
         init, chunk, _ = sweep.functions(program, mesh)
         state = jax.eval_shape(init, cells)
-        return chunk.lower(state, cells, *splits[:2]).as_text()
+        return chunk.lower(state, cells, splits.stored).as_text()
 
     changed = {
         "optimizer__learning_rate": "0.5",

@@ -112,7 +112,7 @@ BAD = {
     "wrong type, float": (["--model.temperature", "hot"], ["temperature", "hot"]),
     "fraction": (["--epochs", "2.5"], ["--epochs", "2.5"]),
     "no value": (["--seeds"], ["--seeds"]),
-    "unknown task": (["--task", "sentimnt"], ["sentimnt", "movie_sentiment"]),
+    "unknown task": (["--tasks", "sentimnt"], ["sentimnt", "movie_sentiment"]),
     "unknown method": (["--methods", "joint", "mask_swop"], ["mask_swop"]),
     "method twice": (["--methods", "joint", "joint"], ["joint more than once"]),
     "no method": (["--methods"], ["methods"]),
@@ -387,7 +387,7 @@ def test_masks_belong_to_the_examples_of_the_test_split(piped, data_dir):
     for method in names:
         with np.load(folder / "masks" / f"{method}.npz") as found:
             masks = found["masks"]
-            width = test.tokens.shape[1] if method == "full_text" else 4
+            width = test.inputs.shape[1] if method == "full_text" else 4
             assert masks.shape == (3, len(test.labels), width)
             assert masks.dtype == np.float32 and (masks >= 0).all()
             np.testing.assert_allclose(masks.sum(axis=-1), 1, atol=1e-5)
@@ -439,7 +439,7 @@ def test_another_configuration_in_the_folder_is_refused(
     shutil.copytree(piped[0], folder)
     before = contents(folder)
     words = arguments(
-        folder, data_dir, name="small", seeds="4", model__hidden="5", task="sources"
+        folder, data_dir, name="small", seeds="4", model__hidden="5", tasks="sources"
     )
     one_line(
         refused(capsys, folder, *words),

@@ -1,4 +1,4 @@
-"""Real text for the experiments: three tasks over embedded, human-rated snippets."""
+"""Data for the experiments: rated texts, digits, and tasks with a known answer."""
 
 from jaxattn.data.dataset import Cut, Dataset, Split
 from jaxattn.data.tasks import TASKS, Task, load

@@ -5,20 +5,37 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxattn.data.sides import SIDES
+
 
 class Split(NamedTuple):
     """One part of a data set; all arrays are numpy and share N.
 
-    tokens: [N, T], the smallest unsigned type that holds the vocabulary, 0 = padding.
-    lengths: [N] int32, tokens kept, 1 to T.
+    inputs: token ids [N, T] of the smallest unsigned type that holds the vocabulary
+        (0 = padding), or vectors [N, T, D] or scalars [N, T] of a float type.
+    lengths: [N] int32, positions that are there, 1 to T; padding comes after them.
     labels: [N] int32.
     ids: [N] unicode.
+    truth: [N, T] bool, positions that are evidence for the label, where it is known.
+    targets: [N, classes] float32, soft labels, where there are any.
+    attributions: [N, T] float32 by name, scores of other explanations.
     """
 
-    tokens: np.ndarray
+    inputs: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
+    truth: np.ndarray | None = None
+    targets: np.ndarray | None = None
+    attributions: dict[str, np.ndarray] | None = None
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All arrays there are, in a fixed order; attributions after their names."""
+        more = [a for a in (self.truth, self.targets) if a is not None]
+        if self.attributions:
+            names = sorted(self.attributions)
+            more += [np.array(names), *(self.attributions[name] for name in names)]
+        return (*self[:4], *more)
 
 
 class Cut(NamedTuple):
@@ -29,7 +46,7 @@ class Cut(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A task with its three splits and its vocabulary.
+    """A task with its three splits and its vocabulary (empty without tokens).
 
     vocabulary: token id -> string; id 0 is "<pad>", id 1 is "<unk>".
     kind: [V] uint8; 0 special, 1 word, 2 punctuation.
@@ -70,3 +87,32 @@ def digest_of(
         add(f"{little.dtype.str} {little.shape}".encode())
         add(little.tobytes())
     return state.hexdigest()
+
+
+def assemble(
+    name: str,
+    classes: tuple[str, ...],
+    splits: dict[str, Split],
+    vocabulary: tuple[str, ...] = (),
+    kind: np.ndarray | None = None,
+    lexicon: np.ndarray | None = None,
+    cut: dict[str, Cut] | None = None,
+) -> Dataset:
+    """The data set of three splits ("train", "validation", "test"), with its digest.
+
+    Data without tokens have no vocabulary, and kind [0], lexicon [0] and cut are empty.
+    """
+    arrays = tuple(array for side in SIDES for array in splits[side].arrays())
+    known = tuple(array for array in (kind, lexicon) if array is not None)
+    return Dataset(
+        name=name,
+        classes=classes,
+        vocabulary=vocabulary,
+        kind=np.zeros(0, np.uint8) if kind is None else kind,
+        lexicon=np.zeros(0, np.float32) if lexicon is None else lexicon,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        cut=cut or {},
+        digest=digest_of(name, classes, vocabulary, known + arrays),
+    )

@@ -1,14 +1,17 @@
-"""The tasks over the embedded snippets, and the fixed split."""
+"""One door for all stored tasks, and those that are a labelling of the snippets."""
 
 import difflib
-import hashlib
 import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data.dataset import Cut, Dataset, Split, digest_of
+from jaxattn.data.bags import load_bags
+from jaxattn.data.dataset import Cut, Dataset, Split, assemble
+from jaxattn.data.digits import load_digits
+from jaxattn.data.planted import load_planted
+from jaxattn.data.sides import SIDES, side_of
 from jaxattn.data.text import (
     MAX_LENGTH,
     build_vocabulary,
@@ -18,9 +21,6 @@ from jaxattn.data.text import (
     lexicon_ratings,
     tokenize,
 )
-
-_SALT = "jaxattn split 1: "
-_SIDES = ("train", "validation", "test")
 
 
 class Task(NamedTuple):
@@ -56,20 +56,12 @@ TASKS: dict[str, Task] = {
     ),
 }
 
-
-def document_of(snippet_id: str) -> str:
-    """What is never divided by the split: "amazon-3" for "amazon-3_7", else the id."""
-    return snippet_id.partition("_")[0]
-
-
-def side_of(snippet_id: str) -> str:
-    """The split of a snippet, "train", "validation" or "test" (80 / 10 / 10).
-
-    A fixed function of the document's id alone, the same for every task. It never
-    changes: results of different versions stay comparable.
-    """
-    raw = hashlib.sha256((_SALT + document_of(snippet_id)).encode()).digest()
-    return _SIDES[max(int.from_bytes(raw[:8], "big") % 10 - 7, 0)]
+_OTHERS: dict[str, Callable[..., Dataset]] = {
+    "planted": load_planted,
+    "bags": lambda *_: load_bags(),
+    "digits_pixels": lambda *_: load_digits("digits_pixels"),
+    "digits_patches": lambda *_: load_digits("digits_patches"),
+}
 
 
 def load(
@@ -79,36 +71,44 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """Loads a task, preparing the embedded snippets at first use.
+    """Loads a stored task, preparing the embedded snippets at first use.
 
     Args:
-        task: a name of `TASKS`:
-            "movie_sentiment": 0 negative, 1 positive (10,072 examples; share of the
-            largest class of the test split: 0.510, positive);
+        task: the name of a task; with the number of examples and the share of the
+            largest class of the test split:
+            "movie_sentiment": 0 negative, 1 positive (10,072; 0.510, positive);
             "sentiment": the same over all sources (19,459; 0.530, positive);
-            "sources": 0 movie, 1 amazon, 2 nyt, 3 tweet (23,703; 0.475, movie).
-        length: tokens kept of each text, T.
+            "sources": 0 movie, 1 amazon, 2 nyt, 3 tweet (23,703; 0.475, movie);
+            "planted": movie_sentiment, with a neutral sentence beside the review;
+            truth is known (10,070; 0.510, positive);
+            "bags": is a 9 among about ten digits? truth is known (1,750; 0.5);
+            "digits_pixels", "digits_patches": which digit it is (5,000; 0.1).
+        length: tokens kept of each text, T; bags and digits have their own.
         min_count: a token rarer than this in the training split is "<unk>".
         data_dir: where the snippets are prepared; None is TFDS's usual place.
         say: called with one line when there is something to wait for.
 
     Raises:
-        ValueError: unknown task, bad length or min_count, damaged prepared data.
+        ValueError: unknown task, bad length or min_count, damaged prepared data, or
+            the package that carries the digits is missing.
         OSError: data_dir cannot be written or read.
     """
-    if task not in TASKS:
-        near = difflib.get_close_matches(str(task), TASKS, n=2, cutoff=0.5)
+    names = (*TASKS, *_OTHERS)
+    if task not in names:
+        near = difflib.get_close_matches(str(task), names, n=2, cutoff=0.5)
         hint = f"; perhaps you meant {' or '.join(map(repr, near))}" if near else ""
-        raise ValueError(f"unknown task {task!r}{hint}; allowed: {', '.join(TASKS)}")
+        raise ValueError(f"unknown task {task!r}{hint}; allowed: {', '.join(names)}")
     # A wrong length or min_count must not cost a preparation.
     check_whole("length", length, MAX_LENGTH)
     check_whole("min_count", min_count)
+    if task in _OTHERS:
+        return _OTHERS[task](length, min_count, data_dir, say)
     # Here, since it imports tensorflow_datasets.
     from jaxattn.data.snippets import load_snippets
 
     chosen = TASKS[task]
     snippets = load_snippets(data_dir, say)
-    sides: dict[str, list[tuple[str, int, list[str]]]] = {side: [] for side in _SIDES}
+    sides: dict[str, list[tuple[str, int, list[str]]]] = {side: [] for side in SIDES}
     for id_, source, text, rating in zip(
         snippets.ids, snippets.sources, snippets.texts, snippets.ratings, strict=True
     ):
@@ -124,17 +124,12 @@ def load(
         labels = np.array([row[1] for row in rows], np.int32)
         ids = np.array([row[0] for row in rows])
         splits[side] = Split(tokens, lengths, labels, ids)
-    kind, lexicon = kinds(vocabulary), lexicon_ratings(vocabulary)
-    arrays = (kind, lexicon, *(a for side in _SIDES for a in splits[side]))
-    return Dataset(
-        name=task,
-        classes=chosen.classes,
-        vocabulary=vocabulary,
-        kind=kind,
-        lexicon=lexicon,
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
-        cut=cut,
-        digest=digest_of(task, chosen.classes, vocabulary, arrays),
+    return assemble(
+        task,
+        chosen.classes,
+        splits,
+        vocabulary,
+        kinds(vocabulary),
+        lexicon_ratings(vocabulary),
+        cut,
     )

@@ -18,9 +18,6 @@ METRICS: dict[str, Metric] = {
     "nll": Metric(
         "nats", "lower", "Mean negative log-likelihood of the label under the own mask."
     ),
-    "accuracy_vs_joint": Metric(
-        "share", "none", "Accuracy minus the accuracy of `joint` with the same seed."
-    ),
     "majority": Metric(
         "share", "none", "Accuracy of always answering the most frequent class."
     ),
@@ -80,4 +77,96 @@ METRICS: dict[str, Metric] = {
         "share", "none", "Mean attention on words that the human lexicon rates."
     ),
     "mask_entropy": Metric("nats", "none", "Mean entropy of the mask."),
+    "true_mask_accuracy": Metric(
+        "share",
+        "higher",
+        "Accuracy of the method's predictor when it is given the right explanation.",
+    ),
+    "evalx_accuracy": Metric(
+        "share",
+        "higher",
+        "Accuracy, under the own masks, of an evaluator trained on random masks only.",
+    ),
+    "tpr": Metric("share", "higher", "Selected evidence divided by all evidence."),
+    "fdr": Metric(
+        "share", "lower", "Selected positions that are no evidence, of those selected."
+    ),
+    "exact_set_rate": Metric(
+        "share", "higher", "Share of examples whose selection is the evidence exactly."
+    ),
+    "control_rate": Metric(
+        "share",
+        "higher",
+        "Share of examples whose mask holds the feature that says which others count.",
+    ),
+    "selected_count": Metric("positions", "none", "Mean number of selected positions."),
+    "median_rank": Metric(
+        "rank", "lower", "Median rank of the evidence by score, mean over examples."
+    ),
+    "evidence_auroc": Metric(
+        "share",
+        "higher",
+        "Area under the ROC curve of evidence against the rest, within each example.",
+    ),
+    "evidence_ap": Metric(
+        "share", "higher", "Average precision of evidence, within each example."
+    ),
+    "evidence_mass": Metric("share", "higher", "Mean attention on the evidence."),
+    "pointing_game": Metric(
+        "share", "higher", "Share of examples whose highest score is evidence."
+    ),
+    "extra_leak_bits": Metric(
+        "bits",
+        "lower",
+        "Bits of the label in mask and right mask together beyond the right mask's.",
+    ),
+    "true_mask_leak_bits": Metric(
+        "bits", "none", "Bits of the label that the right mask itself reveals."
+    ),
+    "post_hoc_accuracy": Metric(
+        "share",
+        "higher",
+        "Share of examples whose selection alone leaves the black box's answer as it "
+        "was.",
+    ),
+    "gradient_overlap": Metric(
+        "share", "higher", "Share of the selected that the gradient would select, too."
+    ),
+    "leave_one_out_overlap": Metric(
+        "share", "higher", "Share of the selected that leave-one-out would select, too."
+    ),
+    "weight_overlap": Metric(
+        "share",
+        "higher",
+        "Share of the selected that the linear model's true weights would select, too.",
+    ),
+    "contentless_share": Metric(
+        "share", "lower", "Share of the selected that is punctuation or a stop word."
+    ),
+}
+PAIRED = (
+    "accuracy",
+    "evalx_accuracy",
+    "true_mask_accuracy",
+    "evidence_auroc",
+    "evidence_mass",
+    "tpr",
+    "fdr",
+    "median_rank",
+    "control_rate",
+    "extra_leak_bits",
+    "post_hoc_accuracy",
+    "gradient_overlap",
+    "leave_one_out_overlap",
+    "weight_overlap",
+    "contentless_share",
+)
+"""Metrics whose difference to `joint` with the same seed is reported, too."""
+METRICS |= {
+    f"{name}_vs_joint": Metric(
+        METRICS[name].unit,
+        "none",
+        f"`{name}` minus that of `joint` with the same seed.",
+    )
+    for name in PAIRED
 }

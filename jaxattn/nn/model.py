@@ -4,48 +4,29 @@ The halves share no parameter, so that each can be trained on masks of its own. 
 mask can always be given from outside (an intervention): `logits` takes any mask.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxattn.nn.embedding import Candidates, Inputs, embed, example
 from jaxattn.nn.encoders import ENCODERS
 from jaxattn.nn.normalizers import NORMALIZERS
 from jaxattn.nn.predictors import PREDICTORS
 from jaxattn.nn.selectors import SELECTORS
 
 Params = Any
-
-
-class Candidates(nn.Module):
-    """The vectors [P, D] that a mask weighs: words, default tokens, or both.
-
-    Default tokens are parameters and the same for every example, so that a mask over
-    them alone holds everything the predictor learns of the text.
-    """
-
-    values: str
-    default_tokens: int
-    features: int
-
-    @nn.compact
-    def __call__(self, words: Array | None) -> Array:
-        parts = []
-        if words is not None and self.values != "default_tokens":
-            parts.append(words)
-        if self.values != "words":
-            init = nn.initializers.normal(1.0)
-            shape = (self.default_tokens, self.features)
-            parts.append(self.param("default_tokens", init, shape))
-        return jnp.concatenate(parts)
+VALUES = ("default_tokens", "inputs", "inputs_and_default_tokens")
+KEYS_ALONE = ("gated", "tabular")
+"""Selectors that do not use the query."""
 
 
 class Selector(nn.Module):
-    """One score for each candidate [P], from a query that has read the whole text."""
+    """One score for each candidate [P], from a query that has read all of the input."""
 
-    vocabulary: int
+    inputs: Inputs
     values: str
     default_tokens: int
     query: str
@@ -54,18 +35,21 @@ class Selector(nn.Module):
     hidden: int
 
     @nn.compact
-    def __call__(self, tokens: Array, valid: Array) -> tuple[Array, dict[str, Array]]:
-        words = nn.Embed(self.vocabulary, self.features, name="words")(tokens)
-        query, _ = ENCODERS[self.query](self.features, name="encoder")(words, valid)
-        keys = Candidates(self.values, self.default_tokens, self.features)(words)
-        scores, aux = SELECTORS[self.selector](self.hidden, name="scorer")(query, keys)
+    def __call__(
+        self, x: Array, valid: Array, usable: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        embedded = embed(self.inputs, self.features, x)
+        query, _ = ENCODERS[self.query](self.features, name="encoder")(embedded, valid)
+        keys = Candidates(self.values, self.default_tokens, self.features)(embedded)
+        scorer = SELECTORS[self.selector](self.hidden, name="scorer")
+        scores, aux = scorer(query, keys, usable)
         return scores, aux | {"query": query}
 
 
 class Predictor(nn.Module):
     """Logits [classes] from mask [P] * candidate values [P, D]."""
 
-    vocabulary: int
+    inputs: Inputs
     values: str
     default_tokens: int
     predictor: str
@@ -75,12 +59,12 @@ class Predictor(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Array, valid: Array, mask: Array
+        self, x: Array, valid: Array, mask: Array
     ) -> tuple[Array, dict[str, Array]]:
-        words = None
+        embedded = None
         if self.values != "default_tokens":
-            words = nn.Embed(self.vocabulary, self.features, name="words")(tokens)
-        values = Candidates(self.values, self.default_tokens, self.features)(words)
+            embedded = embed(self.inputs, self.features, x)
+        values = Candidates(self.values, self.default_tokens, self.features)(embedded)
         head = PREDICTORS[self.predictor](self.hidden, self.classes, name="head")
         return head(values, mask, valid)
 
@@ -91,13 +75,42 @@ class Model(NamedTuple):
     selector: Selector
     predictor: Predictor
     normalizer: str
+    inputs: Inputs
+
+
+def _check_shapes(
+    inputs: Inputs, values: str, query: str, selector: str, predictor: str, width: int
+) -> None:
+    if values != "default_tokens" and not inputs.fixed:
+        for part, name in (("selector", selector), ("predictor", predictor)):
+            if name == "tabular":
+                raise ValueError(
+                    f"model.{part} = 'tabular' needs a fixed number of positions, and these "
+                    f"inputs have padding: choose another"
+                )
+    if inputs.kind == "scalars" and values != "inputs":
+        raise ValueError(
+            f"model.values = {values!r}: default tokens are vectors and these inputs "
+            "are single numbers: choose inputs"
+        )
+    if inputs.kind == "scalars" and "tabular" not in (selector, predictor):
+        raise ValueError(
+            "single numbers do not tell which feature they are: choose tabular for "
+            "model.selector or model.predictor"
+        )
+    heads = ENCODERS["transformer"].heads
+    if query == "transformer" and width % heads:
+        raise ValueError(
+            f"model.query = 'transformer' has {heads} heads, so model.features = "
+            f"{width} must be a multiple of {heads}"
+        )
 
 
 def build(
-    vocabulary: int,
+    inputs: Inputs,
     classes: int,
     *,
-    values: str = "words",
+    values: str = "inputs",
     default_tokens: int = 4,
     query: str = "bag",
     selector: str = "additive",
@@ -106,64 +119,105 @@ def build(
     features: int = 32,
     hidden: int = 32,
 ) -> Model:
-    """A model over `vocabulary` token ids for `classes` labels."""
+    """A model of these inputs for `classes` labels.
+
+    Raises: ValueError where the parts do not fit the inputs or one another.
+    """
+    named = (
+        ("inputs.kind", inputs.kind, get_args(Inputs.__annotations__["kind"])),
+        ("model.values", values, VALUES),
+        ("model.query", query, ENCODERS),
+        ("model.selector", selector, SELECTORS),
+        ("model.normalizer", normalizer, NORMALIZERS),
+        ("model.predictor", predictor, PREDICTORS),
+    )
+    for part, name, allowed in named:
+        if name not in allowed:
+            raise ValueError(f"{part} = {name!r}: choose from {', '.join(allowed)}")
+    _check_shapes(inputs, values, query, selector, predictor, features)
+    if values == "default_tokens" and (query == "none" or selector in KEYS_ALONE):
+        part, name = ("query", query) if query == "none" else ("selector", selector)
+        raise ValueError(
+            f"model.{part} = {name!r}: default tokens are the same for every example, "
+            "and so would be their scores: choose a query and a selector that reads it"
+        )
+    widths = default_tokens, query, selector, features, hidden
     return Model(
-        Selector(vocabulary, values, default_tokens, query, selector, features, hidden),
-        Predictor(
-            vocabulary, values, default_tokens, predictor, features, hidden, classes
-        ),
+        Selector(inputs, values, *widths),
+        Predictor(inputs, values, default_tokens, predictor, features, hidden, classes),
         normalizer,
+        inputs,
     )
 
 
 def candidates(model: Model, valid: Array) -> Array:
-    """Which positions [P] a mask may use, for a text whose words are valid [T]."""
+    """Which positions [P] a mask may use, for an example valid at [T]."""
     selector = model.selector
     parts = []
     if selector.values != "default_tokens":
         parts.append(valid)
-    if selector.values != "words":
+    if selector.values != "inputs":
         parts.append(jnp.ones(selector.default_tokens, bool))
     return jnp.concatenate(parts)
 
 
 def positions(model: Model, length: int) -> int:
-    """How many positions P the masks of texts of `length` tokens have."""
+    """How many positions P the masks of examples of `length` positions have."""
     valid = jax.ShapeDtypeStruct((length,), bool)
     return jax.eval_shape(lambda v: candidates(model, v), valid).shape[0]
 
 
-def init(model: Model, key: Array, length: int) -> dict[str, Params]:
-    """Parameters of both halves, for texts of `length` tokens."""
-    tokens = jnp.zeros(length, jnp.int32)
-    valid = jnp.ones(length, bool)
-    mask = jnp.zeros(positions(model, length))
+def init(model: Model, key: Array) -> dict[str, Params]:
+    """Parameters of both halves."""
+    x, valid = example(model.inputs)
     a, b = jax.random.split(key)
-    return {
-        "selector": model.selector.init(a, tokens, valid)["params"],
-        "predictor": model.predictor.init(b, tokens, candidates(model, valid), mask)[
-            "params"
-        ],
-    }
+    selector = model.selector.init(a, x, valid, candidates(model, valid))
+    return {"selector": selector["params"], "predictor": init_predictor(model, b)}
 
 
-def scores(model: Model, params: Params, tokens: Array, valid: Array) -> Array:
-    """The selector's scores [P] for tokens [T]; `params` are the selector's."""
-    return model.selector.apply({"params": params}, tokens, valid)[0]
+def init_predictor(model: Model, key: Array) -> Params:
+    """Parameters of the predictor alone, for evaluators and baselines."""
+    x, valid = example(model.inputs)
+    usable = candidates(model, valid)
+    mask = jnp.zeros(usable.shape[0])
+    return model.predictor.init(key, x, usable, mask)["params"]
+
+
+def scores(model: Model, params: Params, x: Array, valid: Array) -> Array:
+    """The selector's scores [P] for inputs [T, ...]; `params` are the selector's."""
+    usable = candidates(model, valid)
+    return model.selector.apply({"params": params}, x, valid, usable)[0]
 
 
 def normalise(
-    model: Model, key: Array, scores: Array, valid: Array, temperature: Array | float
+    model: Model,
+    key: Array,
+    scores: Array,
+    valid: Array,
+    temperature: Array | float,
+    budget: Array | float = 1,
 ) -> Array:
-    """The mask [P] of scores [P] over the candidates valid [P]."""
-    return NORMALIZERS[model.normalizer](key, scores, valid, temperature)
+    """The mask [P] of scores [P] over the candidates valid [P], as in training."""
+    draw = NORMALIZERS[model.normalizer].draw
+    return draw(key, scores, valid, temperature, budget)
 
 
-def logits(
-    model: Model, params: Params, tokens: Array, valid: Array, mask: Array
+def keep(
+    model: Model,
+    key: Array,
+    scores: Array,
+    valid: Array,
+    temperature: Array | float,
+    budget: Array | float = 1,
 ) -> Array:
-    """Logits [classes] for tokens [T] under any mask [P]; `params`: the predictor's."""
+    """The mask [P] of scores [P] in tests: subsets and gates without noise."""
+    made = NORMALIZERS[model.normalizer].keep
+    return made(key, scores, valid, temperature, budget)
+
+
+def logits(model: Model, params: Params, x: Array, valid: Array, mask: Array) -> Array:
+    """Logits [classes] for inputs [T, ...] under any mask [P]; predictor's `params`."""
     usable = candidates(model, valid)
     mask = jnp.where(usable, mask, 0)
     # The head reads positions, so it must be told which of the candidates exist.
-    return model.predictor.apply({"params": params}, tokens, usable, mask)[0]
+    return model.predictor.apply({"params": params}, x, usable, mask)[0]

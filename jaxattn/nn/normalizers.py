@@ -1,11 +1,16 @@
-"""Normalizers: scores [T] and valid [T] to a mask [T] on the simplex.
+"""Normalizers: scores [T] and valid [T] to a mask [T].
 
 Padding is exactly 0, and a row that is all padding gives the zero mask.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxattn.nn import entmax, gates, subsets
 
 
 def softmax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
@@ -32,15 +37,6 @@ def gumbel_softmax(
     return softmax(scores + noise, valid, temperature)
 
 
-def _softmax_with_key(key, scores, valid, temperature=1.0):
-    del key
-    return softmax(scores, valid, temperature)
-
-
-NORMALIZERS = {"softmax": _softmax_with_key, "gumbel_softmax": gumbel_softmax}
-"""Name to `(key, scores [T], valid [T], temperature) -> mask [T]`."""
-
-
 def uniform(valid: Array) -> Array:
     """The mask [T] that gives every valid position the same weight."""
     return softmax(jnp.zeros(valid.shape, jnp.float32), valid)
@@ -55,3 +51,64 @@ def renormalise(mask: Array, valid: Array) -> Array:
     total = kept.sum()
     safe = jnp.where(total > 0, total, 1)
     return jnp.where(total > 0, kept / safe, uniform(valid))
+
+
+class Normalizer(NamedTuple):
+    """How scores become a mask; the functions are for one example."""
+
+    draw: Callable
+    """(key, scores [T], valid [T], temperature, budget) -> mask [T], in training."""
+    keep: Callable
+    """The same in tests: subsets and gates without noise, softmaxes as in training."""
+    simplex: bool
+    """Whether a mask sums to 1; otherwise each weight is in [0, 1] by itself."""
+    rate: Callable | None = None
+    """(scores [T], valid [T], temperature) -> probability [T] of not being 0, where
+    each position is selected by itself."""
+
+
+def _plain(function: Callable) -> Normalizer:
+    def draw(key, scores, valid, temperature=1.0, budget=1):
+        return function(scores, valid, temperature)
+
+    return Normalizer(draw, draw, simplex=True)
+
+
+def _gumbel_softmax(key, scores, valid, temperature=1.0, budget=1):
+    return gumbel_softmax(key, scores, valid, temperature)
+
+
+def _subset(function: Callable) -> Normalizer:
+    def keep(key, scores, valid, temperature=1.0, budget=1):
+        return subsets.hard_top_k(scores, valid, budget)
+
+    return Normalizer(function, keep, simplex=False)
+
+
+def _top_k(key, scores, valid, temperature=1.0, budget=1):
+    return subsets.top_k(scores, valid, temperature, budget)
+
+
+def _gates(draw: Callable, keep: Callable, rate: Callable) -> Normalizer:
+    def drawn(key, scores, valid, temperature=1.0, budget=1):
+        return draw(key, scores, valid, temperature)
+
+    def kept(key, scores, valid, temperature=1.0, budget=1):
+        return keep(scores, valid)
+
+    return Normalizer(drawn, kept, simplex=False, rate=rate)
+
+
+NORMALIZERS: dict[str, Normalizer] = {
+    "softmax": _plain(softmax),
+    "gumbel_softmax": Normalizer(_gumbel_softmax, _gumbel_softmax, simplex=True),
+    "sparsemax": _plain(entmax.sparsemax),
+    "entmax15": _plain(entmax.entmax15),
+    "top_k": _subset(_top_k),
+    "gumbel_top_k": _subset(subsets.gumbel_top_k),
+    "gates": _gates(gates.gates, gates.open_gates, gates.gate_rate),
+    "hard_concrete": _gates(
+        gates.hard_concrete, gates.hard_concrete_mean, gates.hard_concrete_rate
+    ),
+    "hard_kuma": _gates(gates.hard_kuma, gates.open_gates, gates.hard_kuma_rate),
+}

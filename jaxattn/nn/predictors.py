@@ -4,6 +4,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from jaxattn.nn.encoders import Cnn, Gru
+
+Predicted = tuple[Array, dict[str, Array]]
+
+
+def _in_a_row(values: Array, mask: Array, valid: Array) -> tuple[Array, Array]:
+    """mask * values [T, D] and valid [T], with the valid positions first, in order.
+
+    Default tokens come after the padding of the text: a head that reads neighbours
+    would see how much of it there is.
+    """
+    order = jnp.argsort(~valid, stable=True)
+    return (mask[:, None] * values)[order], valid[order]
+
 
 class Pooling(nn.Module):
     """An MLP on the sum over positions of mask [T] * values [T, D], to logits [C]."""
@@ -12,9 +26,7 @@ class Pooling(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(
-        self, values: Array, mask: Array, valid: Array
-    ) -> tuple[Array, dict[str, Array]]:
+    def __call__(self, values: Array, mask: Array, valid: Array) -> Predicted:
         del valid
         pooled = mask @ values
         hidden = nn.relu(nn.Dense(self.hidden, name="hidden")(pooled))
@@ -34,9 +46,7 @@ class Positionwise(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(
-        self, values: Array, mask: Array, valid: Array
-    ) -> tuple[Array, dict[str, Array]]:
+    def __call__(self, values: Array, mask: Array, valid: Array) -> Predicted:
         n = jnp.maximum(valid.sum(), 1).astype(values.dtype)
         read = nn.relu(nn.Dense(self.hidden, name="read")(n * mask[:, None] * values))
         mean = jnp.where(valid[:, None], read, 0).sum(axis=0) / n
@@ -44,4 +54,57 @@ class Positionwise(nn.Module):
         return nn.Dense(self.classes, name="logits")(hidden), {"read": read}
 
 
-PREDICTORS = {"pooling": Pooling, "positionwise": Positionwise}
+class Convolutional(nn.Module):
+    """A CNN over mask [T] * values [T, D], the largest responses, to logits [C].
+
+    See 'Convolutional Neural Networks for Sentence Classification' by Kim (arXiv
+    1408.5882).
+    """
+
+    hidden: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, values: Array, mask: Array, valid: Array) -> Predicted:
+        read, aux = Cnn(self.hidden, name="cnn")(*_in_a_row(values, mask, valid))
+        return nn.Dense(self.classes, name="logits")(read), aux
+
+
+class Recurrent(nn.Module):
+    """A GRU over mask [T] * values [T, D], its last state to logits [C]."""
+
+    hidden: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, values: Array, mask: Array, valid: Array) -> Predicted:
+        read, aux = Gru(self.hidden, name="gru")(*_in_a_row(values, mask, valid))
+        return nn.Dense(self.classes, name="logits")(read), aux
+
+
+class TabularPredictor(nn.Module):
+    """An MLP with two hidden layers on all of mask [T] * values [T, D], to logits [C].
+
+    For a fixed number of positions, as 'Learning to Explain' (Chen et al., arXiv
+    1802.07814) and INVASE (Yoon et al., ICLR 2019) predict.
+    """
+
+    hidden: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, values: Array, mask: Array, valid: Array) -> Predicted:
+        del valid
+        flat = (mask[:, None] * values).reshape(-1)
+        hidden = nn.relu(nn.Dense(self.hidden, name="first")(flat))
+        hidden = nn.relu(nn.Dense(self.hidden, name="second")(hidden))
+        return nn.Dense(self.classes, name="logits")(hidden), {"hidden": hidden}
+
+
+PREDICTORS = {
+    "pooling": Pooling,
+    "positionwise": Positionwise,
+    "cnn": Convolutional,
+    "recurrent": Recurrent,
+    "tabular": TabularPredictor,
+}

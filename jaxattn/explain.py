@@ -1,0 +1,69 @@
+"""What is measured where masks are to explain a model that was trained before."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxattn import forward
+from jaxattn.forward import Arrays, Cell, Evaluation, Static
+from jaxattn.known import shuffle
+from jaxattn.metrics.agreement import top_k_overlap
+
+
+def measure(
+    static: Static,
+    cell: Cell,
+    state: Any,
+    test: Arrays,
+    found: Evaluation,
+    contentless: Array,
+    black_box: Any,
+) -> dict[str, Array]:
+    """How faithful selections are to the black box, and how plausible they look.
+
+    `contentless` [V] marks punctuation and stop words; it is empty where inputs are no
+    tokens. `black_box` are the parameters of the model that is explained. Post-hoc
+    accuracy is that of 'Learning to Explain' by Chen et al. (arXiv 1802.07814): the
+    original model on the selected input, the rest blanked.
+    """
+    inputs, valid, labels = forward.unpack(test)
+    selected = (found.masks > 0) & valid
+    key = jax.random.fold_in(cell.key, forward.EVALUATOR)
+    shuffled = jax.vmap(shuffle)(
+        jax.random.split(key, len(labels)), selected.astype(jnp.float32), valid
+    )
+    evaluator, answer = state.params["evaluator"], static.black_box
+    assert answer is not None
+
+    def post_hoc(keep: Array) -> Array:
+        def one(args):
+            x, length, label, k = args
+            return answer(black_box, x, length, k).argmax() == label
+
+        rows = inputs, test.lengths, labels, keep
+        return jax.lax.map(one, rows, batch_size=256).mean()
+
+    count = selected.sum(axis=1)
+    scalars = {
+        "post_hoc_accuracy": post_hoc(selected),
+        "post_hoc_accuracy:shuffled": post_hoc(shuffled > 0),
+        "evalx_accuracy": forward.accuracy(static, evaluator, test, found.masks),
+        "evalx_accuracy:shuffled": forward.accuracy(static, evaluator, test, shuffled),
+        "selected_count": count.mean(),
+    }
+    chance = (count / jnp.maximum(valid.sum(axis=1), 1)).mean()
+    for name, scores in (test.attributions or {}).items():
+        ranked = jnp.where(valid, scores, -jnp.inf)
+        overlap = jax.vmap(top_k_overlap)(selected, ranked, count).mean()
+        scalars[f"{name}_overlap"] = overlap
+        scalars[f"{name}_overlap:random"] = chance
+    if contentless.size:
+        empty = contentless[inputs] & valid
+        share = (empty & selected).sum(axis=1) / jnp.maximum(count, 1)
+        scalars["contentless_share"] = share.mean()
+        scalars["contentless_share:random"] = (
+            empty.sum(axis=1) / jnp.maximum(valid.sum(axis=1), 1)
+        ).mean()
+    return scalars

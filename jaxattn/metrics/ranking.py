@@ -1,0 +1,51 @@
+"""Scores against evidence, threshold-free; each function for one example.
+
+Undefined values are NaN (no evidence, or nothing else), so that a caller can count
+them. Comparisons are pairwise, for they must batch; T up to some hundreds.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def auroc(scores: Array, positive: Array, valid: Array) -> Array:
+    """Area under the ROC curve of scores [P] for `positive` [P] among the valid [P].
+
+    The probability that a positive position scores higher than another, ties half.
+    """
+    a, b = positive & valid, ~positive & valid
+    pairs = a[:, None] & b[None, :]
+    wins = (scores[:, None] > scores[None, :]) + 0.5 * (
+        scores[:, None] == scores[None, :]
+    )
+    return jnp.where(pairs, wins, 0).sum() / pairs.sum()
+
+
+def average_precision(scores: Array, positive: Array, valid: Array) -> Array:
+    """Average precision of scores [P] for `positive` [P] among the valid [P].
+
+    The mean, over positive positions, of the precision at their score; equal scores
+    enter together, as in scikit-learn.
+    """
+    a = positive & valid
+    reached = (scores[None, :] >= scores[:, None]) & valid[None, :]
+    precision = (reached & a[None, :]).sum(axis=1) / jnp.maximum(reached.sum(axis=1), 1)
+    return jnp.where(a, precision, 0).sum() / a.sum()
+
+
+def pointing_game(scores: Array, positive: Array, valid: Array) -> Array:
+    """1 where the highest of scores [P] among the valid [P] is positive, ties shared.
+
+    See 'Top-down Neural Attention by Excitation Backprop' by Zhang et al. (arXiv
+    1608.00507). NaN without positive positions.
+    """
+    top = valid & (scores == jnp.where(valid, scores, -jnp.inf).max())
+    share = (top & positive).sum() / jnp.maximum(top.sum(), 1)
+    return jnp.where((positive & valid).any(), share, jnp.nan)
+
+
+def mass_on(mask: Array, where: Array) -> Array:
+    """Share of a mask [P] that lies on the positions `where` [P]; 0 for a zero mask."""
+    total = mask.sum()
+    kept = jnp.where(where, mask, 0).sum()
+    return kept / jnp.where(total > 0, total, 1)

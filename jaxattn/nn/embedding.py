@@ -1,0 +1,64 @@
+"""What an example looks like, and the vectors that a mask can weigh."""
+
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+
+class Inputs(NamedTuple):
+    """What an example looks like: token ids [T], vectors [T, size] or scalars [T]."""
+
+    kind: Literal["tokens", "vectors", "scalars"]
+    size: int
+    """Of the vocabulary, or of each vector; 1 for scalars."""
+    length: int
+    """Positions T."""
+    fixed: bool = False
+    """Whether every example has all T positions."""
+
+
+def example(inputs: Inputs) -> tuple[Array, Array]:
+    """Zeros of the shape of one example, and which positions [T] are valid: all."""
+    valid = jnp.ones(inputs.length, bool)
+    if inputs.kind == "tokens":
+        return jnp.zeros(inputs.length, jnp.int32), valid
+    if inputs.kind == "vectors":
+        return jnp.zeros((inputs.length, inputs.size)), valid
+    return jnp.zeros(inputs.length), valid
+
+
+def embed(inputs: Inputs, features: int, x: Array) -> Array:
+    """One example's inputs [T] or [T, size] as vectors [T, D], in a Linen module.
+
+    D is `features`, but 1 for scalars, which need no parameters.
+    """
+    if inputs.kind == "tokens":
+        return nn.Embed(inputs.size, features, name="words")(x)
+    if inputs.kind == "vectors":
+        return nn.relu(nn.Dense(features, name="instances")(x))
+    return x[:, None]
+
+
+class Candidates(nn.Module):
+    """The vectors [P, D] that a mask weighs: inputs, default tokens, or both.
+
+    Default tokens are parameters and the same for every example, so that a mask over
+    them alone holds everything the predictor learns of the input.
+    """
+
+    values: str
+    default_tokens: int
+    features: int
+
+    @nn.compact
+    def __call__(self, embedded: Array | None) -> Array:
+        parts = []
+        if embedded is not None and self.values != "default_tokens":
+            parts.append(embedded)
+        if self.values != "inputs":
+            init = nn.initializers.normal(1.0)
+            shape = (self.default_tokens, self.features)
+            parts.append(self.param("default_tokens", init, shape))
+        return jnp.concatenate(parts)

@@ -1,0 +1,85 @@
+"""Sparse relatives of the softmax: scores [T] and valid [T] to a mask on the simplex.
+
+alpha-entmax maximises p . s + H_alpha(p), the Tsallis entropy: alpha = 1 is the
+softmax, 2 is sparsemax, and above 1 weights become exactly 0. See 'Sparse
+Sequence-to-Sequence Models' by Peters et al. (arXiv 1905.05702) and 'From Softmax to
+Sparsemax' by Martins and Astudillo (arXiv 1602.02068).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+STEPS = 60
+"""Halvings of the bracket of the threshold: more than float32 can tell apart."""
+
+
+def _usable(scores: Array, valid: Array, temperature: Array | float) -> Array:
+    scaled = jnp.where(valid, scores / temperature, 0)
+    top = jnp.where(valid, scaled, -jnp.inf).max(initial=-jnp.inf)
+    top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
+    # Far below the rest is as good as absent, and stays finite.
+    return jnp.where(valid, scaled - top, -1e9)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _entmax(scores: Array, valid: Array, alpha: float) -> Array:
+    """The threshold at which ((alpha - 1) s - tau)_+ ^ (1 / (alpha - 1)) sums to 1."""
+    x = (alpha - 1) * scores
+    power = 1 / (alpha - 1)
+
+    def weights(tau: Array) -> Array:
+        return jnp.where(valid, jnp.maximum(x - tau, 0), 0) ** power
+
+    def halve(_, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = (low + high) / 2
+        heavy = weights(middle).sum() >= 1
+        return jnp.where(heavy, middle, low), jnp.where(heavy, high, middle)
+
+    # The best score is 0, so one position alone reaches 1 at -1, and none does at 0.
+    low, _ = jax.lax.fori_loop(0, STEPS, halve, (jnp.float32(-1), jnp.float32(0)))
+    found = weights(low)
+    total = found.sum()
+    return found / jnp.where(total > 0, total, 1)
+
+
+@_entmax.defjvp
+def _entmax_jvp(alpha, primals, tangents):
+    scores, valid = primals
+    moved, _ = tangents
+    mask = _entmax(scores, valid, alpha)
+    # The implicit function theorem: only positions with weight move.
+    slope = jnp.where(mask > 0, jnp.where(mask > 0, mask, 1) ** (2 - alpha), 0)
+    total = slope.sum()
+    mean = (slope * moved).sum() / jnp.where(total > 0, total, 1)
+    return mask, slope * (moved - mean)
+
+
+def alpha_entmax(
+    scores: Array, valid: Array, alpha: float = 1.5, temperature: Array | float = 1.0
+) -> Array:
+    """alpha-entmax of scores / temperature [T] over the valid [T], by bisection.
+
+    `alpha` is above 1 and static. Raises: ValueError for alpha of 1 or less.
+    """
+    if not alpha > 1:
+        raise ValueError(
+            f"alpha = {alpha}: must be above 1 (1 itself is jaxattn.softmax)"
+        )
+    return _entmax(_usable(scores, valid, temperature), valid, float(alpha))
+
+
+def sparsemax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
+    """The point [T] of the simplex nearest to scores / temperature over the valid [T].
+
+    Weights are exactly 0 below a threshold.
+    """
+    return alpha_entmax(scores, valid, 2.0, temperature)
+
+
+def entmax15(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
+    """1.5-entmax of scores / temperature [T] over the valid [T]: between both."""
+    return alpha_entmax(scores, valid, 1.5, temperature)

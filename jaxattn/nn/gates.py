@@ -1,0 +1,119 @@
+"""Gates: each position is open or shut by itself; scores [T] to a mask [T] in [0, 1].
+
+Every gate comes with its rate, the probability that it is not exactly 0, so that a
+penalty can act on the expected number of open gates.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+STRETCH = (-0.1, 1.1)
+"""What hard gates are stretched to before they are cut to [0, 1]."""
+_TINY = 1e-6
+
+
+def _relaxed(key: Array, scores: Array, temperature: Array | float) -> Array:
+    """A binary concrete draw [T] in (0, 1) of gates with these logits [T]."""
+    noise = jax.random.logistic(key, scores.shape, scores.dtype)
+    return jax.nn.sigmoid((scores + noise) / temperature)
+
+
+def gates(
+    key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
+) -> Array:
+    """Independent 0/1 gates [T], open with probability sigmoid(scores [T]).
+
+    The gradient is that of the relaxed draw at this temperature (straight-through).
+    See 'The Concrete Distribution' by Maddison et al. (arXiv 1611.00712).
+    """
+    soft = _relaxed(key, scores, temperature)
+    hard = (soft > 0.5).astype(soft.dtype)
+    # Not soft + stop(hard - soft): that is 1 - 6e-8 where it must be 1.
+    passed = hard + (soft - jax.lax.stop_gradient(soft))
+    return jnp.where(valid, passed, 0)
+
+
+def open_gates(scores: Array, valid: Array) -> Array:
+    """The gates [T] that are open more often than not, as 0/1."""
+    return (valid & (scores > 0)).astype(scores.dtype)
+
+
+def gate_rate(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
+    """Probability [T] that each gate is open; 0 on padding."""
+    del temperature
+    return jnp.where(valid, jax.nn.sigmoid(scores), 0)
+
+
+def hard_concrete(
+    key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
+) -> Array:
+    """Stretched binary concrete gates [T], cut to [0, 1]: exactly 0 or 1 at times.
+
+    See 'Learning Sparse Neural Networks through L0 Regularization' by Louizos et al.
+    (arXiv 1712.01312).
+    """
+    low, high = STRETCH
+    stretched = low + (high - low) * _relaxed(key, scores, temperature)
+    return jnp.where(valid, jnp.clip(stretched, 0, 1), 0)
+
+
+def hard_concrete_rate(
+    scores: Array, valid: Array, temperature: Array | float = 1.0
+) -> Array:
+    """Probability [T] that a hard concrete gate is not 0; 0 on padding."""
+    low, high = STRETCH
+    shift = temperature * jnp.log(-low / high)
+    return jnp.where(valid, jax.nn.sigmoid(scores - shift), 0)
+
+
+def hard_concrete_mean(
+    scores: Array, valid: Array, temperature: Array | float = 1.0
+) -> Array:
+    """The deterministic hard concrete gate [T] of the paper: without noise."""
+    del temperature
+    low, high = STRETCH
+    stretched = low + (high - low) * jax.nn.sigmoid(scores)
+    return jnp.where(valid, jnp.clip(stretched, 0, 1), 0)
+
+
+def _kuma_shape(scores: Array) -> tuple[Array, Array]:
+    """Both parameters [T] of a Kumaraswamy gate: score 0 is symmetric, large is open.
+
+    One score for both keeps hard_kuma in line with the other gates. The logarithms are
+    cut, for a float32 power has no room beyond.
+    """
+    half = jnp.clip(scores / 2, -4, 4)
+    return jnp.exp(half), jnp.exp(-half)
+
+
+def _kuma_zero(scores: Array) -> Array:
+    low, high = STRETCH
+    a, b = _kuma_shape(scores)
+    at = -low / (high - low)
+    return 1 - (1 - at**a) ** b
+
+
+def hard_kuma(
+    key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
+) -> Array:
+    """Stretched Kumaraswamy gates [T], cut to [0, 1]: exactly 0 or 1 at times.
+
+    `temperature` divides the scores. See 'Interpretable Neural Predictions with
+    Differentiable Binary Variables' by Bastings et al. (arXiv 1905.08160).
+    """
+    a, b = _kuma_shape(scores / temperature)
+    u = jax.random.uniform(
+        key, scores.shape, scores.dtype, minval=_TINY, maxval=1 - _TINY
+    )
+    inner = jnp.clip(1 - (1 - u) ** (1 / b), _TINY, 1 - _TINY)
+    low, high = STRETCH
+    stretched = low + (high - low) * inner ** (1 / a)
+    return jnp.where(valid, jnp.clip(stretched, 0, 1), 0)
+
+
+def hard_kuma_rate(
+    scores: Array, valid: Array, temperature: Array | float = 1.0
+) -> Array:
+    """Probability [T] that a HardKuma gate is not 0; 0 on padding."""
+    return jnp.where(valid, 1 - _kuma_zero(scores / temperature), 0)

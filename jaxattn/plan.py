@@ -1,0 +1,105 @@
+"""What a run consists of: programs, which compile once, and their cells."""
+
+import dataclasses
+from typing import NamedTuple
+
+from jaxattn import forward
+from jaxattn.config import Config
+from jaxattn.forward import Static
+from jaxattn.methods import METHODS, Structure
+from jaxattn.source import Source
+
+FULL_TEXT = "full_text"
+"""The reference cell: `joint` with attention over the inputs."""
+
+
+class Program(NamedTuple):
+    label: str
+    source: Source
+    static: Static
+    cells: tuple[tuple[str, int], ...]
+    """(method, seed); `full_text` is `joint` over the inputs, and a method may carry
+    a setting of its own: `joint@model.penalty=0.1`."""
+
+
+def plan(config: Config, source: Source) -> list[Program]:
+    """The programs of one task of a run: methods of one structure share one.
+
+    Raises: ValueError where a batch is larger than the training split or where parts
+    of the model, methods and task do not fit together.
+    """
+    _check_fit(config, source)
+    groups: dict[Structure, list[str]] = {}
+    for name in config.methods:
+        groups.setdefault(METHODS[name].structure, []).append(name)
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    prefix = f"{source.task}: " if len(config.tasks) > 1 else ""
+    # What does not decide the program must not tell programs apart.
+    one = Config()
+    bare = dataclasses.replace(
+        config,
+        name=one.name,
+        tasks=one.tasks,
+        methods=one.methods,
+        also=one.also,
+        seeds=one.seeds,
+        first_seed=one.first_seed,
+    )
+
+    def static_of(config: Config, structure: Structure) -> Static:
+        return forward.make_static(
+            config,
+            structure,
+            source.inputs,
+            len(source.classes),
+            source.examples,
+            family=source.family,
+            evaluated=source.known or source.black_box is not None,
+            black_box=source.black_box and source.black_box.apply,
+        )
+
+    programs = []
+    for structure, names in groups.items():
+        label = prefix + (names[0] if len(names) == 1 else f"{len(names)} methods")
+        labels = [
+            f"{name}@{also}" if also else name
+            for also in ("", *config.also)
+            for name in names
+        ]
+        cells = tuple((name, seed) for seed in seeds for name in labels)
+        programs.append(Program(label, source, static_of(bare, structure), cells))
+    if config.model.values != "inputs":
+        # Without noise, which belongs to the probe: the reference must be strong.
+        model = dataclasses.replace(bare.model, values="inputs", normalizer="softmax")
+        words = dataclasses.replace(bare, model=model, epochs=config.full_text_epochs)
+        cells = tuple((FULL_TEXT, seed) for seed in seeds)
+        static = static_of(words, METHODS["joint"].structure)
+        programs.append(Program(prefix + "full text", source, static, cells))
+    return programs
+
+
+def _check_fit(config: Config, source: Source) -> None:
+    normalizer, task = config.model.normalizer, source.task
+    subset = normalizer in ("top_k", "gumbel_top_k")
+    if subset and not (config.model.budget or source.budget):
+        raise ValueError(
+            f"{task} does not say how many positions {normalizer} selects: "
+            "give --model.budget"
+        )
+    if source.black_box is not None and not (subset or normalizer == "gates"):
+        raise ValueError(
+            f"{task} asks which positions are selected: model.normalizer must be "
+            f"top_k, gumbel_top_k or gates, not {normalizer}"
+        )
+    known = () if source.dataset is None else source.dataset.train.attributions or ()
+    for name in config.methods:
+        scores = METHODS[name].structure.scores
+        if scores not in ("selector", "random", *known):
+            raise ValueError(
+                f"method {name} needs a model to explain, and {task} has none: "
+                "choose a task explain_..., or leave it out"
+            )
+        if scores != "selector" and config.model.values != "inputs":
+            raise ValueError(
+                f"method {name} scores the inputs: model.values must be inputs"
+            )

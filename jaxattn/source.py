@@ -1,0 +1,127 @@
+"""What a task gives a run: examples or a generator, and what is known of them."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxattn import data
+from jaxattn.config import Config
+from jaxattn.data import Dataset
+from jaxattn.data.synthetic import FAMILIES, SYNTHETIC
+from jaxattn.nn.model import Inputs
+
+BUDGETS = {
+    "explain_linear": 5,
+    "explain_cnn": 5,
+    "explain_gru": 5,
+    # 4 % of the pixels, as in the published run of REAL-X (arXiv 2103.01890).
+    "explain_digits_pixels": 31,
+    "explain_digits_patches": 4,
+}
+"""How many positions a subset has where the task does not say it."""
+
+
+class Source(NamedTuple):
+    """A task as the engine needs it."""
+
+    task: str
+    inputs: Inputs
+    classes: tuple[str, ...]
+    examples: int
+    """In the training split."""
+    digest: str
+    """Of everything that decides the numbers of a run."""
+    dataset: Dataset | None = None
+    family: str = ""
+    """Of a generated task; stored ones have none."""
+    which: int = 0
+    """The task's place in its family."""
+    control: int = -1
+    """The position that decides which others matter; -1 where there is none."""
+    budget: float = 0
+    known: bool = False
+    """Whether the right explanation of each example is known."""
+    black_box: Any = None
+    """The model that is explained, where there is one."""
+
+
+def load(
+    config: Config,
+    task: str,
+    data_dir: Path | None,
+    cache: Path | None,
+    say: Callable[[str], None],
+) -> Source:
+    """The source of a task; what takes long to make is kept in `cache`.
+
+    Raises: ValueError or OSError, one line, for whatever the user can put right.
+    """
+    if task in SYNTHETIC:
+        return _generated(config, task)
+    length, min_count = config.data.length, config.data.min_count
+    black_box = None
+    if task.startswith("explain_"):
+        # Here, since most runs need none of it.
+        from jaxattn import blackbox
+
+        dataset, black_box = blackbox.explained(
+            task, length, min_count, data_dir, cache, say
+        )
+    else:
+        dataset = data.load(task, length, min_count, data_dir, say)
+    return Source(
+        task=task,
+        inputs=inputs_of(dataset),
+        classes=dataset.classes,
+        examples=len(dataset.train.labels),
+        digest=dataset.digest,
+        dataset=dataset,
+        budget=BUDGETS.get(task, 0),
+        known=dataset.train.truth is not None,
+        black_box=black_box,
+    )
+
+
+def _generated(config: Config, task: str) -> Source:
+    made = SYNTHETIC[task]
+    recipe = [1, made._asdict(), config.data.examples, config.data.test_examples]
+    text = json.dumps([*recipe, config.data.fresh, task])
+    return Source(
+        task=task,
+        inputs=Inputs("scalars", 1, made.features, fixed=True),
+        classes=("0", "1"),
+        examples=config.data.examples,
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        family=made.family,
+        which=FAMILIES[made.family].index(task),
+        control=-1 if made.control is None else made.control,
+        budget=made.budget,
+        known=True,
+    )
+
+
+def inputs_of(dataset: Dataset) -> Inputs:
+    """What the inputs of a data set are: tokens, vectors or scalars."""
+    array = dataset.train.inputs
+    length = array.shape[1]
+    fixed = all(
+        (split.lengths == length).all()
+        for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    if len(dataset.vocabulary):
+        return Inputs("tokens", len(dataset.vocabulary), length, fixed)
+    if array.ndim == 3:
+        return Inputs("vectors", array.shape[2], length, fixed)
+    return Inputs("scalars", 1, length, fixed)
+
+
+def majority(source: Source, split: str) -> np.ndarray | None:
+    """Shares of the classes of a stored split; None where examples are generated."""
+    if source.dataset is None:
+        return None
+    labels = getattr(source.dataset, split).labels
+    return np.bincount(labels, minlength=len(source.classes)) / len(labels)

@@ -1,0 +1,105 @@
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from jaxattn import comparison, tradeoffs
+from jaxattn.results import Row, summarise
+
+
+def results(differences, metric="evidence_auroc", task="syn4", base=0.5):
+    """Results where each method is `difference` above joint, with a little spread."""
+    rows = []
+    for method, difference in {"joint": 0.0, **differences}.items():
+        for seed in range(8):
+            # The shared part cancels in a paired difference; the small one does not.
+            value = base + 0.1 * seed + difference + 0.001 * (seed % 3)
+            rows.append(Row(task, method, seed, metric, "", "test", value))
+    return summarise(rows, {})
+
+
+def outcomes(found):
+    return {v.method: v.outcome for v in comparison.verdicts(found)}
+
+
+def test_an_interval_on_one_side_of_zero_decides():
+    found = results({"mask_swap": 0.2, "mask_mix": 0.0, "realx": -0.2})
+    assert outcomes(found) == {"mask_swap": "win", "mask_mix": "tie", "realx": "loss"}
+    counted = comparison.counts(comparison.verdicts(found))
+    assert counted["mask_swap"] == (1, 0, 0) and counted["realx"] == (0, 0, 1)
+
+
+def test_where_lower_is_better_signs_turn():
+    found = results({"mask_swap": 0.2, "realx": -0.2}, metric="fdr")
+    verdicts = comparison.verdicts(found, ["fdr"])
+    assert {v.method: v.outcome for v in verdicts} == {
+        "mask_swap": "loss",
+        "realx": "win",
+    }
+
+
+def test_controls_are_no_remedies_and_settings_are_not_counted():
+    found = results({"uniform": 0.3, "mask_swap": 0.2})
+    assert set(outcomes(found)) == {"mask_swap"}
+    setting = [r._replace(variant="model.penalty=1") for r in found]
+    assert comparison.verdicts(setting) == [] == comparison.sentences(setting)
+
+
+def test_table_and_sentence_name_tasks_methods_and_counts():
+    found = results({"mask_swap": 0.2}) + results({"mask_swap": 0.0}, task="syn5")
+    lines = comparison.markdown(found)
+    (row,) = [line for line in lines if line.startswith("| mask_swap")]
+    assert row.count("|") == 5 and row.endswith("| 1 / 1 / 0 |")
+    assert "**+0.200 [+0.2" in row
+    assert "syn4" in lines[2] and "syn5" in lines[2]
+    (sentence,) = comparison.sentences(found)
+    assert "mask_swap 1/1/0" in sentence and "2 tasks" in sentence
+    assert comparison.markdown([]) == []
+
+
+def curve_results():
+    rows = []
+    for setting, tpr in (
+        ("", 0.5),
+        ("model.penalty=0.1", 0.3),
+        ("model.penalty=1", 0.1),
+    ):
+        values = {
+            "tpr": tpr,
+            "fdr": tpr / 2,
+            "selected_count": 10 * tpr,
+            "true_mask_accuracy": 1 - tpr,
+        }
+        for metric, value in values.items():
+            for seed in range(4):
+                given = value + 0.001 * seed
+                rows.append(Row("syn4", "joint", seed, metric, setting, "test", given))
+    rows.append(
+        Row("syn4", "joint", 0, "tpr", "optimizer.learning_rate=1", "test", 0.9)
+    )
+    return summarise(rows, {})
+
+
+def test_settings_are_in_order_of_their_number():
+    found = tradeoffs.settings_of(
+        curve_results(), "syn4", "fdr", "tpr", "model.penalty=0.03"
+    )
+    assert [round(y.mean, 1) for _, y in found["joint"]] == [0.5, 0.3, 0.1]
+    assert tradeoffs.settings_of(curve_results(), "syn5", "fdr", "tpr", "a=1") == {}
+
+
+def test_the_trade_off_is_drawn(tmp_path):
+    path = tmp_path / "a.svg"
+    title = "what it finds"
+    drawn = tradeoffs.curves(path, curve_results(), "syn4", "model.penalty=0.03", title)
+    assert drawn
+    text = {"".join(t.itertext()) for t in ElementTree.parse(path).iter() if t.text}
+    assert {"joint", "true positive rate", "positions selected", title} <= text
+    other = tmp_path / "b.svg"
+    assert not tradeoffs.curves(other, curve_results(), "syn5", "a=1", title)
+    assert not other.exists()
+
+
+@pytest.mark.parametrize("metric", comparison.HEADLINES)
+def test_headlines_have_a_paired_difference(metric):
+    found = results({"mask_swap": 0.1}, metric=metric)
+    assert [v.metric for v in comparison.verdicts(found)] == [metric]

@@ -1,0 +1,158 @@
+"""What is measured where the truth is known, on cells whose answer is known, too."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxattn import forward, known, loop, probe
+from jaxattn.config import Config, Data, Model, Optimizer, numbers
+from jaxattn.data.synthetic import SYNTHETIC
+from jaxattn.forward import Cell
+from jaxattn.methods import METHODS, Numbers
+from jaxattn.nn.model import Inputs
+
+CONFIG = Config(
+    batch_size=128,
+    epochs=2,
+    data=Data(examples=256, test_examples=512),
+    model=Model(
+        values="inputs",
+        query="none",
+        selector="tabular",
+        normalizer="gates",
+        predictor="tabular",
+        temperature=0.5,
+        hidden=16,
+    ),
+    optimizer=Optimizer(learning_rate=1e-2),
+)
+INPUTS = Inputs("scalars", 1, 11, fixed=True)
+NOTHING = probe.Vocabulary(*[jnp.zeros(0, bool)] * 3)
+quick_jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
+
+
+def make_static(method):
+    return forward.make_static(
+        CONFIG, METHODS[method].structure, INPUTS, 2, 256, family="syn", evaluated=True
+    )
+
+
+def make_cell(method, seed=0, which=3):
+    values = {k: np.float32(v) for k, v in numbers(CONFIG).items()}
+    row = Numbers(*np.array(METHODS[method].numbers, np.float32))
+    return Cell(jax.random.key(seed), values, row, which=which, control=10)
+
+
+@functools.cache
+def trained(method):
+    static, cell = make_static(method), make_cell(method)
+    return quick_jit(lambda: loop.train(static, cell, ()))()
+
+
+@pytest.mark.parametrize("method", ["joint", "invase", "realx", "instance_weighting"])
+def test_every_way_to_learn_moves_the_selector_and_stays_finite(method):
+    state, curves = trained(method)
+    begin = loop.init(make_static(method), make_cell(method))
+    assert bool(state.alive)
+    for half in state.params:
+        ends = zip(
+            jax.tree.leaves(begin.params[half]),
+            jax.tree.leaves(state.params[half]),
+            strict=True,
+        )
+        assert any((a != b).any() for a, b in ends), half
+    assert all(np.isfinite(c).all() for c in curves.values())
+
+
+def test_the_evaluator_of_a_seed_is_the_same_for_every_method():
+    """It sees random masks only, so that no selector can have taught it a code."""
+    one = trained("joint")[0].params["evaluator"]
+    for method in ("invase", "realx", "instance_weighting"):
+        other = trained(method)[0].params["evaluator"]
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, other
+        )
+
+
+def test_a_baseline_is_there_only_where_it_is_used():
+    assert "baseline" in trained("invase")[0].params
+    assert "baseline" not in trained("realx")[0].params
+
+
+def test_splits_differ_between_seeds_and_not_between_methods():
+    static = make_static("joint")
+    train, validation, test = forward.splits_of(static, make_cell("joint"), ())
+    again, *_ = forward.splits_of(static, make_cell("realx"), ())
+    other, *_ = forward.splits_of(static, make_cell("joint", seed=1), ())
+    np.testing.assert_array_equal(train.inputs, again.inputs)
+    assert not np.isclose(train.inputs, other.inputs).any()
+    firsts = [x.inputs[:100] for x in (train, validation, test)]
+    assert not np.isclose(firsts[0], firsts[1]).any()
+    assert not np.isclose(firsts[0], firsts[2]).any()
+    assert [len(x.labels) for x in (train, validation, test)] == [256, 128, 512]
+
+
+def test_fresh_data_are_new_in_every_epoch():
+    fresh = Config(data=Data(examples=64, test_examples=8, fresh=True))
+    static = make_static("joint")._replace(config=fresh)
+    one, two = (forward.splits_of(static, make_cell("joint"), (), e) for e in (0, 1))
+    assert not np.isclose(one[0].inputs, two[0].inputs).any()
+    np.testing.assert_array_equal(one[2].inputs, two[2].inputs)
+
+
+@functools.cache
+def measured(method="joint"):
+    static, cell = make_static(method), make_cell(method)
+    state = trained(method)[0]
+    run = quick_jit(lambda s: probe.measure(static, cell, s, (), NOTHING, ()))
+    return jax.tree.map(np.asarray, run(state))
+
+
+def test_recovery_is_what_masks_and_truth_say():
+    found = measured()
+    masks, truth = found.examples["masks"] > 0, found.examples["truth"]
+    assert masks.shape == (512, 11) and set(np.unique(found.examples["masks"])) <= {
+        0,
+        1,
+    }
+    scalars = found.scalars
+    tpr = ((masks & truth).sum(1) / truth.sum(1)).mean()
+    assert scalars["tpr"] == pytest.approx(tpr, abs=1e-6)
+    fdr = ((masks & ~truth).sum(1) / np.maximum(masks.sum(1), 1)).mean()
+    assert scalars["fdr"] == pytest.approx(fdr, abs=1e-6)
+    assert scalars["control_rate"] == pytest.approx(masks[:, 10].mean(), abs=1e-6)
+    assert scalars["selected_count"] == pytest.approx(masks.sum(1).mean(), abs=1e-5)
+    labels = found.examples["labels"]
+    share = np.bincount(labels).max() / len(labels)
+    assert scalars["majority"] == pytest.approx(share, abs=1e-6)
+    assert set(SYNTHETIC) and np.isfinite(scalars["extra_leak_bits"])
+
+
+def test_true_masks_are_the_evidence():
+    truth = jnp.array([[True, True, False, False], [False] * 4])
+    usable = jnp.array([[True] * 4, [True, True, False, False]])
+    gates = known.true_masks(truth, usable, simplex=False)
+    np.testing.assert_array_equal(gates, [[1, 1, 0, 0], [0, 0, 0, 0]])
+    shares = known.true_masks(truth, usable, simplex=True)
+    np.testing.assert_allclose(shares, [[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0]])
+
+
+def test_shuffling_keeps_weights_and_padding():
+    mask = jnp.array([0.5, 0.3, 0.2, 0.0, 0.0, 0.0])
+    usable = jnp.array([True, True, True, True, False, False])
+    keys = jax.random.split(jax.random.key(0), 500)
+    made = np.asarray(jax.vmap(lambda k: known.shuffle(k, mask, usable))(keys))
+    assert not made[:, 4:].any()
+    np.testing.assert_allclose(
+        np.sort(made[:, :4]), np.tile([0, 0.2, 0.3, 0.5], (500, 1))
+    )
+    np.testing.assert_allclose(made[:, :4].mean(axis=0), 0.25, atol=0.04)
