@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxattn.config import Config
-from jaxattn.methods import METHODS
+from jaxattn.methods import CONTROLS, METHODS
 from jaxattn.plan import FULL_TEXT
 from jaxattn.results import Result, choose
 
@@ -11,6 +11,8 @@ CLOSED = 0.04
 """A method has closed the shortcut if its whole interval lies below majority + this."""
 FLAT = 0.02
 """... and if its NLL is within this of the entropy: below chance is no remedy."""
+CODE = 0.05
+"""A predictor that loses more than this under the true mask has learnt a code."""
 FEW_EFFECTIVE = 0.10
 """Effective sample size share under which weighting cannot work."""
 
@@ -30,6 +32,10 @@ def sentences(
         )
     if config.model.values == "default_tokens":
         found += _shortcut(config, results)
+    elif _get(config, results, "joint", "true_mask_accuracy"):
+        found += _evidence(config, results)
+    elif _get(config, results, "joint", "post_hoc_accuracy"):
+        found += _explanation(config, results)
     elif config.model.values == "inputs":
         found += _cost(config, results)
     else:
@@ -124,6 +130,45 @@ def _cost(config: Config, results: list[Result]) -> list[str]:
     if losses:
         found.append(f"Accuracy against joint, same seeds: {'; '.join(losses)}.")
     return found
+
+
+def _evidence(config: Config, results: list[Result]) -> list[str]:
+    """What predictors make of the right explanation: code or evidence?"""
+    found = []
+    for method in config.methods:
+        if method in CONTROLS:
+            continue
+        own = _get(config, results, method, "accuracy")
+        right = _get(config, results, method, "true_mask_accuracy")
+        if not own or not right:
+            continue
+        text = (
+            f"{method}: accuracy {_text(own)}, {_text(right)} under the true mask "
+            f"(majority {own.null:.3f})"
+        )
+        control = _get(config, results, method, "control_rate")
+        if control:
+            text += f"; control feature shown in {control.mean:.0%} of masks"
+        code = _low(own) > (right.ci_high if np.isfinite(right.ci_high) else right.mean)
+        if code and own.mean - right.mean > CODE:
+            text += ". It does worse on the evidence than on its mask: it reads a code"
+        found.append(text + ".")
+    return found
+
+
+def _explanation(config: Config, results: list[Result]) -> list[str]:
+    found = []
+    for method in config.methods:
+        kept = _get(config, results, method, "post_hoc_accuracy")
+        judged = _get(config, results, method, "evalx_accuracy")
+        if kept and judged:
+            found.append(f"{method} {_text(kept)} and {_text(judged)}")
+    return [
+        "The model's answer on the selection alone (random selections of that size: "
+        f"{kept.null:.3f}), and as an evaluator sees it: {'; '.join(found)}."
+        for kept in [_get(config, results, "joint", "post_hoc_accuracy")]
+        if kept
+    ]
 
 
 def _competition(config: Config, results: list[Result]) -> list[str]:

@@ -260,3 +260,35 @@ def test_every_sentence_is_one_line_and_ends():
     )
     assert len(sentences) == 8
     assert all(s.endswith(".") and "\n" not in s for s in sentences)
+
+
+def known(method, own, right, control=None):
+    null = 0.52
+    rows = [
+        result(method, "accuracy", own, null=null),
+        result(method, "true_mask_accuracy", right, null=null),
+    ]
+    if control is not None:
+        rows.append(result(method, "control_rate", control, null=0.3))
+    return rows
+
+
+def test_a_predictor_that_reads_a_code_is_named():
+    rows = known("joint", 0.68, 0.58, 0.6) + known("mask_swap", 0.66, 0.65, 1.0)
+    sentences = said(*rows, config=values("inputs"))
+    (joint,) = about(sentences, "joint: accuracy 0.680")
+    assert "under the true mask" in joint and "it reads a code" in joint
+    assert "control feature shown in 60% of masks" in joint
+    (swap,) = about(sentences, "mask_swap: accuracy 0.660")
+    assert "code" not in swap
+
+
+def test_faithfulness_is_told_where_a_model_is_explained():
+    rows = []
+    for method, kept in (("joint", 0.9), ("mask_swap", 0.8)):
+        rows += [
+            result(method, "post_hoc_accuracy", kept, null=0.7),
+            result(method, "evalx_accuracy", kept - 0.1, null=0.6),
+        ]
+    (sentence,) = about(said(*rows, config=values("inputs")), "on the selection alone")
+    assert "0.700" in sentence and "joint 0.900" in sentence and "0.700 [" in sentence

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import itertools
 from typing import get_args

@@ -1,29 +1,41 @@
 import functools
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from jaxattn.nn import model as nn_model
-from jaxattn.nn.encoders import ENCODERS, Bag, Gru
-from jaxattn.nn.predictors import PREDICTORS, Pooling, Positionwise
-from jaxattn.nn.selectors import SELECTORS, Additive, DotProduct
+from jaxattn.nn.embedding import embed, example
+from jaxattn.nn.encoders import ENCODERS
+from jaxattn.nn.normalizers import NORMALIZERS
+from jaxattn.nn.predictors import PREDICTORS
+from jaxattn.nn.selectors import SELECTORS
 
 T, N, K, V, D, H, C = 6, 4, 3, 11, 4, 16, 3
-VALUES = ("default_tokens", "words", "words_and_default_tokens")
-EVERY = list(itertools.product(SELECTORS, ENCODERS, PREDICTORS, VALUES))
+VALUES = ("default_tokens", "inputs", "inputs_and_default_tokens")
+# What reads padded texts; the tabular parts need a fixed number of positions.
+TEXT_SELECTORS = [name for name in SELECTORS if name != "tabular"]
+TEXT_PREDICTORS = [name for name in PREDICTORS if name != "tabular"]
+READERS = [name for name in ENCODERS if name != "none"]
+# The two halves share nothing, so that each needs to be tried only by itself; and an
+# encoder reads the words, whatever the mask weighs.
+HALVES = [
+    *itertools.product(TEXT_SELECTORS, ["bag"], VALUES),
+    *itertools.product(["additive"], READERS[1:], ["inputs"]),
+]
+INPUTS = nn_model.Inputs("tokens", V, T)
 TOKENS = np.array([3, 5, 2, 7, 0, 0])
 OTHER_PADDING = np.array([3, 5, 2, 7, 9, 4])
 LONGER = np.array([3, 5, 2, 7, 8, 0, 1, 9, 6])
 VALID = np.arange(T) < N
 
 
-def make(selector="additive", query="bag", predictor="pooling", values="words"):
+def make(selector="additive", query="bag", predictor="pooling", values="inputs"):
     return nn_model.build(
-        V,
+        INPUTS,
         C,
         values=values,
         default_tokens=K,
@@ -47,8 +59,7 @@ def init_at_random(module, *args):
 
 @functools.cache
 def params_of(model):
-    init = functools.partial(nn_model.init, model, length=T)
-    return at_random(jax.eval_shape(init, jax.random.key(0)))
+    return at_random(jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0))))
 
 
 @jax.jit
@@ -60,7 +71,7 @@ def normalise(scores, usable):
 def select(selector, query, values):
     """Compiled once for all predictors: scores and usable positions of a text."""
     model = make(selector, query, values=values)
-    params = init_at_random(model.selector, TOKENS, VALID)["params"]
+    params = params_of(model)["selector"]
 
     @jax.jit
     def go(tokens, valid):
@@ -79,47 +90,101 @@ def predict(predictor, values):
     return jax.jit(lambda t, v, m: nn_model.logits(model, params, t, v, m))
 
 
-@pytest.mark.parametrize("names", EVERY, ids="-".join)
-def test_every_combination_builds(names):
-    selector, query, predictor, values = names
+@pytest.mark.parametrize("selector, query, values", HALVES)
+def test_every_selector_gives_a_mask(selector, query, values):
     scores, usable = select(selector, query, values)(TOKENS, VALID)
     mask = np.asarray(normalise(scores, usable))
-    logits = predict(predictor, values)(TOKENS, VALID, mask)
-    n = {"default_tokens": K, "words": T, "words_and_default_tokens": T + K}[values]
-    assert nn_model.positions(make(*names), T) == n
+    n = {"default_tokens": K, "inputs": T, "inputs_and_default_tokens": T + K}[values]
+    assert nn_model.positions(make(selector, query, values=values), T) == n
     assert scores.shape == usable.shape == mask.shape == (n,)
-    assert logits.shape == (C,)
-    assert all(np.isfinite(x).all() for x in (scores, mask, logits))
+    assert np.isfinite(scores).all() and np.ptp(scores[usable]) > 1e-3
     assert mask.sum() == pytest.approx(1, abs=1e-5) and (mask[~usable] == 0).all()
-    assert np.ptp(scores[usable]) > 1e-3 and np.ptp(logits) > 1e-3
+
+
+def fits(inputs, values, selector, predictor):
+    """Whether shapes fit, told apart from the code: by what a tabular part needs."""
+    tabular = [part for part in (selector, predictor) if part == "tabular"]
+    if inputs.kind == "scalars" and (values != "inputs" or not tabular):
+        return False
+    return not tabular or inputs.fixed or values == "default_tokens"
 
 
 @pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("query", ENCODERS)
-@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("kind", ["tokens", "vectors", "scalars"])
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "padded"])
+def test_every_combination_builds_or_is_refused_in_one_line(kind, fixed, values):
+    inputs = nn_model.Inputs(kind, 1 if kind == "scalars" else V, T, fixed)
+    for query, selector, predictor in itertools.product(
+        ENCODERS, SELECTORS, PREDICTORS
+    ):
+        parts = {"query": query, "selector": selector, "predictor": predictor}
+        if fits(inputs, values, selector, predictor):
+            model = nn_model.build(inputs, C, values=values, **parts)
+            assert model.inputs is inputs
+        else:
+            with pytest.raises(ValueError, match="choose") as error:
+                nn_model.build(inputs, C, values=values, **parts)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "vectors", "scalars"])
+def test_what_builds_runs(kind):
+    """Traced only: every encoder, selector and predictor on every kind of input."""
+    inputs = nn_model.Inputs(kind, 1 if kind == "scalars" else V, T, fixed=True)
+    n = max(len(ENCODERS), len(SELECTORS), len(PREDICTORS))
+    for i in range(n):
+        query, selector = (
+            list(names)[i % len(names)] for names in (ENCODERS, SELECTORS)
+        )
+        predictor = list(PREDICTORS)[i % len(PREDICTORS)]
+        # A pixel or a feature does not say which one it is.
+        halves = [(selector, predictor)]
+        if kind == "scalars":
+            halves = [("tabular", predictor), (selector, "tabular")]
+        for selector, predictor in halves:
+            model = nn_model.build(
+                inputs, C, query=query, selector=selector, predictor=predictor
+            )
+
+            def whole(key, model=model):
+                x, valid = example(model.inputs)
+                params = nn_model.init(model, key)
+                scores = nn_model.scores(model, params["selector"], x, valid)
+                mask = nn_model.normalise(model, key, scores, valid, 1.0)
+                return mask, nn_model.logits(model, params["predictor"], x, valid, mask)
+
+            mask, logits = jax.eval_shape(whole, jax.random.key(0))
+            assert mask.shape == (T,) and logits.shape == (C,)
+            assert mask.dtype == logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("selector, query, values", HALVES)
 def test_padding_never_changes_the_scores(selector, query, values):
     read = select(selector, query, values)
     scores, usable = read(TOKENS, VALID)
     other, _ = read(OTHER_PADDING, VALID)
     np.testing.assert_array_equal(other[usable], scores[usable])
-    if values == "words":
+    if values != "default_tokens":
         longer, where = read(LONGER, np.arange(len(LONGER)) < N)
         np.testing.assert_allclose(longer[where], scores[usable], atol=1e-5)
+    if (selector, values) == ("gated", "default_tokens"):
+        return  # it reads the keys alone, and these are the same for every text
     # The words that are there do matter, else the above would say nothing.
     assert np.abs(read(TOKENS[::-1] + 1, VALID)[0] - scores)[usable].max() > 1e-3
 
 
 @pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("predictor", TEXT_PREDICTORS)
 def test_padding_never_changes_the_logits(predictor, values):
     read = predict(predictor, values)
     n = nn_model.positions(make(values=values), T)
     mask = np.linspace(0.1, 0.5, n).astype("f4")
     logits = np.asarray(read(TOKENS, VALID, mask))
     np.testing.assert_array_equal(read(OTHER_PADDING, VALID, mask), logits)
-    if values == "words":
+    if values != "default_tokens":
         valid = np.arange(len(LONGER)) < N
-        found = read(LONGER, valid, np.pad(mask, (0, len(LONGER) - T)))
+        wider = np.insert(mask, [T] * (len(LONGER) - T), np.float32(0.3))
+        found = read(LONGER, valid, wider)
         np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-5)
     changed = read(TOKENS[::-1] + 1, VALID, mask)
     assert (np.abs(changed - logits).max() > 1e-3) == (values != "default_tokens")
@@ -128,15 +193,15 @@ def test_padding_never_changes_the_logits(predictor, values):
 def test_candidates_are_the_words_then_the_default_tokens():
     expected = {
         "default_tokens": [True] * K,
-        "words": list(VALID),
-        "words_and_default_tokens": [*VALID, *[True] * K],
+        "inputs": list(VALID),
+        "inputs_and_default_tokens": [*VALID, *[True] * K],
     }
     for values in VALUES:
         found = nn_model.candidates(make(values=values), jnp.array(VALID))
         np.testing.assert_array_equal(found, expected[values])
 
 
-@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("predictor", TEXT_PREDICTORS)
 def test_default_tokens_hold_nothing_of_the_text(predictor):
     model = make(predictor=predictor, values="default_tokens")
     params = params_of(model)
@@ -160,9 +225,9 @@ def test_default_tokens_hold_nothing_of_the_text(predictor):
     assert np.abs(slopes(words, False)).max() > 1e-4
 
 
-@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("predictor", TEXT_PREDICTORS)
 def test_words_with_mask_zero_have_gradient_exactly_zero(predictor):
-    model = make(predictor=predictor, values="words")
+    model = make(predictor=predictor, values="inputs")
     params = params_of(model)["predictor"]
     mask = jnp.array([0.0, 0.6, 0.0, 0.4, 0.0, 0.0])
 
@@ -175,7 +240,7 @@ def test_words_with_mask_zero_have_gradient_exactly_zero(predictor):
 
 
 def test_mass_on_padding_is_dropped():
-    read = functools.partial(predict("pooling", "words"), TOKENS, VALID)
+    read = functools.partial(predict("pooling", "inputs"), TOKENS, VALID)
     mask = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1], "f4")
     other = np.where(VALID, mask, np.float32(9))
     np.testing.assert_array_equal(read(mask), read(other))
@@ -192,78 +257,9 @@ def test_logits_accept_any_mask(values):
     assert len({np.asarray(f).tobytes() for f in found}) == 4
 
 
-def test_positionwise_is_not_a_pool():
-    values = jnp.ones((2, 1)) * jnp.array([0.5, -1.0, 2.0, 0.3])
-    one, halves = jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])
-    valid = jnp.ones(2, bool)
-    for head, differs in [(Pooling(H, C), False), (Positionwise(H, C), True)]:
-        params = init_at_random(head, values, one, valid)
-        a, b = (head.apply(params, values, m, valid)[0] for m in (one, halves))
-        assert (np.abs(a - b).max() > 1e-2) == differs
-
-
-def test_gru_ignores_padding_and_reads_the_order():
-    x = jax.random.normal(jax.random.key(0), (T, D))
-    params = init_at_random(Gru(D), x, jnp.array(VALID))
-    encode = jax.jit(lambda x, v: Gru(D).apply(params, x, v)[0])
-    last = encode(x, VALID)
-    np.testing.assert_array_equal(encode(x.at[N:].set(99.0), VALID), last)
-    assert np.abs(encode(x.at[N - 1].add(1), VALID) - last).max() > 1e-3
-    assert np.abs(encode(x.at[:N].set(x[:N][::-1]), VALID) - last).max() > 1e-3
-    np.testing.assert_allclose(
-        encode(x.at[N:].set(jnp.nan), VALID), last, err_msg="garbage in padding"
-    )
-    np.testing.assert_array_equal(encode(x, np.zeros(T, bool)), 0)
-
-
-def test_bag_is_the_mean_of_the_valid():
-    x = np.random.default_rng(0).normal(size=(T, D)).astype(np.float32)
-    encode = lambda v: Bag(D).apply({}, x, v)[0]  # noqa: E731
-    np.testing.assert_allclose(encode(VALID), x[:N].mean(axis=0), atol=1e-6)
-    np.testing.assert_array_equal(encode(np.zeros(T, bool)), 0)
-
-
-def scorer(cls):
-    query, *keys = np.random.default_rng(0).normal(size=(T + 1, D)).astype("f4")
-    keys = np.stack(keys)
-    params = init_at_random(cls(H), query, keys)["params"]
-    scores = cls(H).apply({"params": params}, query, keys)[0]
-    as_numpy = jax.tree.map(np.asarray, (params, query, keys))
-    return np.asarray(scores), *as_numpy
-
-
-def test_additive_scores_against_numpy():
-    scores, p, query, keys = scorer(Additive)
-    q = query @ p["query"]["kernel"] + p["query"]["bias"]
-    expected = [
-        p["score"]["kernel"][:, 0] @ np.tanh(q + k @ p["key"]["kernel"]) for k in keys
-    ]
-    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_dot_product_scores_against_numpy():
-    scores, p, query, keys = scorer(DotProduct)
-    q = query @ p["query"]["kernel"] + p["query"]["bias"]
-    expected = [(k @ p["key"]["kernel"]) @ q / np.sqrt(H) for k in keys]
-    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_pooling_against_numpy():
-    rng = np.random.default_rng(1)
-    values, mask = rng.normal(size=(T, D)).astype("f4"), rng.random(T).astype("f4")
-    head, valid = Pooling(H, C), np.ones(T, bool)
-    params = init_at_random(head, values, mask, valid)
-    p = jax.tree.map(np.asarray, params["params"])
-    pooled = sum(m * v for m, v in zip(mask, values, strict=True))
-    hidden = np.maximum(pooled @ p["hidden"]["kernel"] + p["hidden"]["bias"], 0)
-    expected = hidden @ p["logits"]["kernel"] + p["logits"]["bias"]
-    found = head.apply(params, values, mask, valid)[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-
-
 def test_the_halves_share_no_parameter_and_start_from_their_key():
-    model = make(values="words")
-    init = jax.jit(lambda k: nn_model.init(model, k, T))
+    model = make(values="inputs")
+    init = jax.jit(lambda k: nn_model.init(model, k))
     first, again, other = (init(jax.random.key(s)) for s in (0, 0, 1))
     a, b = (first[half]["words"]["embedding"] for half in ("selector", "predictor"))
     assert a.shape == b.shape == (V, D) and np.abs(a - b).max() > 1e-3
@@ -271,14 +267,137 @@ def test_the_halves_share_no_parameter_and_start_from_their_key():
     assert np.abs(a - other["selector"]["words"]["embedding"]).max() > 1e-3
 
 
-def test_a_selector_can_be_used_in_an_nnx_project():
-    query = jax.random.normal(jax.random.key(0), (D,))
-    keys = jax.random.normal(jax.random.key(1), (T, D))
-    module = nnx.bridge.ToNNX(Additive(H), rngs=nnx.Rngs(0))
-    module.lazy_init(query, keys)
-    scores, _ = module(query, keys)
-    params = nnx.to_pure_dict(nnx.state(module, nnx.Param))
-    assert set(params) == {"query", "key", "score"}
-    expected, _ = Additive(H).apply({"params": params}, query, keys)
-    np.testing.assert_allclose(scores, expected, atol=1e-6)
-    assert np.ptp(scores) > 1e-3
+FEATURES = nn_model.Inputs("scalars", 1, T, fixed=True)
+PATCHES = nn_model.Inputs("vectors", D, T, fixed=True)
+BAGS = nn_model.Inputs("vectors", D, T)
+TABULAR = {"query": "none", "selector": "tabular", "predictor": "tabular"}
+
+
+@pytest.mark.parametrize("inputs", [FEATURES, PATCHES], ids=lambda i: i.kind)
+def test_tabular_parts_read_a_fixed_number_of_positions(inputs):
+    model = nn_model.build(inputs, C, **TABULAR, features=D, hidden=H)
+    shape = (T, D)[: 2 if inputs.kind == "vectors" else 1]
+    x = np.random.default_rng(0).normal(size=shape).astype("f4")
+    params = at_random(jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0))))
+    valid = np.ones(T, bool)
+    scores = nn_model.scores(model, params["selector"], x, valid)
+    assert scores.shape == (T,) and np.ptp(scores) > 1e-3
+    mask = np.array([1, 0, 1, 0, 0, 1], "f4")
+
+    def logits(x):
+        return nn_model.logits(model, params["predictor"], x, valid, mask)
+
+    slopes = np.abs(jax.jacrev(logits)(x)).reshape(C, T, -1).max(axis=(0, 2))
+    np.testing.assert_array_equal(slopes > 0, mask > 0)
+    # It tells places apart: no pool.
+    assert np.abs(logits(x[::-1]) - logits(x)).max() > 1e-3
+
+
+def test_bags_are_read_whatever_their_order():
+    model = nn_model.build(BAGS, C, query="none", selector="gated", features=D)
+    params = at_random(jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0))))
+    x = np.random.default_rng(0).normal(size=(T, D)).astype("f4")
+    valid = np.ones(T, bool)
+
+    def both(x):
+        scores = nn_model.scores(model, params["selector"], x, valid)
+        mask = jax.nn.softmax(scores)
+        return scores, nn_model.logits(model, params["predictor"], x, valid, mask)
+
+    scores, logits = both(x)
+    turned, same = both(x[::-1])
+    np.testing.assert_allclose(turned[::-1], scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(same, logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "inputs, parts, said",
+    [
+        (INPUTS, {"selector": "tabular"}, "fixed number of positions"),
+        (BAGS, {"predictor": "tabular"}, "fixed number of positions"),
+        (FEATURES, TABULAR | {"values": "default_tokens"}, "choose inputs"),
+        (FEATURES, {}, "choose tabular"),
+        (INPUTS, {"query": "transformer", "features": 6}, "features = 6 must be a mul"),
+        (INPUTS, {"query": "bags"}, "model.query = 'bags': choose from none, bag, gru"),
+        (INPUTS, {"selector": "x"}, "model.selector = 'x': choose from additive"),
+        (INPUTS, {"predictor": "x"}, "model.predictor = 'x': choose from pooling"),
+        (INPUTS, {"normalizer": "x"}, "model.normalizer = 'x': choose from softmax"),
+        (INPUTS, {"values": "words"}, "model.values = 'words': choose from default_to"),
+        (INPUTS._replace(kind="text"), {}, "inputs.kind = 'text': choose from tokens"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(inputs, parts, said):
+    with pytest.raises(ValueError, match=said) as error:
+        nn_model.build(inputs, C, **parts)
+    assert "\n" not in str(error.value)
+
+
+def test_vectors_are_embedded_and_scalars_are_not():
+    x = np.random.default_rng(0).normal(size=(T, D)).astype("f4")
+    params = {"instances": {"kernel": np.eye(D, H, 1, "f4"), "bias": np.ones(H, "f4")}}
+
+    class Embedding(nn.Module):
+        inputs: nn_model.Inputs
+
+        @nn.compact
+        def __call__(self, x):
+            return embed(self.inputs, H, x)
+
+    found = Embedding(BAGS).apply({"params": params}, x)
+    expected = np.maximum(np.pad(x, ((0, 0), (1, H - D - 1))) + 1, 0)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_array_equal(Embedding(FEATURES).apply({}, x[:, 0]), x[:, :1])
+    assert not Embedding(FEATURES).init(jax.random.key(0), x[:, 0])
+
+
+@pytest.mark.parametrize("predictor", TEXT_PREDICTORS)
+def test_no_gradient_runs_through_padding_or_what_is_masked_out(predictor):
+    model = nn_model.build(
+        BAGS, C, predictor=predictor, selector="multi_head", features=D, hidden=H
+    )
+    params = params_of(model)
+    x = np.random.default_rng(0).normal(size=(T, D)).astype("f4")
+    own = np.array([0.5, 0.0, 0.3, 0.2, 0.7, 0.9], "f4")
+
+    @jax.jit
+    def slopes(x, mask):
+        def logits(x, mask):
+            return nn_model.logits(model, params["predictor"], x, VALID, mask)
+
+        def scores(x):
+            return nn_model.scores(model, params["selector"], x, VALID)[:N]
+
+        return *jax.jacrev(logits, (0, 1))(x, mask), jax.jacrev(scores)(x)
+
+    by_input, by_mask, by_score = (np.abs(s) for s in slopes(x, own))
+    moved = by_input.max(axis=(0, 2)) > 0
+    np.testing.assert_array_equal(moved, VALID & (own > 0))
+    np.testing.assert_array_equal(by_mask.max(axis=0) > 0, VALID)
+    np.testing.assert_array_equal(by_score.max(axis=(0, 2)) > 0, VALID)
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_masks_come_from_the_normalizer(name):
+    model = nn_model.build(INPUTS, C, normalizer=name)
+    scores = np.array([0.3, -1.0, 2.0, 0.7, 5.0, 5.0], "f4")
+    key = jax.random.key(0)
+
+    @jax.jit
+    def both(temperature, budget):
+        args = (key, scores, VALID, temperature, budget)
+        own = nn_model.normalise(model, *args), nn_model.keep(model, *args)
+        return own, (NORMALIZERS[name].draw(*args), NORMALIZERS[name].keep(*args))
+
+    found, expected = both(0.5, 2)
+    np.testing.assert_array_equal(found, expected)
+    assert np.isfinite(found).all() and (np.asarray(found)[:, N:] == 0).all()
+
+
+def test_evaluators_start_from_a_key_of_their_own():
+    model = make()
+    key = jax.random.key(4)
+    own = jax.jit(lambda k: nn_model.init(model, k))(key)["predictor"]
+    found = nn_model.init_predictor(model, jax.random.split(key)[1])
+    jax.tree.map(np.testing.assert_array_equal, found, own)
+    other = nn_model.init_predictor(model, key)
+    assert np.abs(own["words"]["embedding"] - other["words"]["embedding"]).max() > 1e-3

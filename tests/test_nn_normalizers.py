@@ -36,6 +36,9 @@ def oracle(scores, valid, temperature=1.0):
     return weights / weights.sum()
 
 
+SOFT = ["softmax", "gumbel_softmax"]
+
+
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 7.0])
 def test_softmax_is_softmax_over_the_valid_positions(temperature):
     expected = oracle(SCORES, VALID, temperature)
@@ -50,7 +53,7 @@ def test_temperature_flattens_the_mask():
     assert cold.max() > warm.max() > hot.max()
 
 
-@given(a_row, a_validity, st.sampled_from(sorted(NORMALIZERS)), st.integers(0, 99))
+@given(a_row, a_validity, st.sampled_from(SOFT), st.integers(0, 99))
 @settings(max_examples=60)
 def test_masks_are_on_the_simplex_and_exactly_zero_on_padding(
     scores, valid, name, seed
@@ -63,9 +66,9 @@ def test_masks_are_on_the_simplex_and_exactly_zero_on_padding(
     assert mask.sum() == pytest.approx(1.0 if valid.any() else 0.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(NORMALIZERS))
+@pytest.mark.parametrize("name", SOFT)
 def test_the_table_of_normalizers_takes_key_scores_valid_temperature(name):
-    mask = NORMALIZERS[name](jax.random.key(0), SCORES, VALID, 2.0)
+    mask = NORMALIZERS[name].draw(jax.random.key(0), SCORES, VALID, 2.0)
     direct = {
         "softmax": lambda: softmax(SCORES, VALID, 2.0),
         "gumbel_softmax": lambda: gumbel_softmax(jax.random.key(0), SCORES, VALID, 2.0),

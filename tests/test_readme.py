@@ -18,6 +18,13 @@ SMALL = (
     "--model.features 4 --model.hidden 4 --data.length 8 --data.min-count 20"
 ).split()
 
+GENERATED = "--tasks syn4,syn1 --data.examples 2048 --data.test-examples 512"
+PARTS = {
+    "known_features": f"{GENERATED} --methods joint,invase,realx,random_selection",
+    "explain": "--tasks explain_linear --methods joint,gradient",
+}
+"""Of a config with many tasks, as much as shows that it runs."""
+
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -74,7 +81,7 @@ def test_python_blocks_print_what_they_say(code, capsys):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_config_files_run(path, tmp_path):
-    small_run(["--config", str(path)], tmp_path)
+    small_run(["--config", str(path), *PARTS.get(path.stem, "").split()], tmp_path)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

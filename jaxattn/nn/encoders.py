@@ -50,9 +50,10 @@ class Gru(nn.Module):
 
 def _both_ways(cell, features: int, embedded: Array, valid: Array) -> Encoded:
     length = valid.sum().astype(jnp.int32)
-    forth = nn.RNN(cell(features), return_carry=True, name="forth")
+    # The cells carry the names, for the parameters are theirs.
+    forth = nn.RNN(cell(features, name="forth"), return_carry=True)
     back = nn.RNN(
-        cell(features), return_carry=True, reverse=True, keep_order=True, name="back"
+        cell(features, name="back"), return_carry=True, reverse=True, keep_order=True
     )
     ends, states = [], []
     for rnn in (forth, back):

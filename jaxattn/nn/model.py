@@ -19,8 +19,6 @@ from jaxattn.nn.selectors import SELECTORS
 
 Params = Any
 VALUES = ("default_tokens", "inputs", "inputs_and_default_tokens")
-KEYS_ALONE = ("gated", "tabular")
-"""Selectors that do not use the query."""
 
 
 class Selector(nn.Module):
@@ -85,8 +83,8 @@ def _check_shapes(
         for part, name in (("selector", selector), ("predictor", predictor)):
             if name == "tabular":
                 raise ValueError(
-                    f"model.{part} = 'tabular' needs a fixed number of positions, and these "
-                    f"inputs have padding: choose another"
+                    f"model.{part} = 'tabular' needs a fixed number of positions, and "
+                    "these inputs have padding: choose another"
                 )
     if inputs.kind == "scalars" and values != "inputs":
         raise ValueError(
@@ -135,12 +133,6 @@ def build(
         if name not in allowed:
             raise ValueError(f"{part} = {name!r}: choose from {', '.join(allowed)}")
     _check_shapes(inputs, values, query, selector, predictor, features)
-    if values == "default_tokens" and (query == "none" or selector in KEYS_ALONE):
-        part, name = ("query", query) if query == "none" else ("selector", selector)
-        raise ValueError(
-            f"model.{part} = {name!r}: default tokens are the same for every example, "
-            "and so would be their scores: choose a query and a selector that reads it"
-        )
     widths = default_tokens, query, selector, features, hidden
     return Model(
         Selector(inputs, values, *widths),
