@@ -17,7 +17,7 @@ def get_config() -> Config:
             "mask_mix_delayed",
             "uniform",
         ),
-        epochs=30,
+        epochs=15,
         model=Model(
             values="inputs",
             query="none",
@@ -26,5 +26,5 @@ def get_config() -> Config:
             features=32,
             hidden=32,
         ),
-        optimizer=Optimizer(learning_rate=1e-3),
+        optimizer=Optimizer(learning_rate=3e-3),
     )

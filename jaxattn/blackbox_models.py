@@ -29,7 +29,8 @@ class Linear(nn.Module):
         bias = self.param("bias", zeros, (self.classes,))
         parts = table[tokens] * idf[tokens][:, None]
         scale = jnp.sqrt(jnp.maximum(length, 1).astype(parts.dtype))
-        return (keep[:, None] * parts).sum(axis=0) / scale + bias
+        seen = keep * (jnp.arange(len(tokens)) < length)
+        return (seen[:, None] * parts).sum(axis=0) / scale + bias
 
 
 class Text(nn.Module):

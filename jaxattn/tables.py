@@ -74,8 +74,12 @@ def compact(
     for i, name in enumerate(metrics):
         headers.append(f"{name}\n{_null_range([row[i] for row in chosen.values()])}")
     rows = []
+    above = None
     for (task, method), cells in chosen.items():
-        label = method if len(tasks) == 1 else f"{task} {method}"
+        if len(tasks) > 1 and task != above:
+            rows.append([task, *[""] * len(metrics)])
+            above = task
+        label = method if len(tasks) == 1 else f" {method}"
         if _seeds(cells) < full:
             label += f"\n{_seeds(cells)} of {full} seeds"
         rows.append([label, *(_short(cell) for cell in cells)])

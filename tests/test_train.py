@@ -393,7 +393,8 @@ def test_masks_belong_to_the_examples_of_the_test_split(piped, data_dir):
             np.testing.assert_allclose(masks.sum(axis=-1), 1, atol=1e-5)
             np.testing.assert_array_equal(found["seeds"], [0, 1, 2])
             for name in ("labels", "lengths", "ids", "tokens"):
-                np.testing.assert_array_equal(found[name], getattr(test, name))
+                field = "inputs" if name == "tokens" else name
+                np.testing.assert_array_equal(found[name], getattr(test, field))
             if method == "full_text":
                 padding = np.arange(width) >= test.lengths[:, None]
                 assert padding.any() and not masks[:, padding].any()
@@ -445,7 +446,7 @@ def test_another_configuration_in_the_folder_is_refused(
         refused(capsys, folder, *words),
         "model.hidden: 4 -> 5",
         "seeds: 3 -> 4",
-        "task: movie_sentiment -> sources",
+        "tasks: ['movie_sentiment'] -> ['sources']",
         "another configuration",
     )
     assert contents(folder) == before
