@@ -9,6 +9,8 @@ import numpy as np
 
 from jaxattn.data.dataset import Split
 
+MOST_BLANKED = 100
+
 
 def attributions(
     apply: Callable, params: Any, split: Split, idf: Any, kind: str
@@ -18,7 +20,8 @@ def attributions(
     gradient: how fast the probability of the predicted class falls as a position is
         faded out, in absolute value: the gradient times the input, through the model's
         own embedding.
-    leave_one_out: how much that probability falls when the position is blanked.
+    leave_one_out: how much that probability falls when the position is blanked; not
+        for more than 100 positions, for each costs a pass through the model.
     weight: of the linear model, the true part of each token in the margin of the
         predicted class over the mean of all.
     """
@@ -36,8 +39,6 @@ def attributions(
             keep = everything.at[place].set(False)
             return jax.nn.softmax(apply(params, x, length, keep))[chosen]
 
-        # One position after another: 784 copies of an image at once are too many.
-        dropped = jax.lax.map(without, jnp.arange(positions), batch_size=64)
         valid = jnp.arange(positions) < length
 
         def faded(keep):
@@ -47,8 +48,10 @@ def attributions(
         found = {
             "targets": answer,
             "gradient": jnp.where(valid, slope, 0),
-            "leave_one_out": jnp.where(valid, answer[chosen] - dropped, 0),
         }
+        if positions <= MOST_BLANKED:
+            dropped = jax.vmap(without)(jnp.arange(positions))
+            found["leave_one_out"] = jnp.where(valid, answer[chosen] - dropped, 0)
         if kind == "linear":
             parts = params["network"]["weights"][x] * idf[x][:, None]
             margin = parts[:, chosen] - parts.mean(axis=1)

@@ -7,7 +7,7 @@ from jaxattn import forward
 from jaxattn.config import Config
 from jaxattn.forward import Static
 from jaxattn.methods import METHODS, Structure
-from jaxattn.source import Source
+from jaxattn.source import Source, check_fit
 
 FULL_TEXT = "full_text"
 """The reference cell: `joint` with attention over the inputs."""
@@ -28,7 +28,7 @@ def plan(config: Config, source: Source) -> list[Program]:
     Raises: ValueError where a batch is larger than the training split or where parts
     of the model, methods and task do not fit together.
     """
-    _check_fit(config, source)
+    check_fit(config, source.task)
     groups: dict[Structure, list[str]] = {}
     for name in config.methods:
         groups.setdefault(METHODS[name].structure, []).append(name)
@@ -76,30 +76,3 @@ def plan(config: Config, source: Source) -> list[Program]:
         static = static_of(words, METHODS["joint"].structure)
         programs.append(Program(prefix + "full text", source, static, cells))
     return programs
-
-
-def _check_fit(config: Config, source: Source) -> None:
-    normalizer, task = config.model.normalizer, source.task
-    subset = normalizer in ("top_k", "gumbel_top_k")
-    if subset and not (config.model.budget or source.budget):
-        raise ValueError(
-            f"{task} does not say how many positions {normalizer} selects: "
-            "give --model.budget"
-        )
-    if source.black_box is not None and not (subset or normalizer == "gates"):
-        raise ValueError(
-            f"{task} asks which positions are selected: model.normalizer must be "
-            f"top_k, gumbel_top_k or gates, not {normalizer}"
-        )
-    known = () if source.dataset is None else source.dataset.train.attributions or ()
-    for name in config.methods:
-        scores = METHODS[name].structure.scores
-        if scores not in ("selector", "random", *known):
-            raise ValueError(
-                f"method {name} needs a model to explain, and {task} has none: "
-                "choose a task explain_..., or leave it out"
-            )
-        if scores != "selector" and config.model.values != "inputs":
-            raise ValueError(
-                f"method {name} scores the inputs: model.values must be inputs"
-            )

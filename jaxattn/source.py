@@ -12,6 +12,7 @@ from jaxattn import data
 from jaxattn.config import Config
 from jaxattn.data import Dataset
 from jaxattn.data.synthetic import FAMILIES, SYNTHETIC
+from jaxattn.methods import METHODS
 from jaxattn.nn.model import Inputs
 
 BUDGETS = {
@@ -49,6 +50,42 @@ class Source(NamedTuple):
     """The model that is explained, where there is one."""
 
 
+def check_fit(config: Config, task: str) -> None:
+    """Raises ValueError where a task and the rest of a config do not fit together.
+
+    Before anything is loaded: a black box takes a minute to train.
+    """
+    normalizer, explains = config.model.normalizer, task.startswith("explain_")
+    subset = normalizer in ("top_k", "gumbel_top_k")
+    known = task in BUDGETS or task in SYNTHETIC
+    if subset and not (config.model.budget or known):
+        raise ValueError(
+            f"{task} does not say how many positions {normalizer} selects: "
+            "give --model.budget"
+        )
+    if explains and not (subset or normalizer == "gates"):
+        raise ValueError(
+            f"{task} asks which positions are selected: model.normalizer must be "
+            f"top_k, gumbel_top_k or gates, not {normalizer}"
+        )
+    for name in config.methods:
+        scores = METHODS[name].structure.scores
+        if scores in ("gradient", "leave_one_out") and not explains:
+            raise ValueError(
+                f"method {name} needs a model to explain, and {task} has none: "
+                "choose a task explain_..., or leave it out"
+            )
+        if scores == "leave_one_out" and task == "explain_digits_pixels":
+            raise ValueError(
+                f"{task} has 784 positions, too many for method {name} to blank one by "
+                "one: choose explain_digits_patches, or leave it out"
+            )
+        if scores != "selector" and config.model.values != "inputs":
+            raise ValueError(
+                f"method {name} scores the inputs: model.values must be inputs"
+            )
+
+
 def load(
     config: Config,
     task: str,
@@ -60,6 +97,7 @@ def load(
 
     Raises: ValueError or OSError, one line, for whatever the user can put right.
     """
+    check_fit(config, task)
     if task in SYNTHETIC:
         return _generated(config, task)
     length, min_count = config.data.length, config.data.min_count

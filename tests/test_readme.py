@@ -21,7 +21,6 @@ SMALL = (
 GENERATED = "--tasks syn4,syn1 --data.examples 2048 --data.test-examples 512"
 PARTS = {
     "known_features": f"{GENERATED} --methods joint,invase,realx,random_selection",
-    "explain": "--tasks explain_linear --methods joint,gradient",
 }
 """Of a config with many tasks, as much as shows that it runs."""
 

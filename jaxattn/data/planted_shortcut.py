@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.optimize import brentq
+from scipy.special import xlogy
 
 
 def flip_probability(bits: float) -> float:
@@ -15,14 +15,13 @@ def flip_probability(bits: float) -> float:
     """
     if not 0 <= bits <= 1:
         raise ValueError(f"bits = {bits}: a binary label has 0 to 1 bits")
-    if bits in (0, 1):
-        return 0.5 * (1 - bits)
-
-    def gap(e: float) -> float:
-        entropy = -e * np.log2(e) - (1 - e) * np.log2(1 - e)
-        return 1 - entropy - bits
-
-    return float(brentq(gap, 1e-12, 0.5))
+    low, high = 0.0, 0.5
+    for _ in range(100):
+        e = (low + high) / 2
+        parts = np.array([e, 1 - e])
+        left = 1 + xlogy(parts, parts).sum() / np.log(2)
+        low, high = (e, high) if left > bits else (low, e)
+    return (low + high) / 2
 
 
 def planted_shortcut(
