@@ -73,9 +73,16 @@ def explained(
     fingerprint = hashlib.sha256(asked.encode()).hexdigest()
     path = None if cache is None else cache / f"{name}.npz"
     leaves, tree = jax.tree.flatten(fresh)
-    stored = _read(path, fingerprint, len(leaves), say)
+    stored = _read(path, fingerprint, say)
     if stored is None:
-        say(f"training the model to explain ({name}) and asking it once ...")
+        answers = sum(
+            len(split.labels) * (1 + split.inputs.shape[1])
+            for split in (getattr(dataset, side) for side in _SIDES)
+        )
+        say(
+            f"training the model to explain ({name}), then asking it {answers:,} "
+            "times, without each position in turn ..."
+        )
         params = _train(recipe, apply, fresh, dataset)
         stored = {
             f"leaf-{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(params))
@@ -151,7 +158,9 @@ def _train(recipe: Recipe, apply: Callable, params: Any, dataset: Dataset) -> An
     inputs, labels = ready(split.inputs), jnp.asarray(split.labels)
     lengths = jnp.asarray(split.lengths)
     adam = optax.adam(recipe.learning_rate)
-    n, size = len(labels), recipe.batch_size
+    n = len(labels)
+    # Without a whole batch there would be no step, and no word of it.
+    size = min(recipe.batch_size, n)
     steps = n // size
 
     def loss(network, idf, x, length, y):
@@ -181,7 +190,7 @@ def _train(recipe: Recipe, apply: Callable, params: Any, dataset: Dataset) -> An
 
 
 def _read(
-    path: Path | None, fingerprint: str, leaves: int, say: Callable[[str], None]
+    path: Path | None, fingerprint: str, say: Callable[[str], None]
 ) -> dict[str, np.ndarray] | None:
     if path is None or not path.exists():
         return None
