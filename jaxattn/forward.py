@@ -15,6 +15,7 @@ from jaxattn.methods import Structure
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.model import Inputs, Model
 from jaxattn.nn.normalizers import NORMALIZERS
+from jaxattn.nn.subsets import MAX_DRAWS
 
 INIT, STEP, ORDER, VALIDATION, TEST, ESTIMATOR, DATA, EVALUATOR = range(8)
 """What a key is folded with before each use of it."""
@@ -77,6 +78,7 @@ def make_static(
     family: str = "",
     evaluated: bool = False,
     black_box: Callable | None = None,
+    draws: int = MAX_DRAWS,
 ) -> Static:
     """The static half of a program that learns from `examples` examples.
 
@@ -100,6 +102,7 @@ def make_static(
         predictor=m.predictor,
         features=m.features,
         hidden=m.hidden,
+        draws=draws,
     )
     if structure.gradient != "relaxed" and m.normalizer != "gates":
         raise ValueError(

@@ -33,6 +33,8 @@ class Numbers(NamedTuple):
 class Structure(NamedTuple):
     """The part of a method that decides the program: equal ones share it."""
 
+    mixed: bool = False
+    """The predictor may see masks other than its own, and then takes a pass more."""
     weighted: bool = False
     """Example weights P(y) / P(y given m), from an estimator trained alongside."""
     averaged: bool = False
@@ -50,20 +52,23 @@ class Method(NamedTuple):
     structure: Structure = Structure()
 
 
+_MIXED = Structure(mixed=True)
 METHODS: dict[str, Method] = {
     "joint": Method(),
-    "random_pretraining": Method(Numbers(random=1, pretraining=1)),
-    "random_pretraining_annealed": Method(Numbers(random=1, pretraining=1, annealed=1)),
+    "random_pretraining": Method(Numbers(random=1, pretraining=1), _MIXED),
+    "random_pretraining_annealed": Method(
+        Numbers(random=1, pretraining=1, annealed=1), _MIXED
+    ),
     "random_pretraining_averaged": Method(
-        Numbers(random=1, pretraining=1), Structure(averaged=True)
+        Numbers(random=1, pretraining=1), Structure(mixed=True, averaged=True)
     ),
     "instance_weighting": Method(structure=Structure(weighted=True)),
-    "mask_swap": Method(Numbers(foreign=1)),
-    "random_always": Method(Numbers(random=1)),
-    "mask_mix": Method(Numbers(foreign=0.5, random=0.5)),
-    "mask_mix_delayed": Method(Numbers(foreign=0.5, random=0.5, delayed=1)),
+    "mask_swap": Method(Numbers(foreign=1), _MIXED),
+    "random_always": Method(Numbers(random=1), _MIXED),
+    "mask_mix": Method(Numbers(foreign=0.5, random=0.5), _MIXED),
+    "mask_mix_delayed": Method(Numbers(foreign=0.5, random=0.5, delayed=1), _MIXED),
     "invase": Method(structure=Structure(gradient="reinforce")),
-    "realx": Method(Numbers(random=1), Structure(gradient="rebar")),
+    "realx": Method(Numbers(random=1), Structure(mixed=True, gradient="rebar")),
     "uniform": Method(Numbers(uniform=1)),
     "random_selection": Method(structure=Structure(scores="random")),
     "gradient": Method(structure=Structure(scores="gradient")),

@@ -49,17 +49,24 @@ def batch_loss(
             static, config, params, estimator, batch, own, fold, prior
         )
     else:
-        held = jax.lax.stop_gradient(params)
+        # Where the predictor sees its own masks only, one pass serves both halves.
+        mixed = static.structure.mixed
+        judge = jax.lax.stop_gradient(params["predictor"])
+        judge = judge if mixed else params["predictor"]
         learns = _RELAXED_OR[static.structure.gradient]
         value, own, nats, hit = learns(
-            static, config, params, held, keys, scores, own, usable, batch
+            static, config, params, judge, keys, scores, own, usable, batch
         )
-        random = forward.random_masks(static, cell, *random_keys, usable)
-        flat = forward.simplex(static)
-        fixed = jax.lax.stop_gradient(own)
-        seen = methods.seen_masks(seen_key, cell.method, fixed, random, usable, flat)
-        learnt, _ = cross_entropy(static, params["predictor"], batch, seen)
-        value, more = value + learnt.mean(), {}
+        more = {}
+        if mixed:
+            random = forward.random_masks(static, cell, *random_keys, usable)
+            flat = forward.simplex(static)
+            fixed = jax.lax.stop_gradient(own)
+            seen = methods.seen_masks(
+                seen_key, cell.method, fixed, random, usable, flat
+            )
+            learnt, _ = cross_entropy(static, params["predictor"], batch, seen)
+            value += learnt.mean()
     rate = NORMALIZERS[static.model.normalizer].rate
     if rate is not None:
         t = config.model.temperature
@@ -72,30 +79,30 @@ def batch_loss(
     return value, (estimator, {"nll": nats.mean(), "accuracy": hit.mean(), **more})
 
 
-def _relaxed(static, config, params, held, keys, scores, own, usable, batch):
-    nats, hit = cross_entropy(static, held["predictor"], batch, own)
+def _relaxed(static, config, params, judge, keys, scores, own, usable, batch):
+    nats, hit = cross_entropy(static, judge, batch, own)
     return nats.mean(), own, nats, hit
 
 
-def _reinforce(static, config, params, held, keys, scores, own, usable, batch):
+def _reinforce(static, config, params, judge, keys, scores, own, usable, batch):
     """INVASE (Yoon, Jordon and van der Schaar, ICLR 2019): the loss on all of the
     input, by a network of its own, is the baseline."""
     own = jax.lax.stop_gradient(own)
-    nats, hit = cross_entropy(static, held["predictor"], batch, own)
+    nats, hit = cross_entropy(static, judge, batch, own)
     all_ = usable.astype(own.dtype)
     baseline, _ = cross_entropy(static, params["baseline"], batch, all_)
-    advantage = nats - jax.lax.stop_gradient(baseline)
+    advantage = jax.lax.stop_gradient(nats - baseline)
     surrogate = jax.vmap(reinforce)(scores, usable, own, advantage)
-    return surrogate.mean() + baseline.mean(), own, nats, hit
+    return surrogate.mean() + baseline.mean() + nats.mean(), own, nats, hit
 
 
-def _rebar(static, config, params, held, keys, scores, own, usable, batch):
+def _rebar(static, config, params, judge, keys, scores, own, usable, batch):
     """REAL-X (Jethani et al., arXiv 2103.01890): REBAR on a predictor that learns
     from random masks."""
 
     def one(key, scores, usable, example):
         def lost(mask):
-            logits = forward.logits_one(static, held["predictor"], example, mask)
+            logits = forward.logits_one(static, judge, example, mask)
             label = example.labels.astype(jnp.int32)
             return forward.nats_of(logits, label, example.targets)
 
@@ -103,7 +110,7 @@ def _rebar(static, config, params, held, keys, scores, own, usable, batch):
 
     own, surrogate = jax.vmap(one)(keys, scores, usable, batch)
     own = jax.lax.stop_gradient(own)
-    nats, hit = cross_entropy(static, held["predictor"], batch, own)
+    nats, hit = cross_entropy(static, judge, batch, own)
     return surrogate.mean(), own, nats, hit
 
 

@@ -1,12 +1,15 @@
 """What a run consists of: programs, which compile once, and their cells."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 from jaxattn import forward
-from jaxattn.config import Config
+from jaxattn.config import Config, at_setting, numbers
+from jaxattn.data.synthetic import FAMILIES, SYNTHETIC
 from jaxattn.forward import Static
 from jaxattn.methods import METHODS, Structure
+from jaxattn.nn.subsets import MAX_DRAWS
 from jaxattn.source import Source, check_fit
 
 FULL_TEXT = "full_text"
@@ -56,6 +59,7 @@ def plan(config: Config, source: Source) -> list[Program]:
             family=source.family,
             evaluated=source.known or source.black_box is not None,
             black_box=source.black_box and source.black_box.apply,
+            draws=_largest_budget(config, source),
         )
 
     programs = []
@@ -76,3 +80,14 @@ def plan(config: Config, source: Source) -> list[Program]:
         static = static_of(words, METHODS["joint"].structure)
         programs.append(Program(prefix + "full text", source, static, cells))
     return programs
+
+
+def _largest_budget(config: Config, source: Source) -> int:
+    """Of all cells of all tasks that share the program; no more is ever drawn."""
+    family = FAMILIES.get(source.family, ())
+    own = max([source.budget, *(SYNTHETIC[task].budget for task in family)])
+    asked = [
+        numbers(at_setting(config, also))["model.budget"] or own
+        for also in ("", *config.also)
+    ]
+    return min(math.ceil(max(asked)), MAX_DRAWS) or MAX_DRAWS

@@ -106,7 +106,7 @@ class Jitted:
 
 
 @functools.cache
-def jitted(method="joint"):
+def jitted(method="mask_swap"):
     return Jitted(method)
 
 

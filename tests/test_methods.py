@@ -64,7 +64,9 @@ def stack(trees):
     return jax.tree.map(lambda *x: jnp.stack(x), *trees)
 
 
-PLAIN = [m for m in METHODS if METHODS[m].structure == Structure()]
+PLAIN = [
+    m for m in METHODS if METHODS[m].structure in (Structure(), Structure(mixed=True))
+]
 
 
 def every_step(static, cell, params=None):
@@ -83,8 +85,8 @@ def every_step(static, cell, params=None):
 
 @pytest.fixture(scope="module")
 def plain_runs():
-    """Compiled once: one vmap over all methods that share a program."""
-    static = make_static("joint")
+    """Compiled once: one vmap over all methods, also those that need not mix."""
+    static = make_static("mask_swap")
     return quick_jit(jax.vmap(lambda cell, params: every_step(static, cell, params)))
 
 
@@ -103,6 +105,24 @@ def runs(plain_runs, start):
     states = plain_runs(cells, stack([start] * len(PLAIN)))
     states = jax.tree.map(np.asarray, states)
     return {m: jax.tree.map(lambda x: x[i], states) for i, m in enumerate(PLAIN)}  # noqa: B023
+
+
+@pytest.mark.parametrize("method", ["joint", "uniform"])
+def test_one_pass_serves_both_halves_where_nothing_is_mixed(method, runs, start):
+    assert not make_static(method).structure.mixed
+    one = quick_jit(lambda p: every_step(make_static(method), make_cell(method), p))
+    for a, b in zip(
+        jax.tree.leaves(one(start).params),
+        jax.tree.leaves(runs[method].params),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_a_mixed_program_shows_the_predictor_other_masks(method):
+    row = METHODS[method]
+    assert row.structure.mixed == (row.numbers.foreign + row.numbers.random > 0)
 
 
 def gradient(states, half):

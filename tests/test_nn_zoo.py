@@ -163,6 +163,15 @@ def test_gumbel_top_k_draws_at_most_so_many_and_prefers_high_scores():
     np.testing.assert_allclose(frequency, softmax(SCORES, VALID), atol=0.05)
 
 
+@pytest.mark.parametrize("budget", [1, 3])
+def test_a_subset_does_not_depend_on_how_many_draws_others_need(budget):
+    few, many = (
+        NORMALIZERS["gumbel_top_k"].draw(KEY, SCORES, VALID, 0.7, budget, draws)
+        for draws in (budget, 6)
+    )
+    np.testing.assert_array_equal(few, many)
+
+
 RATES = [name for name, row in NORMALIZERS.items() if row.rate is not None]
 
 

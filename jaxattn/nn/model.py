@@ -16,6 +16,7 @@ from jaxattn.nn.encoders import ENCODERS
 from jaxattn.nn.normalizers import NORMALIZERS
 from jaxattn.nn.predictors import PREDICTORS
 from jaxattn.nn.selectors import SELECTORS
+from jaxattn.nn.subsets import MAX_DRAWS
 
 Params = Any
 VALUES = ("default_tokens", "inputs", "inputs_and_default_tokens")
@@ -74,6 +75,8 @@ class Model(NamedTuple):
     predictor: Predictor
     normalizer: str
     inputs: Inputs
+    draws: int = MAX_DRAWS
+    """The largest budget that a subset may be asked for."""
 
 
 def _check_shapes(
@@ -116,6 +119,7 @@ def build(
     predictor: str = "pooling",
     features: int = 32,
     hidden: int = 32,
+    draws: int = MAX_DRAWS,
 ) -> Model:
     """A model of these inputs for `classes` labels.
 
@@ -139,6 +143,7 @@ def build(
         Predictor(inputs, values, default_tokens, predictor, features, hidden, classes),
         normalizer,
         inputs,
+        draws,
     )
 
 
@@ -191,7 +196,7 @@ def normalise(
 ) -> Array:
     """The mask [P] of scores [P] over the candidates valid [P], as in training."""
     draw = NORMALIZERS[model.normalizer].draw
-    return draw(key, scores, valid, temperature, budget)
+    return draw(key, scores, valid, temperature, budget, model.draws)
 
 
 def keep(

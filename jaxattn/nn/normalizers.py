@@ -57,9 +57,11 @@ class Normalizer(NamedTuple):
     """How scores become a mask; the functions are for one example."""
 
     draw: Callable
-    """(key, scores [T], valid [T], temperature, budget) -> mask [T], in training."""
+    """(key, scores [T], valid [T], temperature, budget, draws) -> mask [T], in
+    training; `draws` is the largest budget that may be asked for."""
     keep: Callable
-    """The same in tests: subsets and gates without noise, softmaxes as in training."""
+    """The same in tests: subsets and gates without noise, softmaxes as in training;
+    without `draws`."""
     simplex: bool
     """Whether a mask sums to 1; otherwise each weight is in [0, 1] by itself."""
     rate: Callable | None = None
@@ -68,13 +70,13 @@ class Normalizer(NamedTuple):
 
 
 def _plain(function: Callable) -> Normalizer:
-    def draw(key, scores, valid, temperature=1.0, budget=1):
+    def draw(key, scores, valid, temperature=1.0, budget=1, draws=1):
         return function(scores, valid, temperature)
 
     return Normalizer(draw, draw, simplex=True)
 
 
-def _gumbel_softmax(key, scores, valid, temperature=1.0, budget=1):
+def _gumbel_softmax(key, scores, valid, temperature=1.0, budget=1, draws=1):
     return gumbel_softmax(key, scores, valid, temperature)
 
 
@@ -85,12 +87,12 @@ def _subset(function: Callable) -> Normalizer:
     return Normalizer(function, keep, simplex=False)
 
 
-def _top_k(key, scores, valid, temperature=1.0, budget=1):
+def _top_k(key, scores, valid, temperature=1.0, budget=1, draws=1):
     return subsets.top_k(scores, valid, temperature, budget)
 
 
 def _gates(draw: Callable, keep: Callable, rate: Callable) -> Normalizer:
-    def drawn(key, scores, valid, temperature=1.0, budget=1):
+    def drawn(key, scores, valid, temperature=1.0, budget=1, draws=1):
         return draw(key, scores, valid, temperature)
 
     def kept(key, scores, valid, temperature=1.0, budget=1):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 MAX_DRAWS = 32
-"""Most draws behind `gumbel_top_k`; a larger budget is drawn by `top_k` instead."""
+"""Most draws behind `gumbel_top_k`; for a larger budget there is `top_k`."""
 
 
 def ranks(scores: Array, valid: Array) -> Array:
@@ -49,14 +49,15 @@ def gumbel_top_k(
     valid: Array,
     temperature: Array | float = 1.0,
     budget: Array | float = 1,
+    draws: int = MAX_DRAWS,
 ) -> Array:
     """Elementwise maximum [T] of `budget` independent Gumbel-softmax draws.
 
-    A relaxed random subset of at most that size, weights in [0, 1]. At most 32 draws:
-    for a larger budget take `top_k`. See 'Learning to Explain' by Chen et al. (arXiv
-    1802.07814), whose temperature is 0.1.
+    A relaxed random subset of at most that size, weights in [0, 1]. At most `draws` are
+    made: for a larger budget take `top_k`. See 'Learning to Explain' by Chen et al.
+    (arXiv 1802.07814), whose temperature is 0.1.
     """
-    draws = min(len(scores), MAX_DRAWS)
+    draws = min(len(scores), draws)
     noise = jax.random.gumbel(key, (draws, len(scores)), scores.dtype)
     low = jnp.finfo(scores.dtype).min
     logits = jnp.where(valid, (scores + noise) / temperature, low)

@@ -1,8 +1,6 @@
 """JAX in three ways: one seed at a time, many seeds side by side, jaxattn's engine."""
 
-import dataclasses
 import functools
-import inspect
 import sys
 from typing import Any
 
@@ -178,7 +176,6 @@ class Engine:
 
     def __init__(self, setup: Setup):
         from jaxattn import config, sweep
-        from jaxattn.nn import model as nn_model
         from jaxattn.plan import plan
         from jaxattn.source import load
 
@@ -213,11 +210,7 @@ class Engine:
         source = load(config.check(asked), "syn4", None, None, lambda line: None)
         (program,) = plan(asked, source)
         model = program.static.model
-        wide = dataclasses.replace(asked.model, hidden=PREDICTOR)
-        kept = {f: getattr(wide, f) for f in _arguments(nn_model.build)}
-        model = model._replace(
-            predictor=nn_model.build(source.inputs, 2, **kept).predictor
-        )
+        model = model._replace(predictor=model.predictor.clone(hidden=PREDICTOR))
         # The evaluator is no part of the published set-ups.
         static = program.static._replace(model=model, evaluated=False)
         program = program._replace(static=static)
@@ -237,11 +230,6 @@ class Engine:
             self.states[wave], curve = self.chunk(self.states[wave], cells, ())
             found.append(np.asarray(curve["train_nll"]))
         self.epochs.append(float(np.mean(found)))
-
-
-def _arguments(function: Any) -> list[str]:
-    names = inspect.signature(function).parameters.values()
-    return [p.name for p in names if p.kind is p.KEYWORD_ONLY]
 
 
 def sgemm() -> Any:
