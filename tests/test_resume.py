@@ -84,7 +84,7 @@ def steps(folder):
 
 def test_the_probe_is_as_large_as_the_tests_below_think(whole):
     lines = whole(PROBE)["metrics.jsonl"]
-    assert [line["program"] for line in lines] == [0, 0, 0, 1, 1, 1]
+    assert [line["program"] for line in lines] == [0] * 3 + [1] * 3 + [2] * 3
     lines = whole(WORDS)["metrics.jsonl"]
     assert [len(line["cells"]) for line in lines] == [2] * 6
 
@@ -127,9 +127,9 @@ def test_a_stopped_run_shows_what_there_is(monkeypatch, tmp_path, data_dir, whol
         assert run(*arguments(folder, data_dir, WORDS)) == 143
     rows = (folder / "seeds.csv").read_text().splitlines()
     all_rows = whole(WORDS)["seeds.csv"].decode().splitlines()
-    # The first wave: seed 0 of both methods.
-    assert rows == [row for row in all_rows if row.split(",")[2] != "1"]
-    assert "| joint | 1 |" in (folder / "results.md").read_text()
+    # The first wave: both seeds of the first method.
+    assert rows == [row for row in all_rows if row.split(",")[1] != "mask_swap"]
+    assert "| joint | 2 |" in (folder / "results.md").read_text()
 
 
 @pytest.mark.parametrize("base", [WEIGHTED, AVERAGED], ids=["weighted", "averaged"])
