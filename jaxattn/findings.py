@@ -48,7 +48,8 @@ def sentences(
             f"Diverged, frozen and left out of every mean: {names}. A smaller "
             "--optimizer.learning-rate usually helps."
         )
-    fewest = min((r.n_seeds for r in results), default=0)
+    # No seed at all: the number is undefined for that task, not short of seeds.
+    fewest = min((r.n_seeds for r in results if r.n_seeds), default=0)
     if fewest < 8:
         found.append(
             f"Only {fewest} seed{'s' * (fewest != 1)} for some numbers: too few for "
