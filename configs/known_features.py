@@ -78,49 +78,49 @@ syn6
 orange_skin, nonlinear_additive), 3.0 (switch). TPR / FDR of invase on syn1 to syn3:
 1.00 / .06, 1.00 / .11, 1.00 / .03 (published: 1.00 / 0, 1.00 / 0, .92 / 0).
 
-                              accuracy   true_mask_accuracy          median_rank
+                               accuracy  true_mask_accuracy         median_rank
 syn1
- joint               0.608 [.576, .625]   0.620 [.604, .629]    2.29 [1.64, 3.61]
- random_pretraining  0.629 [.627, .633]   0.630 [.627, .633]    1.50 [1.50, 1.50]
- mask_mix_delayed    0.629 [.626, .632]   0.629 [.626, .632]    1.50 [1.50, 1.50]
- invase              0.628 [.624, .631]   0.628 [.624, .631]    1.51 [1.50, 1.54]
- realx               0.621 [.587, .631]   0.630 [.628, .633]    1.78 [1.50, 2.91]
+ joint               0.608 [.576, .625]  0.620 [.604, .629]   2.29 [1.64, 3.61]
+ random_pretraining  0.629 [.627, .633]  0.630 [.627, .633]                1.50
+ mask_mix_delayed    0.629 [.626, .632]  0.629 [.626, .632]                1.50
+ invase              0.628 [.624, .631]  0.628 [.624, .631]   1.51 [1.50, 1.54]
+ realx               0.621 [.587, .631]  0.630 [.628, .633]   1.78 [1.50, 2.91]
 syn2
- joint               0.599 [.578, .631]   0.452 [.443, .480]    6.59 [6.14, 7.07]
- random_pretraining  0.705 [.697, .714]   0.751 [.743, .758]    4.17 [3.67, 4.62]
- mask_mix_delayed    0.699 [.691, .706]   0.757 [.747, .765]    2.81 [2.69, 3.10]
- invase              0.815 [.812, .819]   0.817 [.814, .820]    2.56 [2.50, 2.70]
- realx               0.789 [.785, .793]   0.765 [.760, .770]    3.44 [3.13, 3.79]
+ joint               0.599 [.578, .631]  0.452 [.443, .480]   6.59 [6.14, 7.07]
+ random_pretraining  0.705 [.697, .714]  0.751 [.743, .758]   4.17 [3.67, 4.62]
+ mask_mix_delayed    0.699 [.691, .706]  0.757 [.747, .765]   2.81 [2.69, 3.10]
+ invase              0.815 [.812, .819]  0.817 [.814, .820]   2.56 [2.50, 2.70]
+ realx               0.789 [.785, .793]  0.765 [.760, .770]   3.44 [3.13, 3.79]
 syn3
- joint               0.808 [.806, .810]   0.809 [.806, .812]    2.50 [2.50, 2.50]
- random_pretraining  0.806 [.804, .808]   0.806 [.804, .808]    2.50 [2.50, 2.51]
- mask_mix_delayed    0.808 [.805, .810]   0.811 [.808, .813]    2.50 [2.50, 2.50]
- invase              0.821 [.819, .823]   0.821 [.819, .823]    2.53 [2.50, 2.65]
- realx               0.810 [.807, .813]   0.809 [.806, .812]    2.50 [2.50, 2.50]
+ joint               0.808 [.806, .810]  0.809 [.806, .812]                2.50
+ random_pretraining  0.806 [.804, .808]  0.806 [.804, .808]   2.50 [2.50, 2.51]
+ mask_mix_delayed    0.808 [.805, .810]  0.811 [.808, .813]                2.50
+ invase              0.821 [.819, .823]  0.821 [.819, .823]   2.53 [2.50, 2.65]
+ realx               0.810 [.807, .813]  0.809 [.806, .812]                2.50
 xor
- joint               0.620 [.590, .632]   0.623 [.596, .632]    1.81 [1.50, 2.52]
- random_pretraining  0.632 [.629, .635]   0.632 [.629, .635]    1.50 [1.50, 1.50]
- mask_mix_delayed    0.632 [.630, .635]   0.632 [.630, .635]    1.50 [1.50, 1.50]
- invase              0.633 [.631, .636]   0.633 [.631, .636]    1.50 [1.50, 1.50]
- realx               0.631 [.629, .634]   0.631 [.629, .634]    1.50 [1.50, 1.50]
+ joint               0.620 [.590, .632]  0.623 [.596, .632]   1.81 [1.50, 2.52]
+ random_pretraining  0.632 [.629, .635]  0.632 [.629, .635]                1.50
+ mask_mix_delayed    0.632 [.630, .635]  0.632 [.630, .635]                1.50
+ invase              0.633 [.631, .636]  0.633 [.631, .636]                1.50
+ realx               0.631 [.629, .634]  0.631 [.629, .634]                1.50
 orange_skin
- joint               0.612 [.586, .648]   0.444 [.440, .448]    6.43 [5.57, 6.87]
- random_pretraining  0.696 [.690, .703]   0.768 [.764, .772]    4.48 [4.04, 4.82]
- mask_mix_delayed    0.707 [.699, .717]   0.777 [.770, .784]    3.30 [2.98, 3.66]
- invase              0.823 [.820, .825]   0.823 [.820, .825]    2.50 [2.50, 2.50]
- realx               0.797 [.790, .804]   0.785 [.778, .791]    3.92 [3.55, 4.22]
+ joint               0.612 [.586, .648]  0.444 [.440, .448]   6.43 [5.57, 6.87]
+ random_pretraining  0.696 [.690, .703]  0.768 [.764, .772]   4.48 [4.04, 4.82]
+ mask_mix_delayed    0.707 [.699, .717]  0.777 [.770, .784]   3.30 [2.98, 3.66]
+ invase              0.823 [.820, .825]  0.823 [.820, .825]                2.50
+ realx               0.797 [.790, .804]  0.785 [.778, .791]   3.92 [3.55, 4.22]
 nonlinear_additive
- joint               0.965 [.963, .967]   0.954 [.944, .961]    3.33 [3.00, 3.83]
- random_pretraining  0.962 [.960, .963]   0.963 [.961, .964]    2.97 [2.74, 3.28]
- mask_mix_delayed    0.966 [.964, .967]   0.967 [.965, .968]    2.54 [2.51, 2.61]
- invase              0.970 [.969, .971]   0.968 [.966, .969]    2.60 [2.54, 2.71]
- realx               0.962 [.959, .963]   0.964 [.961, .965]    4.37 [3.96, 4.86]
+ joint               0.965 [.963, .967]  0.954 [.944, .961]   3.33 [3.00, 3.83]
+ random_pretraining  0.962 [.960, .963]  0.963 [.961, .964]   2.97 [2.74, 3.28]
+ mask_mix_delayed    0.966 [.964, .967]  0.967 [.965, .968]   2.54 [2.51, 2.61]
+ invase              0.970 [.969, .971]  0.968 [.966, .969]   2.60 [2.54, 2.71]
+ realx               0.962 [.959, .963]  0.964 [.961, .965]   4.37 [3.96, 4.86]
 switch
- joint               0.787 [.776, .807]   0.729 [.714, .755]    3.45 [3.28, 3.67]
- random_pretraining  0.840 [.836, .845]   0.845 [.839, .850]    3.21 [3.10, 3.36]
- mask_mix_delayed    0.826 [.819, .835]   0.842 [.832, .852]    3.33 [3.21, 3.44]
- invase              0.892 [.885, .894]   0.891 [.886, .894]    3.25 [3.07, 3.75]
- realx               0.862 [.855, .868]   0.853 [.844, .862]    3.50 [3.36, 3.65]
+ joint               0.787 [.776, .807]  0.729 [.714, .755]   3.45 [3.28, 3.67]
+ random_pretraining  0.840 [.836, .845]  0.845 [.839, .850]   3.21 [3.10, 3.36]
+ mask_mix_delayed    0.826 [.819, .835]  0.842 [.832, .852]   3.33 [3.21, 3.44]
+ invase              0.892 [.885, .894]  0.891 [.886, .894]   3.25 [3.07, 3.75]
+ realx               0.862 [.855, .868]  0.853 [.844, .862]   3.50 [3.36, 3.65]
 
 - syn2, orange_skin: joint answers *worse than the majority* (.56) when it is given
   the right mask, and shows 2 % of the right features; its mask alone holds .05 and .08
@@ -177,6 +177,70 @@ invase
 joint is never above .58 under the true mask, whatever the penalty;
 random_pretraining never below .656, and as good as its own masks or better. From .02 on
 nobody selects enough.
+
+4 A fixed number of features
+----------------------------
+
+    python -m jaxattn.train --config configs/known_features.py \\
+      --methods joint,random_pretraining,mask_mix_delayed \\
+      --model.normalizer gumbel_top_k
+
+16 seeds, 10 sets, 8 min. As many features as the longest right answer; in syn4 and
+syn5, where 3 or 5 are right, 5, so that an FDR of some .2 is bound to be.
+
+                                    tpr                 fdr         median_rank
+syn1
+ joint               0.540 [.401, .721]  0.460 [.279, .599]   4.74 [3.48, 5.76]
+ random_pretraining               1.000               0.000                1.50
+ mask_mix_delayed                 1.000               0.000                1.50
+syn2
+ joint               0.733 [.604, .857]  0.267 [.143, .396]   3.86 [3.18, 4.65]
+ random_pretraining  0.563 [.508, .631]  0.437 [.369, .492]   4.60 [4.15, 5.01]
+ mask_mix_delayed                 1.000               0.000                2.50
+syn3
+ joint               0.872 [.828, .910]  0.128 [.090, .172]                2.50
+ random_pretraining  0.840 [.804, .886]  0.160 [.114, .196]                2.50
+ mask_mix_delayed    0.883 [.840, .929]  0.117 [.071, .160]                2.50
+syn4
+ joint               0.857 [.804, .896]  0.308 [.282, .339]   3.14 [2.85, 3.91]
+ random_pretraining  0.903 [.892, .912]  0.287 [.277, .298]   2.79 [2.76, 2.84]
+ mask_mix_delayed    0.921 [.854, .942]  0.265 [.254, .297]   2.89 [2.71, 3.54]
+syn5
+ joint               0.799 [.751, .842]  0.353 [.324, .380]   3.27 [2.96, 3.81]
+ random_pretraining  0.771 [.715, .823]  0.373 [.346, .402]   3.64 [3.18, 4.17]
+ mask_mix_delayed    0.781 [.720, .834]  0.366 [.337, .400]   3.65 [3.14, 4.20]
+syn6
+ joint               0.806 [.762, .843]  0.194 [.157, .238]   3.27 [3.17, 3.55]
+ random_pretraining  0.833 [.821, .844]  0.167 [.156, .179]   3.27 [3.24, 3.31]
+ mask_mix_delayed    0.834 [.817, .842]  0.166 [.158, .183]   3.25 [3.23, 3.27]
+xor
+ joint               0.838 [.672, .957]  0.162 [.043, .328]   2.28 [1.75, 3.13]
+ random_pretraining  0.791 [.744, .836]  0.209 [.164, .256]   2.49 [2.23, 2.78]
+ mask_mix_delayed                 1.000               0.000                1.50
+orange_skin
+ joint               0.802 [.653, .915]  0.198 [.085, .347]   3.38 [2.87, 4.08]
+ random_pretraining  0.553 [.500, .625]  0.447 [.375, .500]   4.79 [4.34, 5.11]
+ mask_mix_delayed   0.998 [.994, 1.000]  0.002 [.000, .006]   2.50 [2.50, 2.51]
+nonlinear_additive
+ joint               0.720 [.662, .760]  0.280 [.240, .338]   2.92 [2.68, 3.38]
+ random_pretraining  0.629 [.536, .695]  0.371 [.305, .464]   3.90 [3.42, 4.74]
+ mask_mix_delayed    0.764 [.734, .788]  0.236 [.212, .266]   2.60 [2.52, 2.80]
+switch
+ joint               0.754 [.713, .792]  0.246 [.208, .287]   3.36 [3.21, 3.60]
+ random_pretraining  0.823 [.776, .854]  0.177 [.146, .224]   3.25 [3.03, 3.70]
+ mask_mix_delayed    0.852 [.820, .875]  0.148 [.125, .180]   3.04 [3.01, 3.10]
+
+- mask_mix_delayed meets INVASE's published TPR / FDR on syn1 and syn2 (1.00 / 0, both),
+  and L2X's best possible median ranks on xor (1.50) and orange_skin (2.50); on
+  nonlinear_additive (2.60) and switch (3.04) it comes near. random_pretraining, so good
+  with gates, shows fewer right features than joint on syn2 and orange_skin: random
+  subsets of 4 in 10 or 11 are rarely the 4 that count.
+- Not met: INVASE's published syn3 (.92 / 0), syn4 (.998 / .103), syn5 (.848 / .011) and
+  syn6 (.901 / .074).
+- evidence_auroc against joint, wins/ties/losses on 10: mask_mix_delayed 7/3/0,
+  random_pretraining 2/7/1.
+- nonlinear_additive: a subset of 4 holds more of the label than gates do: .191 bits
+  with joint, .390 with random_pretraining, .134 with mask_mix_delayed.
 """
 
 from jaxattn.config import Config, Data, Model, Optimizer

@@ -79,9 +79,8 @@ def compact(
         if len(tasks) > 1 and task != above:
             rows.append([task, *[""] * len(metrics)])
             above = task
-        label = method if len(tasks) == 1 else f" {method}"
-        if _seeds(cells) < full:
-            label += f"\n{_seeds(cells)} of {full} seeds"
+        few = _seeds(cells) < full
+        label = method + f"\n{_seeds(cells)} of {full} seeds" * few
         rows.append([label, *(_short(cell) for cell in cells)])
     return headers, rows
 
