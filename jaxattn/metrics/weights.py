@@ -1,0 +1,98 @@
+"""Can instance weights be trusted? Diagnostics of inverse probability weighting."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+NO_BALANCE = 0.1
+"""Standardised mean differences below this count as balance."""
+HEAVY_TAIL = 0.7
+"""A Pareto shape above this: the mean of the weights hardly settles (PSIS)."""
+
+
+def ess_share(weights: np.ndarray) -> float:
+    """Kish's effective sample size, (sum w)^2 / sum w^2, as a share of all [N]."""
+    return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
+
+
+class Truncation(NamedTuple):
+    """Weights cut at two of their own percentiles."""
+
+    low: float
+    high: float
+    """Percentiles."""
+    mean: float
+    """About 1 for stabilised weights; otherwise their estimator is wrong."""
+    largest_share: float
+    ess_share: float
+
+
+def truncations(weights: np.ndarray, at=(0, 1, 5, 10)) -> list[Truncation]:
+    """What cutting weights [N] at several percentiles does, none first.
+
+    See 'Constructing Inverse Probability Weights for Marginal Structural Models' by
+    Cole & Hernan (2008): show several cuts, never one in silence.
+    """
+    rows = []
+    for low in at:
+        ends = np.percentile(weights, [low, 100 - low])
+        cut = np.clip(weights, *ends)
+        largest = float(cut.max() / cut.sum())
+        rows.append(
+            Truncation(low, 100 - low, float(cut.mean()), largest, ess_share(cut))
+        )
+    return rows
+
+
+def overlap_histogram(
+    posterior: np.ndarray, labels: np.ndarray, bins: int = 20
+) -> np.ndarray:
+    """Shares [K, bins] of the examples of each class, by their P(own class given m).
+
+    `posterior` [N, K], labels [N].
+    """
+    own = posterior[np.arange(len(labels)), labels]
+    counts = [
+        np.histogram(own[labels == c], bins=bins, range=(0, 1))[0]
+        for c in range(posterior.shape[1])
+    ]
+    total = np.maximum(np.sum(counts, axis=1, keepdims=True), 1)
+    return np.asarray(counts) / total
+
+
+def pareto_k(weights: np.ndarray) -> float:
+    """Shape k of a generalised Pareto distribution fitted to the largest weights [N].
+
+    The tail is the largest min(N / 5, 3 sqrt(N)); the fit is that of Zhang & Stephens
+    (2009) with the prior of 'Pareto Smoothed Importance Sampling' by Vehtari et al.
+    (arXiv 1507.02646). NaN where the tail has fewer than 5 different weights.
+    """
+    n = len(weights)
+    size = int(min(n / 5, 3 * np.sqrt(n)))
+    ordered = np.sort(weights)
+    tail = ordered[n - size :] - ordered[n - size - 1] if 5 <= size < n else ordered[:0]
+    if len(np.unique(tail)) < 5:
+        return float("nan")
+    m = 30 + int(np.sqrt(size))
+    quarter = tail[int(size / 4 + 0.5) - 1]
+    grid = 1 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))
+    theta = 1 / tail[-1] + grid / (3 * max(quarter, 1e-300))
+    shape = np.log1p(-theta[:, None] * tail).mean(axis=1)
+    fit = size * (np.log(-theta / shape) - shape - 1)
+    trust = np.exp(fit - fit.max())
+    best = (theta * trust).sum() / trust.sum()
+    k = np.log1p(-best * tail).mean()
+    # Short tails alone say little: drawn a little towards one half.
+    return float((k * size + 5) / (size + 10))
+
+
+def imbalance(x: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Largest standardised mean difference of each column of x [N, F] between classes.
+
+    Weighted means, divided by the unweighted standard deviation within classes.
+    """
+    groups = [labels == c for c in np.unique(labels)]
+    means = np.stack([np.average(x[g], axis=0, weights=weights[g]) for g in groups])
+    spread = np.sqrt(np.mean([x[g].var(axis=0, ddof=1) for g in groups], axis=0))
+    gap = means.max(axis=0) - means.min(axis=0)
+    return np.divide(gap, spread, out=np.zeros_like(gap), where=spread > 0)
