@@ -33,6 +33,8 @@ _HOME = {
     "foreign_masks": "jaxattn.methods",
     "neutral_weights": "jaxattn.methods",
     "leak": "jaxattn.metrics.leak",
+    "audit": "jaxattn.leakage.report",
+    "LeakReport": "jaxattn.leakage.report",
     "auroc": "jaxattn.metrics.ranking",
     "average_precision": "jaxattn.metrics.ranking",
     "kendall_tau_b": "jaxattn.metrics.agreement",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxattn.leakage.command import main as audit
 from jaxattn.train import main
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +21,7 @@ SMALL = (
 
 GENERATED = "--tasks syn4,syn1 --data.examples 2048 --data.test-examples 512"
 PARTS = {
+    "explain": "--tasks explain_linear --methods joint,gradient",
     "known_features": f"{GENERATED} --methods joint,invase,realx,random_selection",
 }
 """Of a config with many tasks, as much as shows that it runs."""
@@ -48,16 +50,31 @@ def small_run(arguments: list[str], tmp_path: Path) -> None:
 
 def test_there_is_something_to_check():
     assert len(commands()) >= 4
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 1
     assert len(CONFIGS) >= 5
 
 
-@pytest.mark.parametrize("command", sorted({c for c in commands() if "jaxattn" in c}))
+@pytest.mark.parametrize("command", sorted({c for c in commands() if ".train" in c}))
 def test_train_commands(command, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "jaxattn.train"]
     small_run(words[3:], tmp_path)
+
+
+def test_the_audit_command(tmp_path, monkeypatch):
+    """It audits what the first command of the README has left."""
+    (command,) = {c for c in commands() if ".audit" in c}
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "jaxattn.audit"]
+    first = Path(words[3])
+    monkeypatch.chdir(ROOT)
+    small_run(["--config", "configs/probe.py"], tmp_path)
+    (tmp_path / first).parent.mkdir(parents=True)
+    (tmp_path / "run/masks" / first.name).rename(tmp_path / first)
+    monkeypatch.chdir(tmp_path)
+    assert audit([*words[3:], "--permutations", "19"]) in (0, 4)
+    assert list(tmp_path.glob("audits/*/audit.html"))
 
 
 def test_install_commands_name_what_there_is():

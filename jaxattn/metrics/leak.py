@@ -46,13 +46,19 @@ def probe_features(masks: Array, hidden: int = 64) -> Array:
 
     The non-linear ones are tanh of fixed random directions, the same in every call.
     """
-    plain = jax.vmap(mask_features)(masks)
+    return bent_features(jax.vmap(mask_features)(masks), hidden)
+
+
+def bent_features(plain: Array, hidden: int = 64) -> Array:
+    """Ones, features [N, F] and `hidden` non-linear ones: [N, 1 + F + hidden]."""
     plain = _standardise(plain)
+    if not hidden:
+        return jnp.concatenate([jnp.ones((len(plain), 1)), plain], axis=1)
     a, b = jax.random.split(jax.random.key(0))
     width = plain.shape[1]
     directions = jax.random.normal(a, (width, hidden)) / jnp.sqrt(width)
     bent = jnp.tanh(2 * plain @ directions + jax.random.normal(b, (hidden,)))
-    ones = jnp.ones((masks.shape[0], 1))
+    ones = jnp.ones((plain.shape[0], 1))
     return jnp.concatenate([ones, plain, _standardise(bent)], axis=1)
 
 
@@ -63,42 +69,83 @@ def _standardise(x: Array) -> Array:
     return (x - x.mean(axis=0)) / scale
 
 
-def _held_out(x, targets, weights, fold, folds, ridge, steps) -> Array:
-    """Held-out log-probabilities [B, N, C] for targets [B, N, C] (one-hot).
+class Folds(NamedTuple):
+    """What all labellings share: weights of the fits and their factorised bounds."""
+
+    of: Array
+    """The fold [N] of each example."""
+    used: Array
+    """Weights [folds, N] of the examples that each fold is fitted to."""
+    penalty: Array
+    inverse: Array
+    """Inverse of the bound on the Hessian, [folds, F, F]."""
+
+
+def factorise(
+    x: Array, weights: Array, fold: Array, folds: int, ridge: float = 0.5
+) -> Folds:
+    """What fits to features [N, F] need once, for examples of these `weights` [N]."""
+    n, width = x.shape
+    used = jnp.where(fold == jnp.arange(folds)[:, None], 0, weights)
+    used = used / used.sum(axis=1, keepdims=True)
+    # The intercept is not penalised: a mask that tells nothing must cost nothing.
+    # In step with the features per example, else long masks would be remembered.
+    penalty = (ridge * width / n * jnp.ones(width)).at[0].set(1e-6)
+    # One fold after another: all weighted copies of the features at once would be
+    # several times their size.
+    bound = jax.lax.map(lambda u: (0.5 * u[:, None] * x).T @ x, used)
+    return Folds(fold, used, penalty, jnp.linalg.inv(bound + jnp.diag(penalty)))
+
+
+def held_out(
+    x: Array, targets: Array, folds: Folds, steps: int = 40, tolerance: float = 0.0
+) -> Array:
+    """Held-out log-probabilities [B, N, C], in nats, of targets [B, N, C] (one-hot).
+
+    `x` [N, F] are features with a column of ones in front; each of the B labellings is
+    answered, for the examples of each fold, by a logistic regression fitted to the
+    others. It ends after `steps`, or once no coefficient moves by `tolerance`.
 
     Minimised by the fixed bound on the Hessian (Böhning 1992) with Nesterov's momentum:
     one factorisation for each fold serves every labelling and every step.
     """
     n, width = x.shape
     labellings, _, classes = targets.shape
-    used = jnp.where(fold == jnp.arange(folds)[:, None], 0, weights)
-    used = used / used.sum(axis=1, keepdims=True)
-    # The intercept is not penalised: a mask that tells nothing must cost nothing.
-    # In step with the features per example, else long masks would be remembered.
-    penalty = (ridge * width / n * jnp.ones(width)).at[0].set(1e-6)
-    bound = 0.5 * jnp.einsum("kn,nf,ng->kfg", used, x, x) + jnp.diag(penalty)
-    inverse = jnp.linalg.inv(bound)
+    count = len(folds.used)
     targets = jnp.moveaxis(targets, 1, 0)
 
     def residual(w):
-        logits = (x @ w.reshape(width, -1)).reshape(n, folds, labellings, classes)
+        logits = (x @ w.reshape(width, -1)).reshape(n, count, labellings, classes)
         return jax.nn.softmax(logits) - targets[:, None], logits
 
-    def update(carry, i):
-        w, before = carry
+    def update(w, before, i):
         ahead = w + i / (i + 3) * (w - before)
         wrong, _ = residual(ahead)
-        wrong = wrong * used.T[:, :, None, None]
+        wrong = wrong * folds.used.T[:, :, None, None]
         slope = (x.T @ wrong.reshape(n, -1)).reshape(ahead.shape)
-        slope = slope + penalty[:, None, None, None] * ahead
-        return (ahead - jnp.einsum("kfg,gkbc->fkbc", inverse, slope), w), None
+        slope = slope + folds.penalty[:, None, None, None] * ahead
+        return ahead - jnp.einsum("kfg,gkbc->fkbc", folds.inverse, slope)
 
-    share = jnp.einsum("kn,nbc->kbc", used, targets)
-    start = jnp.zeros((width, folds, labellings, classes))
+    share = jnp.einsum("kn,nbc->kbc", folds.used, targets)
+    start = jnp.zeros((width, count, labellings, classes))
     start = start.at[0].set(jnp.log(jnp.maximum(share, 1 / n)))
-    (w, _), _ = jax.lax.scan(update, (start, start), jnp.arange(steps) * 1.0)
+    if tolerance:
+
+        def moving(carry):
+            w, before, i = carry
+            return (i < steps) & ((i < 1) | (jnp.abs(w - before).max() > tolerance))
+
+        w, _, _ = jax.lax.while_loop(
+            moving, lambda c: (update(*c), c[0], c[2] + 1), (start, start, 0.0)
+        )
+    else:
+        (w, _), _ = jax.lax.scan(
+            lambda c, i: ((update(*c, i), c[0]), None),
+            (start, start),
+            jnp.arange(steps) * 1.0,
+        )
     log_p = jax.nn.log_softmax(residual(w)[1])
-    return jnp.moveaxis(log_p[jnp.arange(n), fold], 0, 1)
+    return jnp.moveaxis(log_p[jnp.arange(n), folds.of], 0, 1)
 
 
 def leak(
@@ -129,9 +176,8 @@ def leak(
     orders = [jnp.arange(n)] + [jax.random.permutation(k, n) for k in permute]
     x = probe_features(masks, hidden)
     many = jnp.stack([labels[order] for order in orders])
-    log_p = _held_out(
-        x, jax.nn.one_hot(many, classes), weights, fold, folds, ridge, steps
-    )
+    shared = factorise(x, weights, fold, folds, ridge)
+    log_p = held_out(x, jax.nn.one_hot(many, classes), shared, steps)
     own = jnp.take_along_axis(log_p, many[..., None], axis=2)[..., 0]
     share = jax.vmap(
         lambda y: jnp.bincount(y, weights, length=classes) / weights.sum()

@@ -1,0 +1,97 @@
+"""An audit on a terminal: one screen of 80 columns."""
+
+import textwrap
+from typing import Any
+
+from jaxattn import console
+from jaxattn.leakage.report import LeakReport
+from jaxattn.leakage.significance import Finding
+
+MEANING = {
+    "the masks": "all weights",
+    "beyond length": "given how long the input is",
+    "beyond values": "given the values let through",
+    "length": "how long the input is",
+    "shape": "how peaked, wherever",
+    "place": "where the largest weight is",
+    "types": "which tokens are attended",
+    "prediction": "bits of the model's answer",
+}
+
+
+def rows(report: LeakReport) -> list[dict[str, Any]]:
+    """The findings in reading order, each with its name, p and meaning."""
+    found: dict[str, Finding | None] = {
+        "the masks": report.masks,
+        "beyond length": report.beyond_length,
+        "beyond values": report.beyond_values,
+        **report.channels,
+        "prediction": report.prediction,
+    }
+    return [
+        {
+            "name": name,
+            "bits": f.bits,
+            "low": f.low,
+            "high": f.high,
+            "p": report.channel_p.get(name, f.p),
+            "detectable": f.detectable,
+            "meaning": MEANING[name],
+        }
+        for name, f in found.items()
+        if f is not None
+    ]
+
+
+def show(report: LeakReport, name: str) -> None:
+    """Write the report of the masks called `name` to standard output."""
+    classes = ", ".join(f"{c} {k:,}" for c, k in report.classes.items())
+    groups = f", {report.groups:,} groups" if report.groups else ""
+    _wrapped(
+        f"{name}: {report.n:,} masks of {report.positions:,} positions{groups}; "
+        f"{len(report.classes)} classes ({_short(classes)})"
+    )
+    for said in report.assumed:
+        _wrapped(f"assumed: {said}")
+    for said in report.warned:
+        _wrapped(f"warning: {said}")
+    console.say("")
+    _wrapped(report.sentence)
+    if not report.examples:
+        return
+    console.say("")
+    console.table(
+        ["leak in", "bits [95 %]", "p", ""],
+        [
+            [
+                row["name"],
+                f"{row['bits']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+                f"{row['p']:.3f}",
+                row["meaning"],
+            ]
+            for row in rows(report)
+        ],
+    )
+    leak, n = report.masks, report.n
+    console.say("")
+    _wrapped(
+        f"Bits beyond the mean of {report.permutations} exchanges of labels; "
+        f"{report.folds} folds, {leak.family} probe, right on {leak.accuracy:.1%} "
+        f"(majority {max(report.classes.values()) / n:.1%}; by Fano that takes "
+        f"{max(report.fano_bits, 0):.3f} bits or more). {leak.detectable:.3f} bits "
+        f"would have been found. A kernel test (HSIC): p = {report.hsic_p:.3f}."
+    )
+    most = ", ".join(
+        f"{e.index} ({e.label}{': ' + ' '.join(e.words) if e.words else ''}) "
+        f"{e.bits:.2f}"
+        for e in report.examples
+    )
+    _wrapped(f"Most leaking, in bits: {_short(most, 400)}")
+
+
+def _short(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else text[: most - 4] + " ..."
+
+
+def _wrapped(text: str) -> None:
+    console.say(textwrap.fill(text, 80, subsequent_indent="  "))

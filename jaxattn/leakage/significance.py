@@ -1,0 +1,197 @@
+"""Bits of the label in features, with their null distribution, interval and p value."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxattn.metrics.leak import LN2, bent_features, factorise, held_out
+
+FAMILIES = {"linear": (0, 0.05), "nonlinear": (64, 0.5)}
+"""Nested probe families: how many non-linear features, and the ridge.
+
+The small ridge lets a label that is all in the mask be read to its last hundredth of a
+bit; the large one keeps many features from drowning a small leak in noise.
+"""
+_TOLERANCE = 1e-3
+"""Exchanged labels are fitted in a few steps, real ones in some dozens."""
+_ELEMENTS = 24_000_000
+"""Most logits of one chunk of labellings (times folds and classes): bounds memory."""
+
+
+class Finding(NamedTuple):
+    """What a set of features tells of the labels; bits may come out below zero."""
+
+    bits: float
+    """Held-out bits beyond what the same probes read under exchanged labels."""
+    low: float
+    high: float
+    """95 % interval: from the bits as read to those corrected for what fitting costs,
+    widened by how the examples vary."""
+    p: float
+    """(1 + k) / (B + 1), where k of B exchanges did as well (Phipson & Smyth 2010)."""
+    family: str
+    """The probe family that reads most."""
+    raw_bits: float
+    """Held-out bits, the null not subtracted."""
+    accuracy: float
+    """Share of labels that the probe gets right on held-out examples."""
+    detectable: float
+    """The leak in bits that would be found with a power of 80 % at p < .05."""
+    pointwise: np.ndarray
+    """Raw bits [N] of each example."""
+
+
+@functools.partial(jax.jit, static_argnames=("family", "folds", "units"))
+def _prepare(features, fold, family, folds, units):
+    hidden, ridge = FAMILIES[family]
+    x = bent_features(features, hidden)
+    # Examples of one group are no more than one when it comes to overfitting.
+    ridge = ridge * len(x) / units
+    return x, factorise(x, jnp.ones(len(x)), fold, folds, ridge)
+
+
+@functools.partial(jax.jit, static_argnames="classes")
+def _fit(x, many, shared, classes):
+    targets = jax.nn.one_hot(many, classes)
+    log_p = held_out(x, targets, shared, steps=60, tolerance=_TOLERANCE)
+    own = jnp.take_along_axis(log_p, many[..., None], axis=2)[..., 0]
+    return own.mean(axis=1), own[0], (log_p[0].argmax(axis=-1) == many[0]).mean()
+
+
+def assess(
+    features: np.ndarray,
+    labels: np.ndarray,
+    exchanged: np.ndarray,
+    fold: np.ndarray,
+    groups: np.ndarray | None = None,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Finding:
+    """What features [N, F] tell of labels [N], against labels exchanged [B, N].
+
+    V-information by cross-fitting over `fold` [N] (Xu et al., arXiv 2002.10689), the
+    best of nested families; the null is given the same choice, so that choosing costs
+    nothing. The interval allows for examples of one of the `groups` [N] being alike.
+    `advance` is told how many labellings each call has fitted.
+    """
+    classes, folds = int(labels.max()) + 1, int(fold.max()) + 1
+    n, times = len(labels), len(exchanged)
+    units = n if groups is None else len(np.unique(groups))
+    share = np.bincount(labels, minlength=classes) / n
+    prior = np.log(np.maximum(share, 1e-12))[labels]
+    entropy = -prior.mean()
+    exchanged = exchanged.astype(np.int32)
+    size = max(1, min(_ELEMENTS // (n * folds * classes), times))
+    size = -(-times // -(-times // size))
+    found, own, right = {}, {}, {}
+    for family in FAMILIES:
+        x, shared = _prepare(features, fold, family, folds, units)
+        # The labels themselves take many more steps than the exchanged ones.
+        mean, own[family], right[family] = _fit(x, labels[None], shared, classes)
+        means = [np.asarray(mean)]
+        for start in range(0, times, size):
+            part = exchanged[start : start + size]
+            # Always the same shape, so that it is compiled once.
+            filled = np.concatenate([part, part[:1].repeat(size - len(part), axis=0)])
+            means.append(np.asarray(_fit(x, filled, shared, classes)[0])[: len(part)])
+            advance(len(part))
+        found[family] = (np.concatenate(means) + entropy) / LN2
+    # The infimum over the families, for exchanged labels as for one's own.
+    best = np.stack(list(found.values())).max(axis=0)
+    family = max(found, key=lambda name: found[name][0])
+    null = best[1:]
+    most = float(entropy) / LN2
+    # No mask can tell more than the whole label.
+    bits = min(float(best[0] - null.mean()), most)
+    as_read = float(best[0])
+    pointwise = (np.asarray(own[family]) - prior) / LN2
+    # The examples vary, and so does the fit: the null's spread stands for the latter.
+    variance = _variance_of_mean(pointwise, groups) + null.var()
+    half = 1.96 * float(np.sqrt(variance))
+    # Sums in another order differ by rounding; such a tie counts against a leak.
+    k = int((null >= best[0] - 1e-7).sum())
+    spread = float(null.std())
+    critical = float(np.quantile(null, 0.95) - null.mean())
+    return Finding(
+        bits=bits,
+        low=min(bits, as_read) - half,
+        high=min(max(bits, as_read) + half, most),
+        p=(1 + k) / (times + 1),
+        family=family,
+        raw_bits=as_read,
+        accuracy=float(right[family]),
+        detectable=critical + 0.84 * spread,
+        pointwise=pointwise,
+    )
+
+
+def assess_pair(
+    first: np.ndarray,
+    second: np.ndarray,
+    labels: np.ndarray,
+    orders: np.ndarray,
+    fold: np.ndarray,
+    groups: np.ndarray | None = None,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Finding:
+    """What `second` [N, F] tells of labels [N] beyond `first` [N, D].
+
+    The bits of both together, minus those with the rows of `second` in each of the
+    `orders` [B, N] instead of their own: the probe stays as large.
+    """
+    classes, folds = int(labels.max()) + 1, int(fold.max()) + 1
+    n, times = len(labels), len(orders)
+    units = n if groups is None else len(np.unique(groups))
+    share = np.bincount(labels, minlength=classes) / n
+    prior = np.log(np.maximum(share, 1e-12))[labels]
+    many = labels[None].astype(np.int32)
+    own, right = [], 0.0
+    for order in np.concatenate([np.arange(n)[None], orders]):
+        both = np.concatenate([first, second[order]], axis=1)
+        x, shared = _prepare(both, fold, "nonlinear", folds, units)
+        _, each, hits = _fit(x, many, shared, classes)
+        own.append((np.asarray(each) - prior) / LN2)
+        right = right if len(own) > 1 else float(hits)
+        advance(1)
+    pointwise = own[0] - np.mean(own[1:], axis=0)
+    raw = np.mean(own, axis=1)
+    null = raw[1:] - raw[1:].mean()
+    bits = float(pointwise.mean())
+    half = 1.96 * float(np.sqrt(_variance_of_mean(pointwise, groups) + null.var()))
+    return Finding(
+        bits=bits,
+        low=bits - half,
+        high=bits + half,
+        p=(1 + int((raw[1:] >= raw[0] - 1e-7).sum())) / (times + 1),
+        family="nonlinear",
+        raw_bits=float(raw[0]),
+        accuracy=right,
+        detectable=float(np.quantile(null, 0.95) + 0.84 * null.std()),
+        pointwise=pointwise,
+    )
+
+
+def _variance_of_mean(values: np.ndarray, groups: np.ndarray | None) -> float:
+    n = len(values)
+    if groups is None:
+        return float(values.var() / n)
+    inverse = np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(inverse, values - values.mean())
+    return float((sums**2).sum() / n**2)
+
+
+def fano_bits(accuracy: float, shares: np.ndarray) -> float:
+    """The least bits that a guess this often right must have had, by Fano's inequality.
+
+    H(Y) - h2(e) - e log2(K - 1) for an error e and classes of these shares [K]; below
+    zero it says nothing.
+    """
+    shares = shares[shares > 0]
+    entropy = -(shares * np.log2(shares)).sum()
+    parts = np.array([accuracy, 1 - accuracy])
+    parts = parts[parts > 0]
+    h2 = -(parts * np.log2(parts)).sum()
+    return float(entropy - h2 - (1 - accuracy) * np.log2(max(len(shares) - 1, 1)))
