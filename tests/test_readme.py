@@ -21,6 +21,7 @@ SMALL = (
 
 GENERATED = "--tasks syn4,syn1 --data.examples 2048 --data.test-examples 512"
 PARTS = {
+    "bags": "--batch-size 500",
     "explain": "--tasks explain_linear --methods joint,gradient",
     "known_features": f"{GENERATED} --methods joint,invase,realx,random_selection",
 }

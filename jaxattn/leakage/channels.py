@@ -1,6 +1,7 @@
 """Where a leak may live: features of a mask that show one side of it only."""
 
 import numpy as np
+from scipy import special
 
 MOST_COLUMNS = 1024
 """Wider masks (bags of patches) are summed over neighbours into this many bins."""
@@ -15,8 +16,14 @@ def whole(masks: np.ndarray) -> np.ndarray:
     if masks.shape[1] > MOST_COLUMNS:
         edges = np.linspace(0, masks.shape[1], MOST_COLUMNS + 1).astype(int)[:-1]
         masks = np.add.reduceat(masks, edges, axis=1)
-    logs = 1 - np.log(np.maximum(masks, 0) + FLOOR) / np.log(FLOOR)
-    return np.concatenate([masks, logs], axis=1).astype(np.float32)
+    width = masks.shape[1]
+    made = np.empty((len(masks), 2 * width), np.float32)
+    made[:, :width] = masks
+    # In place: with many masks each copy counts.
+    logs = np.maximum(masks, 0, out=made[:, width:])
+    np.log(np.add(logs, FLOOR, out=logs), out=logs)
+    np.subtract(1, np.divide(logs, np.log(FLOOR), out=logs), out=logs)
+    return made
 
 
 def everything(every: np.ndarray, mean: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -37,8 +44,7 @@ def shape(
     """How peaked masks [N, T] are, wherever: the largest weights in order, entropy."""
     ordered = -np.sort(-masks, axis=1)[:, :most]
     total = np.maximum(masks.sum(axis=1, keepdims=True), 1e-12)
-    q = masks / total
-    entropy = -np.where(q > 0, q * np.log(np.maximum(q, 1e-30)), 0).sum(axis=1)
+    entropy = special.entr(masks / total).sum(axis=1)
     relative = entropy - np.log(lengths)
     more = np.stack([entropy, np.exp(entropy), relative], axis=1)
     return np.concatenate([whole(ordered), total, more], axis=1).astype(np.float32)

@@ -178,7 +178,12 @@ def _one_seed(found: dict[str, Any], seed: int | None, path: Path) -> dict[str, 
     if seed not in alive:
         raise ValueError(f"run-seed = {seed}: {path} has {', '.join(map(str, alive))}")
     i = seeds.index(seed)
-    many = {k: v for k, v in found.items() if k not in ("seeds", "alive", "ids")}
+    gone = {"seeds", "alive", "ids"}
+    words = found.get("tokens")
+    if words is not None and words.shape[-1] != found["masks"].shape[-1]:
+        # Masks that reach default tokens: the words' own lengths do not bound them.
+        gone |= {"tokens", "lengths"}
+    many = {k: v for k, v in found.items() if k not in gone}
     console.say(f"seed {seed} of a run's {len(seeds)}; another with --run-seed")
     return {k: v[i] if len(v) == len(seeds) else v for k, v in many.items()}
 

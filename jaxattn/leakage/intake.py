@@ -94,8 +94,8 @@ def masks_of(
     flat = int((np.ptp(array.reshape(n, -1), axis=1) == 0).sum())
     if 0 < flat < n:
         assumed.append(f"{flat:,} masks are constant")
-    every = array.reshape(n, heads * width).astype(np.float32)
-    mean = array.mean(axis=1).astype(np.float32)
+    every = array.reshape(n, heads * width).astype(np.float32, copy=False)
+    mean = every if heads == 1 else array.mean(axis=1).astype(np.float32)
     return Masks(every, mean, found, tuple(assumed), tuple(warned))
 
 

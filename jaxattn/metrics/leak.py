@@ -14,6 +14,8 @@ from jax import Array
 
 from jaxattn.nn.estimator import mask_features
 
+BLOCK = 16_384
+"""Examples of which weighted copies are made at once."""
 LN2 = 0.6931471805599453
 
 
@@ -91,10 +93,26 @@ def factorise(
     # The intercept is not penalised: a mask that tells nothing must cost nothing.
     # In step with the features per example, else long masks would be remembered.
     penalty = (ridge * width / n * jnp.ones(width)).at[0].set(1e-6)
-    # One fold after another: all weighted copies of the features at once would be
-    # several times their size.
-    bound = jax.lax.map(lambda u: (0.5 * u[:, None] * x).T @ x, used)
+    bound = _squares(x, 0.5 * used)
     return Folds(fold, used, penalty, jnp.linalg.inv(bound + jnp.diag(penalty)))
+
+
+def _squares(x: Array, weights: Array) -> Array:
+    """Sums over N of w x x' for each of the weights [folds, N], [folds, F, F]."""
+    n, width = x.shape
+    if n <= BLOCK:
+        return jax.lax.map(lambda w: (w[:, None] * x).T @ x, weights)
+    # A weighted copy of all features would be as large as they are.
+    more = -n % BLOCK
+    rows = jnp.pad(x, ((0, more), (0, 0))).reshape(-1, BLOCK, width)
+    shares = jnp.pad(weights, ((0, 0), (0, more))).reshape(len(weights), -1, BLOCK)
+
+    def add(total, part):
+        block, w = part
+        return total + jnp.einsum("kb,bf,bg->kfg", w, block, block), None
+
+    start = jnp.zeros((len(weights), width, width))
+    return jax.lax.scan(add, start, (rows, jnp.swapaxes(shares, 0, 1)))[0]
 
 
 def held_out(
