@@ -17,6 +17,7 @@ from jaxattn.schema import (
     Config,
     Data,
     MethodName,
+    MetricGroup,
     Model,
     Optimizer,
     RandomMasks,
@@ -93,8 +94,9 @@ def check(config: Config) -> Config:
     for path, value, names in _choices(config):
         if value not in names:
             raise ValueError(f"{path} = {value!r}: {suggest(value, names)}")
-    for field, names in (("methods", config.methods), ("tasks", config.tasks)):
-        if not names:
+    for field in ("methods", "tasks", "metrics"):
+        names = getattr(config, field)
+        if not names and field != "metrics":
             allowed = ", ".join(_allowed(field))
             raise ValueError(f"{field} is empty: name some of {allowed}")
         twice = {m for m in names if names.count(m) > 1}
@@ -117,7 +119,7 @@ def _check_types(config: Config) -> None:
             raise ValueError(f"{field.name} = {value!r}: expected {wanted}(...)")
     if not isinstance(config.name, str):
         raise ValueError(f"name = {config.name!r}: expected a text")
-    for field in ("methods", "tasks"):
+    for field in ("methods", "tasks", "metrics"):
         names = getattr(config, field)
         if not isinstance(names, tuple | list):
             allowed = ", ".join(_allowed(field))
@@ -150,11 +152,12 @@ def at_setting(config: Config, setting: str) -> Config:
 
 
 def _allowed(field: str) -> tuple[str, ...]:
-    return get_args({"methods": MethodName, "tasks": TaskName}[field])
+    types = {"methods": MethodName, "tasks": TaskName, "metrics": MetricGroup}
+    return get_args(types[field])
 
 
 def _choices(config: Config):
-    for field in ("methods", "tasks"):
+    for field in ("methods", "tasks", "metrics"):
         for i, name in enumerate(getattr(config, field)):
             yield f"{field}[{i}]", name, _allowed(field)
     for path, value, field in _walk(config.model, "model."):

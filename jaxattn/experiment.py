@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn import console, outputs, runtime, source, sweep, waves, workdir
+from jaxattn import console, outputs, runtime, scrutiny, source, sweep, waves, workdir
 from jaxattn.config import Config
 from jaxattn.files import append_json, write_text
 from jaxattn.plan import Program, plan
@@ -60,6 +60,7 @@ def run(
         programs = [p for s in sources for p in plan(config, s)]
         workdir.claim(config, folder, _digest(sources), console.say)
         _start_block(config, sources, mesh, begun)
+        _say_prices(config, programs)
         with runtime.stop_signal(console.urgent) as stop:
             outcomes = _run_programs(
                 programs, splits, mesh, folder, checkpoint_seconds, stop
@@ -91,6 +92,16 @@ def _start_block(config, sources, mesh, begun) -> None:
     )
     for s in sources:
         _describe(config, s)
+
+
+def _say_prices(config: Config, programs: list[Program]) -> None:
+    for program in programs:
+        if scrutiny.applies(program.static):
+            prices = scrutiny.prices(program.source.inputs.length)
+            for group in config.metrics:
+                if group in prices:
+                    console.say(f"{group}: {prices[group]}, each seed and method")
+            return
 
 
 def _describe(config, s: Source) -> None:

@@ -49,6 +49,17 @@ NULLS = {
     "leave_one_out_overlap": "leave_one_out_overlap:random",
     "weight_overlap": "weight_overlap:random",
     "contentless_share": "contentless_share:random",
+    "gradient_tau": 0.0,
+    "leave_one_out_tau": 0.0,
+    "ceiling_tau": 0.0,
+    "lexicon_auroc": 0.5,
+    "comprehensiveness": "comprehensiveness:random",
+    "sufficiency": "sufficiency:random",
+    "deletion_area": "deletion_area:random",
+    "insertion_area": "insertion_area:random",
+    "decision_flip": "decision_flip:random",
+    "single_weight_js": 0.0,
+    "permuted_tvd": 0.0,
 }
 ORDER = ("accuracy", "nll")
 REFERENCES = ("majority", "label_entropy")

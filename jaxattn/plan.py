@@ -75,7 +75,9 @@ def plan(config: Config, source: Source) -> list[Program]:
     if config.model.values != "inputs":
         # Without noise, which belongs to the probe: the reference must be strong.
         model = dataclasses.replace(bare.model, values="inputs", normalizer="softmax")
-        words = dataclasses.replace(bare, model=model, epochs=config.full_text_epochs)
+        words = dataclasses.replace(
+            bare, model=model, epochs=config.full_text_epochs, metrics=()
+        )
         cells = tuple((FULL_TEXT, seed) for seed in seeds)
         static = static_of(words, METHODS["joint"].structure)
         programs.append(Program(prefix + "full text", source, static, cells))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn import explain, forward, known, methods, weighting
+from jaxattn import explain, forward, known, methods, scrutiny, weighting
 from jaxattn.config import with_numbers
 from jaxattn.forward import Arrays, Cell, Static
 from jaxattn.loop import TrainState
@@ -86,6 +86,10 @@ def measure(
         scalars["foreign_values_accuracy"] = accuracy(static, state, other, theirs)
         if vocabulary.punctuation.size and flat:
             scalars |= _masses(static, masks, usable, inputs, valid, vocabulary)
+    if scrutiny.applies(static):
+        scalars |= scrutiny.measure(
+            static, cell, state, test, masks, vocabulary.lexicon
+        )
     if static.structure.weighted:
         scalars |= _weighting(
             static, cell, state, train, masks[:n], labels[:n], leak_key

@@ -60,6 +60,7 @@ MethodName = Literal[
     "gradient",
     "leave_one_out",
 ]
+MetricGroup = Literal["agreement", "plausibility", "faithfulness", "attention"]
 DEFAULT_METHODS: tuple[MethodName, ...] = (
     "joint",
     "random_pretraining",
@@ -177,6 +178,10 @@ class Config:
     methods: tuple[MethodName, ...] = DEFAULT_METHODS
     also: tuple[str, ...] = ()
     """More settings, run beside the main one: NUMBER=VALUE, as model.penalty=0.1."""
+    metrics: tuple[MetricGroup, ...] = ("agreement", "plausibility")
+    """What more is measured of attention over words or instances: agreement with
+    gradients and leave-one-out, plausibility by rated words, and, for a price that is
+    said, faithfulness by removal and tests of attention itself."""
     seeds: int = count(16, 1, 100_000)
     """Replications of each method; the unit of every interval."""
     first_seed: int = count(0, 0, 2**31 - 1)

@@ -37,6 +37,18 @@ MAIN = (
     "leave_one_out_overlap",
     "weight_overlap",
     "contentless_share",
+    "gradient_tau",
+    "leave_one_out_tau",
+    "ceiling_tau",
+    "lexicon_auroc",
+    "comprehensiveness",
+    "sufficiency",
+    "deletion_area",
+    "insertion_area",
+    "decision_flip",
+    "single_weight_js",
+    "permuted_tvd",
+    "adversarial_jsd",
 )
 TERMINAL = (
     ("tpr", ("accuracy", "true_mask_accuracy", "tpr")),

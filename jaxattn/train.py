@@ -65,7 +65,7 @@ def _without_commas(words: list[str]) -> list[str]:
     for word in words:
         if word.startswith("--"):
             flag, equals, value = word.partition("=")
-            inside = flag in ("--tasks", "--methods", "--also")
+            inside = flag in ("--tasks", "--methods", "--metrics", "--also")
             split = inside and equals and "," in value
             kept += [flag, *filter(None, value.split(","))] if split else [word]
         else:

@@ -102,6 +102,14 @@ ALLOWED = {
         "jaxattn.weighting",
     ),
     "jaxattn.known": ("jaxattn.forward", "jaxattn.metrics", "jaxattn.nn"),
+    "jaxattn.scrutiny": ("jaxattn.forward", "jaxattn.metrics", "jaxattn.nn"),
+    "jaxattn.leakage": (
+        "jaxattn.console",
+        "jaxattn.files",
+        "jaxattn.leakage",
+        "jaxattn.metrics",
+        "jaxattn.runtime",
+    ),
     "jaxattn.explain": ("jaxattn.forward", "jaxattn.known", "jaxattn.metrics"),
     "jaxattn.comparison": (
         "jaxattn.methods",

@@ -143,6 +143,70 @@ METRICS: dict[str, Metric] = {
     "contentless_share": Metric(
         "share", "lower", "Share of the selected that is punctuation or a stop word."
     ),
+    "gradient_tau": Metric(
+        "tau",
+        "higher",
+        "Kendall's tau-b of attention and gradients of the predicted class, attention "
+        "held fixed.",
+    ),
+    "leave_one_out_tau": Metric(
+        "tau",
+        "higher",
+        "Kendall's tau-b of attention and how far the answer moves (TVD) without each "
+        "position, attention computed anew.",
+    ),
+    "ceiling_tau": Metric(
+        "tau",
+        "none",
+        "Kendall's tau-b of gradients and leave-one-out: what two accepted rankings "
+        "reach with one another.",
+    ),
+    "lexicon_auroc": Metric(
+        "share",
+        "higher",
+        "Area under the ROC curve of attention for words that people rated, within "
+        "each example.",
+    ),
+    "comprehensiveness": Metric(
+        "share",
+        "higher",
+        "Fall of the predicted class's probability without the most attended 1, 5, 10, "
+        "20, 50 % of positions (ERASER's mean; rounded up, attention computed anew).",
+    ),
+    "sufficiency": Metric(
+        "share", "lower", "The same fall with these positions alone."
+    ),
+    "deletion_area": Metric(
+        "share",
+        "lower",
+        "Area under the predicted class's probability as the most attended go first.",
+    ),
+    "insertion_area": Metric(
+        "share", "higher", "The same area as the most attended come first."
+    ),
+    "decision_flip": Metric(
+        "share",
+        "lower",
+        "Share of weights zeroed, largest first and the rest renormalised, until "
+        "another class wins.",
+    ),
+    "single_weight_js": Metric(
+        "nats",
+        "higher",
+        "Jensen-Shannon divergence of the answer without the largest weight, less that "
+        "without a random one.",
+    ),
+    "permuted_tvd": Metric(
+        "share",
+        "higher",
+        "Median total variation distance of the answer when the weights are shuffled.",
+    ),
+    "adversarial_jsd": Metric(
+        "nats",
+        "lower",
+        "Largest divergence found of another attention that answers within 0.01 TVD "
+        "(at most ln 2).",
+    ),
 }
 PAIRED = (
     "accuracy",

@@ -1,0 +1,119 @@
+"""What `--metrics` adds, on cells that a whole command has trained."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_run import WORDS, arguments, draw_nothing, run
+
+from jaxattn import forward, scrutiny
+from jaxattn.config import Config, Data, Model, check
+from jaxattn.methods import METHODS
+from jaxattn.metrics.ranking import auroc
+from jaxattn.nn.model import Inputs
+from jaxattn.results import read_results
+
+GROUPS = "agreement plausibility faithfulness attention"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, data_dir):
+    """Means by method, metric and variant of a run with every group."""
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        patch.setattr(scrutiny, "EXAMPLES", 64)
+        patch.setattr(scrutiny, "ADVERSARIES", 4)
+        folder = tmp_path_factory.mktemp("scrutiny") / "run"
+        words = arguments(
+            folder, data_dir, WORDS, methods="joint uniform", metrics=GROUPS, seeds="2"
+        )
+        assert run(*words) == 0
+    results = read_results(folder / "results.csv")
+    kept = [r for r in results if r.split == "test"]
+    return {(r.method, r.metric, r.variant): r for r in kept}
+
+
+def mean(found, method, name):
+    metric, _, variant = name.partition(":")
+    return found[method, metric, variant].mean
+
+
+def test_every_group_reports_its_numbers(found):
+    for name in (
+        "comprehensiveness comprehensiveness:random sufficiency:random decision_flip "
+        "decision_flip:gradient decision_flip:product permuted_tvd adversarial_jsd "
+        "lexicon_auroc lexicon_auroc:rarity lexicon_auroc:position single_weight_js "
+        "deletion_area insertion_area gradient_tau leave_one_out_tau ceiling_tau "
+        "leave_one_out_tau:attention_fixed"
+    ).split():
+        value = mean(found, "joint", name)
+        assert np.isfinite(value) and -1 <= value <= 1, name
+    for name in ("deletion_area", "insertion_area", "decision_flip", "permuted_tvd"):
+        assert mean(found, "joint", name) >= 0
+    assert 0 <= mean(found, "joint", "adversarial_jsd") <= np.log(2) + 1e-6
+
+
+def test_uniform_attention_is_the_null_of_itself(found):
+    # Equal weights rank nothing, and shuffling them changes nothing.
+    assert mean(found, "uniform", "lexicon_auroc") == pytest.approx(0.5, abs=1e-6)
+    assert mean(found, "uniform", "permuted_tvd") == pytest.approx(0, abs=1e-5)
+    assert found["uniform", "gradient_tau", ""].n_seeds == 0  # undefined: all are tied
+
+
+def test_rankings_without_a_model_are_the_same_for_every_method(found):
+    for variant in ("rarity", "position"):
+        name = f"lexicon_auroc:{variant}"
+        assert mean(found, "joint", name) == mean(found, "uniform", name)
+
+
+def test_the_null_is_in_the_row(found):
+    row = found["joint", "comprehensiveness", ""]
+    assert row.null == pytest.approx(mean(found, "joint", "comprehensiveness:random"))
+    assert found["joint", "lexicon_auroc", ""].null == 0.5
+
+
+def make_static(**model):
+    config = Config(
+        batch_size=8, data=Data(length=6), model=Model(features=4, hidden=4, **model)
+    )
+    inputs = Inputs("tokens", 50, 6)
+    return forward.make_static(config, METHODS["joint"].structure, inputs, 2, 64)
+
+
+def test_it_applies_to_attention_over_words_only():
+    assert scrutiny.applies(make_static(values="inputs", normalizer="softmax"))
+    assert scrutiny.applies(make_static(values="inputs", normalizer="sparsemax"))
+    assert not scrutiny.applies(make_static())  # default tokens
+    assert not scrutiny.applies(make_static(values="inputs", normalizer="gates"))
+
+
+def test_plausibility_is_the_area_over_rated_words():
+    tokens = jnp.array([4, 7, 9, 7, 0, 0])
+    valid = jnp.arange(6) < 4
+    lexicon = jnp.zeros(50, bool).at[jnp.array([7, 0])].set(True)
+    mask = jnp.array([0.1, 0.5, 0.3, 0.1, 0, 0])
+    test = types.SimpleNamespace(inputs=jnp.stack([tokens, tokens]))
+    one = scrutiny.One(tokens, valid, mask, mask, jax.random.key(0))
+    made = scrutiny._plausibility(lexicon, test, one)
+    # Rated at places 1 and 3; padding counts for nothing though 0 is rated, too.
+    assert made["lexicon_auroc"] == pytest.approx((2 + 0.5) / 4)
+    rated = jnp.array([False, True, False, True, False, False])
+    assert made["lexicon_auroc"] == auroc(mask, rated, valid)
+    # Word 7 is the most frequent of those met, so that rarity ranks it last.
+    assert made["lexicon_auroc:rarity"] == 0
+    assert made["lexicon_auroc:position"] == pytest.approx(1 / 4)
+
+
+def test_expensive_groups_have_a_price():
+    assert set(scrutiny.prices(32)) == {"faithfulness", "attention"}
+    assert "156 passes for each of 256 examples" in scrutiny.prices(32)["faithfulness"]
+
+
+def test_a_wrong_group_is_met_with_a_suggestion():
+    with pytest.raises(ValueError, match=r"metrics\[0\].*perhaps you meant attention"):
+        check(Config(metrics=("atention",)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="metrics names attention more than once"):
+        check(Config(metrics=("attention", "attention")))
+    assert check(Config(metrics=())).metrics == ()
