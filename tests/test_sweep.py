@@ -250,7 +250,9 @@ def test_how_many_run_side_by_side_does_not_matter(monkeypatch, tmp_path, data_d
         one, two = (numbers(folder, seed) for folder in folders)
         assert set(one) == set(two)
         for key, value in one.items():
-            assert two[key] == pytest.approx(value, abs=1e-5), key
+            # A sum in another order may exchange ranks of almost equal effects.
+            close = 5e-3 if "tau" in key[3] else 1e-5
+            assert two[key] == pytest.approx(value, abs=close), key
 
 
 def diverge(monkeypatch, *cells):
