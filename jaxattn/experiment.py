@@ -97,7 +97,7 @@ def _start_block(config, sources, mesh, begun) -> None:
 def _say_prices(config: Config, programs: list[Program]) -> None:
     for program in programs:
         if scrutiny.applies(program.static):
-            prices = scrutiny.prices(program.source.inputs.length)
+            prices = scrutiny.prices(config, program.source.inputs.length)
             for group in config.metrics:
                 if group in prices:
                     console.say(f"{group}: {prices[group]}, each seed and method")
@@ -178,12 +178,15 @@ def _run_programs(
                     number=number,
                     advance=advance,
                     n=per_epoch,
+                    static=static,
                 ):
                     record = {"program": number, "epoch": epoch, "cells": cells}
                     append_json(folder / "metrics.jsonl", record | curve)
                     finite = [v for v in curve["train_nll"] if np.isfinite(v)]
-                    loss = np.mean(finite) if finite else np.nan
-                    advance(1, len(cells) * n, f"loss {loss:.3f}")
+                    note = f"loss {np.mean(finite) if finite else np.nan:.3f}"
+                    if epoch == static.config.epochs:
+                        note += ", measuring"
+                    advance(1, len(cells) * n, note)
 
                 outcome = sweep.run_wave(
                     program,

@@ -17,7 +17,7 @@ from jaxattn.nn.model import Inputs, Model
 from jaxattn.nn.normalizers import NORMALIZERS
 from jaxattn.nn.subsets import MAX_DRAWS
 
-INIT, STEP, ORDER, VALIDATION, TEST, ESTIMATOR, DATA, EVALUATOR = range(8)
+INIT, STEP, ORDER, VALIDATION, TEST, ESTIMATOR, DATA, EVALUATOR, ADVERSARY = range(9)
 """What a key is folded with before each use of it."""
 
 

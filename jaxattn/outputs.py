@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import entropy
 
-from jaxattn import comparison, figures, findings, tradeoffs
+from jaxattn import comparison, diagnostics, figures, findings, tradeoffs
 from jaxattn.config import Config, numbers
 from jaxattn.files import replace_file
 from jaxattn.plan import FULL_TEXT, Program
@@ -53,6 +53,18 @@ NULLS = {
     "leave_one_out_tau": 0.0,
     "ceiling_tau": 0.0,
     "lexicon_auroc": 0.5,
+    "lexicon_ap": "lexicon_ap:random",
+    "normalised_comprehensiveness": "normalised_comprehensiveness:random",
+    "normalised_sufficiency": "normalised_sufficiency:random",
+    "tokens_to_flip": "tokens_to_flip:random",
+    "infidelity": "infidelity:random",
+    "max_sensitivity": 0.0,
+    "model_adversary_jsd": "model_adversary_jsd:rate 0",
+    "model_adversary_tvd": "model_adversary_tvd:rate 0",
+    "model_adversary_accuracy": "majority",
+    "seed_jsd": 0.0,
+    "weight_mean": 1.0,
+    "imbalance": "imbalance:unweighted",
     "comprehensiveness": "comprehensiveness:random",
     "sufficiency": "sufficiency:random",
     "deletion_area": "deletion_area:random",
@@ -109,12 +121,16 @@ def _joined(label: str, places: list[tuple[int, Outcome, int]]) -> Outcome:
     )
 
 
-def rows_of(source: Source, methods: dict[str, Outcome]) -> list[Row]:
+def rows_of(config: Config, source: Source, methods: dict[str, Outcome]) -> list[Row]:
     """The rows of `seeds.csv` of one task; the same outcomes give the same rows."""
     rows = _references(source, methods)
     for label, outcome in methods.items():
         method, _, setting = label.partition("@")
-        names = [n for n in outcome.measured if n not in REFERENCES]
+        # Masks that sum to 1 over words or instances which all seeds share.
+        words = config.model.values == "inputs" and source.dataset is not None
+        words = words and "mask_entropy" in outcome.measured
+        measured = outcome.measured | diagnostics.by_seed(outcome, words)
+        names = [n for n in measured if n not in REFERENCES]
         if method == FULL_TEXT:
             names = [n for n in names if n in ORDER]
 
@@ -128,7 +144,7 @@ def rows_of(source: Source, methods: dict[str, Outcome]) -> list[Row]:
 
         for name in sorted(names, key=lambda n: (n not in ORDER, n)):
             prefix = f"{FULL_TEXT}_" if method == FULL_TEXT else ""
-            add(prefix + name, outcome.measured[name], "test")
+            add(prefix + name, measured[name], "test")
         for name in ("ess_share", "smallest_probability", "overlap_share"):
             if name in outcome.curves:
                 add(name, outcome.curves[name][:, -1], "train")
@@ -167,7 +183,7 @@ def write(
 ) -> tuple[list[Result], list[str], list[tuple[str, int]]]:
     """Writes results, masks and figures; gives means, sentences, diverged cells."""
     found = collect(programs, outcomes)
-    rows = [row for s in sources for row in rows_of(s, found[s.task])]
+    rows = [row for s in sources for row in rows_of(config, s, found[s.task])]
     results = summarise(rows, NULLS)
     sentences, all_diverged = [], []
     for source in sources:

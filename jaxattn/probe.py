@@ -88,18 +88,21 @@ def measure(
             scalars |= _masses(static, masks, usable, inputs, valid, vocabulary)
     if scrutiny.applies(static):
         scalars |= scrutiny.measure(
-            static, cell, state, test, masks, vocabulary.lexicon
+            static, cell, state, train, test, masks, vocabulary.lexicon
         )
+    weighted = {}
     if static.structure.weighted:
-        scalars |= _weighting(
+        more, weights = _weighting(
             static, cell, state, train, masks[:n], labels[:n], leak_key
         )
+        scalars |= more
+        weighted = {"weights": weights, "weighted_labels": labels}
     if test.truth is not None:
         scalars |= known.measure(static, cell, state, test, found, leak_key, n)
     if static.black_box is not None:
         words = vocabulary.punctuation | vocabulary.stop_words
         scalars |= explain.measure(static, cell, state, test, found, words, black_box)
-    examples = {"masks": masks}
+    examples = {"masks": masks} | weighted
     if static.family:
         assert test.truth is not None
         shares = jnp.bincount(labels, length=static.classes) / len(labels)
@@ -137,8 +140,11 @@ def _masses(static, masks, usable, tokens, valid, vocabulary) -> dict[str, Array
     return found
 
 
-def _weighting(static, cell, state, train, masks, labels, key) -> dict[str, Array]:
-    """Diagnostics of the weights of the test split, by the training's estimator."""
+def _weighting(
+    static, cell, state, train, masks, labels, key
+) -> tuple[dict[str, Array], Array]:
+    """Diagnostics of the weights of the test split, by the training's estimator, and
+    the weights [N] before they are cut."""
     config = with_numbers(static.config, cell.numbers)
     n = train.labels.shape[0]
     prior = jnp.bincount(train.labels.astype(jnp.int32), length=static.classes) / n
@@ -149,12 +155,13 @@ def _weighting(static, cell, state, train, masks, labels, key) -> dict[str, Arra
         jnp.log(prior)[labels], log_p, config.weighting.truncation
     )
     left = leak(key, masks, labels, static.classes, weights=weights)
-    return {
+    found = {
         "weighted_leak_bits": left.bits,
         "weighted_leak_bits:permuted": left.null_bits,
         "ess_share": weights.sum() ** 2 / (weights**2).sum() / len(labels),
         **weighting.overlap(posterior),
     }
+    return found, jnp.exp(jnp.log(prior)[labels] - log_p)
 
 
 def _class_means(static: Static, masks: Array, labels: Array) -> Array:

@@ -144,9 +144,15 @@ def _null(result: Result, nulls: Nulls, results: Sequence[Result]) -> float:
     metric, _, variant = null.partition(":")
     if metric not in METRICS:
         raise ValueError(f"the null of {result.metric} is an unknown metric: {null!r}")
-    if result.metric == metric and (not variant or result.variant == variant):
+    words = frozenset(result.variant.split())
+    if result.metric == metric and (not variant or variant in words):
         return math.nan
     same = [r for r in results if r.split == result.split]
+    # The null of a variant, or of another setting, is first sought among its like.
+    like = [r for r in same if frozenset(r.variant.split()) == words | {variant}]
+    own = choose(like, result.task, result.method, metric) if variant else None
+    if own is not None:
+        return own.mean
     found = choose(same, result.task, result.method, null)
     if found is None and len({r.method for r in same if r.metric == metric}) == 1:
         found = choose(same, result.task, None, null)

@@ -60,7 +60,9 @@ MethodName = Literal[
     "gradient",
     "leave_one_out",
 ]
-MetricGroup = Literal["agreement", "plausibility", "faithfulness", "attention"]
+MetricGroup = Literal[
+    "agreement", "plausibility", "faithfulness", "attention", "robustness", "adversary"
+]
 DEFAULT_METHODS: tuple[MethodName, ...] = (
     "joint",
     "random_pretraining",
@@ -181,7 +183,9 @@ class Config:
     metrics: tuple[MetricGroup, ...] = ("agreement", "plausibility")
     """What more is measured of attention over words or instances: agreement with
     gradients and leave-one-out, plausibility by rated words, and, for a price that is
-    said, faithfulness by removal and tests of attention itself."""
+    said, faithfulness by removal, tests of attention itself, robustness to small
+    changes, and an adversary: another model, trained to answer alike and attend
+    elsewhere."""
     seeds: int = count(16, 1, 100_000)
     """Replications of each method; the unit of every interval."""
     first_seed: int = count(0, 0, 2**31 - 1)

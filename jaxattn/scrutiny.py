@@ -1,38 +1,40 @@
 """Is attention over one's own words faithful, robust, plausible? For trained cells.
 
 What `--metrics` chooses, on a few hundred test examples that are the same for every
-method and seed. Attention explains the class that the model itself predicts. Removing a
-word means that neither selector nor predictor sees it: attention is computed anew.
+method and seed. Attention explains the class that the model itself predicts.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn import forward
+from jaxattn import adversary, forward
+from jaxattn.config import Config
 from jaxattn.forward import Arrays, Cell, Static
+from jaxattn.interventions import (
+    One,
+    attend,
+    attributions,
+    fading,
+    removal,
+    under,
+)
 from jaxattn.metrics import attention, erasure
 from jaxattn.metrics.agreement import kendall_tau_b
-from jaxattn.metrics.ranking import auroc
+from jaxattn.metrics.ranking import auroc, average_precision
+from jaxattn.metrics.robustness import infidelity, max_sensitivity
 from jaxattn.nn import model as nn_model
 
 EXAMPLES = 256
 ADVERSARIES = 32
 """Examples for which another attention is sought: some 200 gradients each."""
-ERASER = erasure.VARIANTS["eraser"]
-
-
-class One(NamedTuple):
-    """One example under a trained cell, and what its answer rests on."""
-
-    inputs: Array
-    valid: Array
-    mask: Array
-    noise: Array
-    """Random scores [T], the null of every ranking."""
-    key: Array
+FALLS = 32
+"""Random sets of words that are removed to see whether weights foretell the fall."""
+NEIGHBOURS = 10
+"""Points around an example's embeddings at which attention is computed again."""
+ERASER, FERRET = erasure.VARIANTS["eraser"], erasure.VARIANTS["ferret"]
 
 
 def applies(static: Static) -> bool:
@@ -41,138 +43,200 @@ def applies(static: Static) -> bool:
     return own and forward.simplex(static) and static.config.model.values == "inputs"
 
 
-def prices(length: int) -> dict[str, str]:
-    """What each group costs beyond an evaluation, in words, for `length` positions."""
-    sets = 2 + 2 * len(ERASER.fractions)
-    passes = 2 * (sets + 2 * (length + 1))
+def prices(config: Config, length: int) -> dict[str, str]:
+    """What each expensive group costs beyond an evaluation, in words."""
+    sets = 2 + 2 * len(ERASER.fractions) + 2 + 2 * len(FERRET.fractions)
+    removals = 2 * (sets + 3 * (length + 1))
+    each = f"passes for each of {EXAMPLES} examples"
+    rates = len(adversary.RATES)
     return {
-        "faithfulness": f"{passes} passes for each of {EXAMPLES} examples",
-        "attention": f"{100 + 3 * length} passes for each of {EXAMPLES} examples and "
-        f"400 gradients for {ADVERSARIES}",
+        "faithfulness": f"{removals} {each}",
+        "attention": f"{100 + 3 * length} {each} and 400 gradients for {ADVERSARIES}",
+        "robustness": f"{FALLS + NEIGHBOURS} {each}",
+        "adversary": f"{rates} trainings more of {config.epochs} epochs",
     }
 
 
 def measure(
-    static: Static, cell: Cell, state: Any, test: Arrays, masks: Array, lexicon: Array
+    static: Static,
+    cell: Cell,
+    state: Any,
+    train: Arrays,
+    test: Arrays,
+    masks: Array,
+    lexicon: Array,
 ) -> dict[str, Array]:
     """The chosen groups on test examples with masks [N, P]; `lexicon` [V] are words
     that people rated, empty where inputs are no words."""
     n = len(masks)
     # A key of its own, so that all cells are asked about the same examples.
     rows = jax.random.permutation(jax.random.key(0), n)[:EXAMPLES]
-    few = jax.tree.map(lambda x: x[rows], (test.inputs, test.lengths, test.labels))
-    inputs, valid, _ = forward.unpack(Arrays(*few))
+    few = jax.tree.map(lambda x: x[rows], test._replace(targets=None))
+    inputs, valid, _ = forward.unpack(few)
     keys = jax.random.split(jax.random.key(1), len(rows))
     noise = jax.vmap(lambda k: jax.random.uniform(k, valid.shape[1:]))(keys)
     ones = One(inputs, valid, masks[rows], noise, keys)
-    chosen = static.config.metrics
+    params, chosen = state.params, static.config.metrics
     found: dict[str, Array] = {}
     if "agreement" in chosen:
-        found |= _mean(lambda one: _agreement(static, cell, state.params, one), ones)
+        found |= _mean(lambda one: _agreement(static, cell, params, one), ones)
     if "plausibility" in chosen and lexicon.size:
-        found |= _mean(lambda one: _plausibility(lexicon, test, one), ones)
+        counts = _counts(test.inputs, len(lexicon))
+        found |= _mean(lambda one: _plausibility(lexicon, counts, one), ones)
+        if few.truth is not None:
+            found |= _mean(
+                lambda pair: _baselines(lexicon, counts, *pair), (ones, few.truth)
+            )
     if "faithfulness" in chosen:
-        found |= _mean(lambda one: _faithfulness(static, cell, state.params, one), ones)
+        found |= _normalised(
+            _mean(lambda one: _faithfulness(static, cell, params, one), ones)
+        )
     if "attention" in chosen:
-        found |= _mean(lambda one: _attention(static, state.params, one), ones)
+        found |= _mean(lambda one: _attention(static, params, one), ones)
         some = jax.tree.map(lambda x: x[:ADVERSARIES], ones)
-        found |= _mean(lambda one: _adversary(static, state.params, one), some)
+        found |= _mean(lambda one: _adversary(static, params, one), some)
+    if "robustness" in chosen:
+        found |= _mean(lambda one: _robustness(static, cell, params, one), ones)
+    if "adversary" in chosen:
+        found |= adversary.measure(static, cell, params, train, test)
     return found
 
 
-def _mean(measure_one, ones: One) -> dict[str, Array]:
+def _mean(measure_one, examples: Any) -> dict[str, Array]:
     """Means over the examples in which a number is defined."""
-    each = jax.lax.map(measure_one, ones, batch_size=32)
+    each = jax.lax.map(measure_one, examples, batch_size=32)
     return {name: jnp.nanmean(values) for name, values in each.items()}
-
-
-def _whole_model(static: Static, cell: Cell, params: Any, one: One):
-    """(keep [T]) -> probabilities [C], attention computed anew over what is kept."""
-
-    def answer(keep: Array) -> Array:
-        valid = one.valid & keep
-        scores = nn_model.scores(static.model, params["selector"], one.inputs, valid)
-        mask = forward.own_mask(static, cell, one.key, scores, valid, training=False)
-        return _under(static, params, one, valid, mask)
-
-    return answer
-
-
-def _under(static: Static, params: Any, one: One, valid: Array, mask: Array) -> Array:
-    logits = nn_model.logits(static.model, params["predictor"], one.inputs, valid, mask)
-    return jax.nn.softmax(logits)
 
 
 def _agreement(static, cell, params, one) -> dict[str, Array]:
     """Kendall's tau-b with gradients and leave-one-out, as in Jain & Wallace
     (arXiv 1902.10186), and of these two with one another: the ceiling."""
-    fixed = _under(static, params, one, one.valid, one.mask)
-    chosen = fixed.argmax()
-
-    def faded(share):
-        return _under(static, params, one, one.valid, one.mask * share)[chosen]
-
+    whole = under(static, params, one, one.valid, one.mask)
     places = jnp.arange(len(one.mask))
-    gradient = jnp.abs(jax.grad(faded)(jnp.ones_like(one.mask)))
 
     def held(place):
         mask = attention.without(one.mask, places == place)
-        return attention.tvd(fixed, _under(static, params, one, one.valid, mask))
+        return attention.tvd(whole, under(static, params, one, one.valid, mask))
 
-    anew = _whole_model(static, cell, params, one)
+    anew = removal(static, cell, params, one)
 
     def dropped(place):
-        return attention.tvd(fixed, anew(places != place))
+        return attention.tvd(whole, anew(places != place))
 
     by_held, by_dropped = jax.vmap(held)(places), jax.vmap(dropped)(places)
+    gradients = jax.tree.map(jnp.abs, attributions(static, cell, params, one))
 
     def tau(a, b):
         return kendall_tau_b(a, b, one.valid)
 
     return {
-        "gradient_tau": tau(one.mask, gradient),
+        "gradient_tau": tau(one.mask, gradients.held),
+        "gradient_tau:through_attention": tau(one.mask, gradients.through),
+        "gradient_tau:norm": tau(one.mask, gradients.norm),
+        "gradient_tau:integrated": tau(one.mask, gradients.integrated),
         "leave_one_out_tau": tau(one.mask, by_dropped),
         "leave_one_out_tau:attention_fixed": tau(one.mask, by_held),
-        "ceiling_tau": tau(gradient, by_dropped),
+        "ceiling_tau": tau(gradients.held, by_dropped),
+        "ceiling_tau:integrated": tau(gradients.integrated, by_dropped),
     }
 
 
-def _plausibility(lexicon, test, one) -> dict[str, Array]:
-    """AUROC for words that people rated, beside two rankings without a model."""
+def _counts(inputs: Array, size: int) -> Array:
+    """How often each token [V] occurs in the test texts: how common it is."""
+    return jnp.bincount(inputs.reshape(-1).astype(jnp.int32), length=size)
+
+
+def _plausibility(lexicon, counts, one) -> dict[str, Array]:
+    """Does attention rank first what people rated, beside rankings without a model?"""
     rated = lexicon[one.inputs] & one.valid
-    # How often a word occurs in the test texts stands for how common it is.
-    tokens = test.inputs.reshape(-1).astype(jnp.int32)
-    counts = jnp.bincount(tokens, length=len(lexicon))
-    rare = -counts[one.inputs].astype(jnp.float32)
-    early = -jnp.arange(len(one.mask), dtype=jnp.float32)
+    some = rated.any()
+    density = rated.sum() / jnp.maximum(one.valid.sum(), 1)
+    precision = average_precision(one.mask, rated, one.valid)
     return {
         "lexicon_auroc": auroc(one.mask, rated, one.valid),
-        "lexicon_auroc:rarity": auroc(rare, rated, one.valid),
-        "lexicon_auroc:position": auroc(early, rated, one.valid),
+        "lexicon_ap": jnp.where(some, precision, jnp.nan),
+        "lexicon_ap:random": jnp.where(some, density, jnp.nan),
+    } | {
+        f"lexicon_auroc:{name}": auroc(scores, rated, one.valid)
+        for name, scores in _rankings(counts, one).items()
+    }
+
+
+def _baselines(lexicon, counts, one, truth) -> dict[str, Array]:
+    """What rankings without a model find of the evidence."""
+    rankings = _rankings(counts, one)
+    rankings["lexicon"] = lexicon[one.inputs].astype(jnp.float32)
+    return {
+        f"evidence_auroc:{name}": auroc(scores, truth, one.valid)
+        for name, scores in rankings.items()
+    }
+
+
+def _rankings(counts, one) -> dict[str, Array]:
+    return {
+        "rarity": -counts[one.inputs].astype(jnp.float32),
+        "position": -jnp.arange(len(one.mask), dtype=jnp.float32),
     }
 
 
 def _faithfulness(static, cell, params, one) -> dict[str, Array]:
-    predict = _whole_model(static, cell, params, one)
+    predict = removal(static, cell, params, one)
     found = {}
-    for variant, scores in (("", one.mask), (":random", one.noise)):
-        removal = erasure.remove(predict, scores, one.valid, ERASER)
+    for variant, scores in (("", one.mask), ("random", one.noise)):
+        eraser = erasure.remove(predict, scores, one.valid, ERASER)
+        ferret = erasure.remove(predict, scores, one.valid, FERRET)
         values = {
-            "comprehensiveness": erasure.comprehensiveness(removal),
-            "sufficiency": erasure.sufficiency(removal),
+            "comprehensiveness": (erasure.comprehensiveness, 0.0),
+            "sufficiency": (erasure.sufficiency, 1.0),
         }
-        for name, each in values.items():
-            found[name + variant] = erasure.aopc(each, removal, ERASER)
-        found["deletion_area" + variant] = erasure.deletion(predict, scores, one.valid)
-        found["insertion_area" + variant] = erasure.insertion(
-            predict, scores, one.valid
-        )
+        for name, (of, undefined) in values.items():
+            found[_name(name, variant)] = erasure.aopc(of(eraser), eraser, ERASER)
+            found[_name(name, f"ferret {variant}")] = erasure.aopc(
+                of(ferret), ferret, FERRET, undefined
+            )
+        full = eraser.whole[eraser.target]
+        falls = {
+            "nothing": eraser.nothing,
+            "without": eraser.without,
+            "only": eraser.only,
+        }
+        found |= {
+            _name(name, variant): jnp.maximum(0, full - p[..., eraser.target]).mean()
+            for name, p in falls.items()
+        } | {
+            _name("deletion_area", variant): erasure.deletion(
+                predict, scores, one.valid
+            ),
+            _name("insertion_area", variant): erasure.insertion(
+                predict, scores, one.valid
+            ),
+            _name("tokens_to_flip", variant): erasure.tokens_to_flip(
+                predict, scores, one.valid
+            ),
+        }
     return found
+
+
+def _name(metric: str, variant: str) -> str:
+    return f"{metric}:{variant.strip()}" if variant else metric
+
+
+def _normalised(found: dict[str, Array]) -> dict[str, Array]:
+    """Falls as shares of the fall without any word: of the means over examples, for
+    the share of one example may be divided by next to nothing."""
+    shares = {}
+    for variant in ("", "random"):
+        most, without, only = (
+            found.pop(_name(name, variant)) for name in ("nothing", "without", "only")
+        )
+        shares[_name("normalised_comprehensiveness", variant)] = without / most
+        shares[_name("normalised_sufficiency", variant)] = 1 - only / most
+    return found | shares
 
 
 def _attention(static, params, one) -> dict[str, Array]:
     def predict(mask):
-        return _under(static, params, one, one.valid, mask)
+        return under(static, params, one, one.valid, mask)
 
     chosen = predict(one.mask).argmax()
     gradient = jax.grad(lambda m: predict(m)[chosen])(one.mask)
@@ -197,9 +261,36 @@ def _attention(static, params, one) -> dict[str, Array]:
 
 def _adversary(static, params, one) -> dict[str, Array]:
     def predict(mask):
-        return _under(static, params, one, one.valid, mask)
+        return under(static, params, one, one.valid, mask)
 
     found = attention.adversarial(
         one.key, predict, one.mask, one.valid, starts=2, steps=200
     )
     return {"adversarial_jsd": found.jsd}
+
+
+def _robustness(static, cell, params, one) -> dict[str, Array]:
+    """Do weights foretell what the removal of random words does, and stay put?"""
+    faded = fading(static, cell, params, one)
+    whole = faded(jnp.ones_like(one.mask))
+    chosen = whole.argmax()
+    size_key, set_key, ball_key = jax.random.split(one.key, 3)
+    # Sets of every size: the share of words that goes is itself drawn.
+    share = jax.random.uniform(size_key, (FALLS, 1))
+    gone = jax.random.uniform(set_key, (FALLS, len(one.mask))) < share
+    gone = jnp.where(one.valid, gone, False).astype(jnp.float32)
+    falls = whole[chosen] - jax.lax.map(lambda g: faded(1 - g)[chosen], gone)
+    selectors, _ = nn_model.embedded(static.model, params, one.inputs, one.valid)
+
+    def moved(shift):
+        return attend(static, cell, params, one, one.valid, shift)
+
+    return {
+        "infidelity": infidelity(gone, falls, one.mask, rescaled=True),
+        "infidelity:random": infidelity(
+            gone, falls, jnp.where(one.valid, one.noise, 0), rescaled=True
+        ),
+        "max_sensitivity": max_sensitivity(
+            ball_key, moved, jnp.zeros_like(selectors), samples=NEIGHBOURS
+        ),
+    }

@@ -249,7 +249,10 @@ def test_json_lines_are_strict_json(tmp_path):
 
 def test_every_metric_is_defined_in_one_sentence():
     for unit, direction, definition in METRICS.values():
-        assert unit in ("share", "nats", "bits", "positions", "rank", "tau")
+        assert unit in (
+            *("share", "nats", "bits", "positions", "rank", "tau"),
+            *("shape", "ratio", "standard deviations"),
+        )
         assert direction in ("higher", "lower", "none")
         assert definition[0].isupper() or definition[0] == "`"
         assert definition.endswith(".") and "\n" not in definition

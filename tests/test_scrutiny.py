@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from small_run import WORDS, arguments, draw_nothing, run
 
-from jaxattn import forward, scrutiny
+from jaxattn import adversary, forward, scrutiny
 from jaxattn.config import Config, Data, Model, check
+from jaxattn.interventions import One
 from jaxattn.methods import METHODS
 from jaxattn.metrics.ranking import auroc
 from jaxattn.nn.model import Inputs
 from jaxattn.results import read_results
 
-GROUPS = "agreement plausibility faithfulness attention"
+GROUPS = "agreement plausibility faithfulness attention robustness adversary"
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,23 @@ def test_every_group_reports_its_numbers(found):
         "decision_flip:gradient decision_flip:product permuted_tvd adversarial_jsd "
         "lexicon_auroc lexicon_auroc:rarity lexicon_auroc:position single_weight_js "
         "deletion_area insertion_area gradient_tau leave_one_out_tau ceiling_tau "
-        "leave_one_out_tau:attention_fixed"
+        "leave_one_out_tau:attention_fixed gradient_tau:through_attention "
+        "gradient_tau:norm gradient_tau:integrated ceiling_tau:integrated lexicon_ap "
+        "normalised_sufficiency:random infidelity infidelity:random max_sensitivity "
+        "tokens_to_flip tokens_to_flip:random model_adversary_jsd seed_jsd"
     ).split():
         value = mean(found, "joint", name)
         assert np.isfinite(value) and -1 <= value <= 1, name
-    for name in ("deletion_area", "insertion_area", "decision_flip", "permuted_tvd"):
+    for metric in ("comprehensiveness", "sufficiency"):
+        for variant in ("ferret", "ferret random"):
+            assert -1 <= found["joint", metric, variant].mean <= 1
+    for rate in adversary.RATES:
+        for name in ("model_adversary_tvd", "model_adversary_accuracy"):
+            assert 0 <= found["joint", name, f"rate {rate:g}"].mean <= 1
+    for name in (
+        *("deletion_area", "insertion_area", "decision_flip", "permuted_tvd"),
+        *("infidelity", "max_sensitivity", "seed_jsd", "model_adversary_jsd"),
+    ):
         assert mean(found, "joint", name) >= 0
     assert 0 <= mean(found, "joint", "adversarial_jsd") <= np.log(2) + 1e-6
 
@@ -59,6 +72,9 @@ def test_uniform_attention_is_the_null_of_itself(found):
     # Equal weights rank nothing, and shuffling them changes nothing.
     assert mean(found, "uniform", "lexicon_auroc") == pytest.approx(0.5, abs=1e-6)
     assert mean(found, "uniform", "permuted_tvd") == pytest.approx(0, abs=1e-5)
+    # It does not move, nor can another uniform model attend elsewhere.
+    for name in ("max_sensitivity", "seed_jsd", "model_adversary_jsd"):
+        assert mean(found, "uniform", name) == pytest.approx(0, abs=1e-6)
     assert found["uniform", "gradient_tau", ""].n_seeds == 0  # undefined: all are tied
 
 
@@ -72,6 +88,9 @@ def test_the_null_is_in_the_row(found):
     row = found["joint", "comprehensiveness", ""]
     assert row.null == pytest.approx(mean(found, "joint", "comprehensiveness:random"))
     assert found["joint", "lexicon_auroc", ""].null == 0.5
+    ferret = found["joint", "comprehensiveness", "ferret"]
+    null = found["joint", "comprehensiveness", "ferret random"]
+    assert ferret.null == pytest.approx(null.mean) and np.isnan(null.null)
 
 
 def make_static(**model):
@@ -95,8 +114,9 @@ def test_plausibility_is_the_area_over_rated_words():
     lexicon = jnp.zeros(50, bool).at[jnp.array([7, 0])].set(True)
     mask = jnp.array([0.1, 0.5, 0.3, 0.1, 0, 0])
     test = types.SimpleNamespace(inputs=jnp.stack([tokens, tokens]))
-    one = scrutiny.One(tokens, valid, mask, mask, jax.random.key(0))
-    made = scrutiny._plausibility(lexicon, test, one)
+    one = One(tokens, valid, mask, mask, jax.random.key(0))
+    counts = scrutiny._counts(test.inputs, 50)
+    made = scrutiny._plausibility(lexicon, counts, one)
     # Rated at places 1 and 3; padding counts for nothing though 0 is rated, too.
     assert made["lexicon_auroc"] == pytest.approx((2 + 0.5) / 4)
     rated = jnp.array([False, True, False, True, False, False])
@@ -104,11 +124,19 @@ def test_plausibility_is_the_area_over_rated_words():
     # Word 7 is the most frequent of those met, so that rarity ranks it last.
     assert made["lexicon_auroc:rarity"] == 0
     assert made["lexicon_auroc:position"] == pytest.approx(1 / 4)
+    assert made["lexicon_ap"] == pytest.approx((1 + 2 / 4) / 2)
+    assert made["lexicon_ap:random"] == pytest.approx(2 / 4)
+    # Of planted evidence, rankings without a model find as much as they do.
+    baselines = scrutiny._baselines(lexicon, counts, one, rated)
+    assert baselines["evidence_auroc:lexicon"] == 1
+    assert baselines["evidence_auroc:rarity"] == 0
 
 
 def test_expensive_groups_have_a_price():
-    assert set(scrutiny.prices(32)) == {"faithfulness", "attention"}
-    assert "156 passes for each of 256 examples" in scrutiny.prices(32)["faithfulness"]
+    prices = scrutiny.prices(Config(epochs=3), 32)
+    assert set(prices) == {"faithfulness", "attention", "robustness", "adversary"}
+    assert "266 passes for each of 256 examples" in prices["faithfulness"]
+    assert prices["adversary"] == "4 trainings more of 3 epochs"
 
 
 def test_a_wrong_group_is_met_with_a_suggestion():

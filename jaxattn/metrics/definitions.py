@@ -59,6 +59,27 @@ METRICS: dict[str, Metric] = {
         "higher",
         "Effective sample size of the instance weights divided by the sample size.",
     ),
+    "pareto_k": Metric(
+        "shape",
+        "lower",
+        "Shape of a generalised Pareto distribution fitted to the largest weights "
+        "before they are cut; above 0.7 their mean hardly settles.",
+    ),
+    "weight_mean": Metric(
+        "ratio",
+        "none",
+        "Mean weight before cutting, or cut at percentiles; 1 if the estimator is "
+        "right.",
+    ),
+    "largest_weight_share": Metric(
+        "share", "lower", "Largest weight divided by the sum of all."
+    ),
+    "imbalance": Metric(
+        "standard deviations",
+        "lower",
+        "Largest standardised mean difference between classes of the mask's entropy, "
+        "largest weight and mean position, weighted; below 0.1 counts as balance.",
+    ),
     "smallest_probability": Metric(
         "share",
         "higher",
@@ -146,8 +167,9 @@ METRICS: dict[str, Metric] = {
     "gradient_tau": Metric(
         "tau",
         "higher",
-        "Kendall's tau-b of attention and gradients of the predicted class, attention "
-        "held fixed.",
+        "Kendall's tau-b of attention and gradient times input (absolute, predicted "
+        "class), attention held fixed; variants: through_attention, norm (length of "
+        "the gradient), integrated (integrated gradients), all through attention.",
     ),
     "leave_one_out_tau": Metric(
         "tau",
@@ -167,6 +189,18 @@ METRICS: dict[str, Metric] = {
         "Area under the ROC curve of attention for words that people rated, within "
         "each example.",
     ),
+    "lexicon_ap": Metric(
+        "share",
+        "higher",
+        "Average precision of attention for words that people rated, within each "
+        "example.",
+    ),
+    "seed_jsd": Metric(
+        "nats",
+        "lower",
+        "Jensen-Shannon divergence of a seed's masks from those of the other seeds, "
+        "mean over examples and seeds (at most ln 2).",
+    ),
     "comprehensiveness": Metric(
         "share",
         "higher",
@@ -175,6 +209,24 @@ METRICS: dict[str, Metric] = {
     ),
     "sufficiency": Metric(
         "share", "lower", "The same fall with these positions alone."
+    ),
+    "normalised_comprehensiveness": Metric(
+        "share",
+        "higher",
+        "Mean fall without the most attended as a share of the mean fall without any "
+        "position (both at least 0, as in Carton et al.).",
+    ),
+    "normalised_sufficiency": Metric(
+        "share",
+        "higher",
+        "One minus the mean fall with the most attended alone as a share of the mean "
+        "fall without any position.",
+    ),
+    "tokens_to_flip": Metric(
+        "share",
+        "lower",
+        "Share of positions removed, most attended first, until another class wins "
+        "(1 if none does).",
     ),
     "deletion_area": Metric(
         "share",
@@ -201,6 +253,29 @@ METRICS: dict[str, Metric] = {
         "higher",
         "Median total variation distance of the answer when the weights are shuffled.",
     ),
+    "infidelity": Metric(
+        "share",
+        "lower",
+        "Mean squared error of the best multiple of the weights as a forecast of what "
+        "removing random sets of words does (Yeh et al.).",
+    ),
+    "max_sensitivity": Metric(
+        "share",
+        "lower",
+        "Largest change of the mask, divided by its length, within 0.02 of each "
+        "embedding entry (10 random points).",
+    ),
+    "model_adversary_jsd": Metric(
+        "nats",
+        "lower",
+        "Divergence from the attention of a second model, trained to answer alike and "
+        "attend elsewhere, whose answers are within 0.01 TVD of what one has that is "
+        "only trained to answer alike (variant rate 0, the null).",
+    ),
+    "model_adversary_tvd": Metric(
+        "share", "none", "Total variation distance of that model's answers."
+    ),
+    "model_adversary_accuracy": Metric("share", "none", "Accuracy of that model."),
     "adversarial_jsd": Metric(
         "nats",
         "lower",

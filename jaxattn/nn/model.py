@@ -37,7 +37,7 @@ class Selector(nn.Module):
     def __call__(
         self, x: Array, valid: Array, usable: Array
     ) -> tuple[Array, dict[str, Array]]:
-        embedded = embed(self.inputs, self.features, x)
+        embedded = _shifted(self, embed(self.inputs, self.features, x))
         query, _ = ENCODERS[self.query](self.features, name="encoder")(embedded, valid)
         keys = Candidates(self.values, self.default_tokens, self.features)(embedded)
         scorer = SELECTORS[self.selector](self.hidden, name="scorer")
@@ -62,10 +62,16 @@ class Predictor(nn.Module):
     ) -> tuple[Array, dict[str, Array]]:
         embedded = None
         if self.values != "default_tokens":
-            embedded = embed(self.inputs, self.features, x)
+            embedded = _shifted(self, embed(self.inputs, self.features, x))
         values = Candidates(self.values, self.default_tokens, self.features)(embedded)
         head = PREDICTORS[self.predictor](self.hidden, self.classes, name="head")
         return head(values, mask, valid)
+
+
+def _shifted(module: nn.Module, embedded: Array) -> Array:
+    """Vectors [T, D], which `embedded` tells and the argument `shift` adds to."""
+    module.sow("intermediates", "embedded", embedded)
+    return module.perturb("embedded", embedded)
 
 
 class Model(NamedTuple):
@@ -180,10 +186,15 @@ def init_predictor(model: Model, key: Array) -> Params:
     return model.predictor.init(key, x, usable, mask)["params"]
 
 
-def scores(model: Model, params: Params, x: Array, valid: Array) -> Array:
-    """The selector's scores [P] for inputs [T, ...]; `params` are the selector's."""
+def scores(
+    model: Model, params: Params, x: Array, valid: Array, shift: Array | None = None
+) -> Array:
+    """The selector's scores [P] for inputs [T, ...]; `params` are the selector's.
+
+    `shift` [T, D] is added to the embedded inputs.
+    """
     usable = candidates(model, valid)
-    return model.selector.apply({"params": params}, x, valid, usable)[0]
+    return model.selector.apply(_variables(params, shift), x, valid, usable)[0]
 
 
 def normalise(
@@ -212,9 +223,45 @@ def keep(
     return made(key, scores, valid, temperature, budget)
 
 
-def logits(model: Model, params: Params, x: Array, valid: Array, mask: Array) -> Array:
-    """Logits [classes] for inputs [T, ...] under any mask [P]; predictor's `params`."""
+def logits(
+    model: Model,
+    params: Params,
+    x: Array,
+    valid: Array,
+    mask: Array,
+    shift: Array | None = None,
+) -> Array:
+    """Logits [classes] for inputs [T, ...] under any mask [P]; predictor's `params`.
+
+    `shift` [T, D] is added to the embedded inputs.
+    """
     usable = candidates(model, valid)
     mask = jnp.where(usable, mask, 0)
     # The head reads positions, so it must be told which of the candidates exist.
-    return model.predictor.apply({"params": params}, x, usable, mask)[0]
+    return model.predictor.apply(_variables(params, shift), x, usable, mask)[0]
+
+
+def embedded(
+    model: Model, params: dict[str, Params], x: Array, valid: Array
+) -> tuple[Array, Array]:
+    """The inputs [T, ...] as vectors [T, D], the selector's and the predictor's.
+
+    Only for models whose values are inputs: default tokens are nobody's input.
+    """
+    usable = candidates(model, valid)
+
+    def told(half: nn.Module, own: Params, *inputs: Array) -> Array:
+        _, kept = half.apply({"params": own}, *inputs, mutable=["intermediates"])
+        found: Any = kept["intermediates"]
+        return found["embedded"][0]
+
+    return (
+        told(model.selector, params["selector"], x, valid, usable),
+        told(model.predictor, params["predictor"], x, usable, usable * 1.0),
+    )
+
+
+def _variables(params: Params, shift: Array | None) -> dict[str, Any]:
+    if shift is None:
+        return {"params": params}
+    return {"params": params, "perturbations": {"embedded": shift}}

@@ -1,0 +1,73 @@
+"""The model-level adversary, where it is known what can be left and what cannot."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxattn import adversary, forward, loop, methods
+from jaxattn.config import Config, Data, Model, Optimizer, numbers
+from jaxattn.forward import Arrays, Cell
+from jaxattn.methods import METHODS
+from jaxattn.nn.model import Inputs
+
+N, T, CUE = 256, 6, 3
+
+
+def examples(key, twice: bool) -> Arrays:
+    """Texts of noise; token 1 or 2 at one place, 12 or 13 at the next, is the label."""
+    a, b = jax.random.split(key)
+    labels = jax.random.bernoulli(a, 0.5, (N,)).astype(jnp.int32)
+    tokens = jax.random.randint(b, (N, T), 3, 12)
+    tokens = tokens.at[:, CUE].set(1 + labels)
+    if twice:
+        tokens = tokens.at[:, CUE + 1].set(12 + labels)
+    return Arrays(tokens, jnp.full(N, T), labels)
+
+
+def found(twice: bool) -> dict[str, float]:
+    config = Config(
+        batch_size=32,
+        epochs=25,
+        data=Data(length=T),
+        model=Model(values="inputs", normalizer="softmax", features=8, hidden=8),
+        optimizer=Optimizer(learning_rate=1e-2),
+    )
+    inputs = Inputs("tokens", 14, T)
+    static = forward.make_static(config, METHODS["joint"].structure, inputs, 2, N)
+    cell = Cell(jax.random.key(0), numbers(config), methods.Numbers())
+    splits = tuple(examples(jax.random.key(i), twice) for i in range(3))
+    state, _ = jax.jit(lambda: loop.train(static, cell, splits))()
+    key = jax.random.key(1)
+    hits = forward.evaluate(static, cell, state.params, key, splits[2]).hits
+    assert hits.mean() > 0.95  # else there is nothing to leave
+    measured = jax.jit(adversary.measure, static_argnums=0)(
+        static, cell, state.params, splits[0], splits[2]
+    )
+    return {name: float(value) for name, value in measured.items()}
+
+
+def test_attention_that_nobody_needs_can_be_left():
+    made = found(twice=True)
+    # Either word tells the label: the answers stay, attention goes from the one most
+    # attended to the other.
+    far = f"rate {adversary.RATES[-1]:g}"
+    assert made[f"model_adversary_tvd:{far}"] < 0.05
+    assert made["model_adversary_jsd"] == made[f"model_adversary_jsd:{far}"]
+    assert made["model_adversary_jsd"] > made["model_adversary_jsd:rate 0"] + 0.1
+
+
+def test_attention_that_is_needed_costs_the_answers():
+    made = found(twice=False)
+    far = f"rate {adversary.RATES[-1]:g}"
+    assert made[f"model_adversary_jsd:{far}"] > 0.3
+    assert made[f"model_adversary_tvd:{far}"] > 0.2
+    assert made[f"model_adversary_accuracy:{far}"] < 0.8
+    assert made["model_adversary_tvd:rate 0"] < 0.1
+
+
+def test_rates_begin_with_mere_imitation():
+    assert adversary.RATES[0] == 0
+    assert list(adversary.RATES) == sorted(adversary.RATES)
+    assert np.all(np.diff(adversary.RATES) > 0)
+    assert pytest.approx(0.01) == adversary.SLACK
