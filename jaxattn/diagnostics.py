@@ -16,24 +16,23 @@ CUTS = (0, 1, 5)
 """Percentiles at which weights are cut, at both ends."""
 
 
-def by_seed(outcome: Outcome, words: bool) -> dict[str, np.ndarray]:
+def by_seed(
+    outcome: Outcome, labels: np.ndarray | None, words: bool
+) -> dict[str, np.ndarray]:
     """Metrics [seeds] of one method; keys are `metric` or `metric:variant`.
 
-    With `words`, positions mean the same for every seed, and so do the examples.
+    `labels` [N] are of the examples, unless each seed has its own. With `words`,
+    positions mean the same for every seed, and so do the examples.
     """
     found: dict[str, np.ndarray] = {}
     if words and len(outcome.cells) > 1:
         found["seed_jsd"] = seed_jsd(outcome.examples["masks"], outcome.alive)
-    if "weights" in outcome.examples:
+    if "instance_weights" in outcome.examples:
+        made, masks = outcome.examples["instance_weights"], outcome.examples["masks"]
+        own = outcome.examples.get("labels")
         rows = [
-            _trust(*one)
-            for one in zip(
-                outcome.examples["weights"],
-                outcome.examples["masks"],
-                outcome.examples["weighted_labels"],
-                outcome.alive,
-                strict=True,
-            )
+            _trust(made[i], masks[i], labels if own is None else own[i], alive)
+            for i, alive in enumerate(outcome.alive)
         ]
         found |= {k: np.array([row[k] for row in rows]) for k in rows[0]}
     return found

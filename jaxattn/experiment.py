@@ -19,7 +19,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn import console, outputs, runtime, scrutiny, source, sweep, waves, workdir
+from jaxattn import (
+    console,
+    leaks,
+    outputs,
+    runtime,
+    scrutiny,
+    source,
+    sweep,
+    waves,
+    workdir,
+)
 from jaxattn.config import Config
 from jaxattn.files import append_json, write_text
 from jaxattn.plan import Program, plan
@@ -95,6 +105,9 @@ def _start_block(config, sources, mesh, begun) -> None:
 
 
 def _say_prices(config: Config, programs: list[Program]) -> None:
+    audited = sum(len(p.cells) for p in programs if leaks.applies(p))
+    if audited:
+        console.say(f"leak: {leaks.price(audited)}")
     for program in programs:
         if scrutiny.applies(program.static):
             prices = scrutiny.prices(config, program.source.inputs.length)
@@ -201,6 +214,8 @@ def _run_programs(
                     say=console.say,
                 )
                 if outcome is not None:
+                    if leaks.applies(program):
+                        outcome = leaks.added(program, outcome)
                     waves.keep(kept / f"program-{number}", outcome)
                     outcomes[number].append(outcome)
                     _remove(running)

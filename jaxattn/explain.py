@@ -34,7 +34,7 @@ def measure(
     shuffled = jax.vmap(shuffle)(
         jax.random.split(key, len(labels)), selected.astype(jnp.float32), valid
     )
-    evaluator, answer = state.params["evaluator"], static.black_box
+    answer = static.black_box
     assert answer is not None
 
     def post_hoc(keep: Array) -> Array:
@@ -49,8 +49,6 @@ def measure(
     scalars = {
         "post_hoc_accuracy": post_hoc(selected),
         "post_hoc_accuracy:shuffled": post_hoc(shuffled > 0),
-        "evalx_accuracy": forward.accuracy(static, evaluator, test, found.masks),
-        "evalx_accuracy:shuffled": forward.accuracy(static, evaluator, test, shuffled),
         "selected_count": count.mean(),
     }
     chance = (count / jnp.maximum(valid.sum(axis=1), 1)).mean()

@@ -240,15 +240,23 @@ def cross_entropy(static: Static, params: Any, batch: Arrays, masks: Array):
     return nats_of(logits, labels, batch.targets), logits.argmax(axis=-1) == labels
 
 
-def accuracy(static: Static, params: Any, split: Arrays, masks: Array) -> Array:
-    """Share of a split that a predictor gets right under given masks [N, P]."""
+def judge(
+    static: Static, params: Any, split: Arrays, masks: Array
+) -> tuple[Array, Array]:
+    """Nats [N] and hits [N] of a predictor on a split under given masks [N, P]."""
 
     def one(args):
         example, mask = args
         logits = logits_one(static, params, example, mask)
-        return logits.argmax() == example.labels.astype(jnp.int32)
+        label = example.labels.astype(jnp.int32)
+        return nats_of(logits, label, example.targets), logits.argmax() == label
 
-    return jax.lax.map(one, (split, masks), batch_size=256).mean()
+    return jax.lax.map(one, (split, masks), batch_size=256)
+
+
+def accuracy(static: Static, params: Any, split: Arrays, masks: Array) -> Array:
+    """Share of a split that a predictor gets right under given masks [N, P]."""
+    return judge(static, params, split, masks)[1].mean()
 
 
 class Evaluation(NamedTuple):

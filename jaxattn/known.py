@@ -47,9 +47,7 @@ def measure(
 
     scalars = {
         "true_mask_accuracy": judged(predictor, right),
-        "evalx_accuracy": judged(evaluator, found.masks),
         "evalx_accuracy:true_mask": judged(evaluator, right),
-        "evalx_accuracy:shuffled": judged(evaluator, shuffled),
     }
     ranked = found.masks if flat else found.scores
     scalars |= _ranked(ranked, truth, usable)

@@ -63,6 +63,10 @@ NULLS = {
     "model_adversary_tvd": "model_adversary_tvd:rate 0",
     "model_adversary_accuracy": "majority",
     "seed_jsd": 0.0,
+    "evalx_nll": "evalx_nll:shuffled",
+    "channel_leak_bits": 0.0,
+    "encoding_bits": 0.0,
+    "stripe_x_bits": 0.0,
     "weight_mean": 1.0,
     "imbalance": "imbalance:unweighted",
     "comprehensiveness": "comprehensiveness:random",
@@ -129,7 +133,8 @@ def rows_of(config: Config, source: Source, methods: dict[str, Outcome]) -> list
         # Masks that sum to 1 over words or instances which all seeds share.
         words = config.model.values == "inputs" and source.dataset is not None
         words = words and "mask_entropy" in outcome.measured
-        measured = outcome.measured | diagnostics.by_seed(outcome, words)
+        labels = None if source.dataset is None else source.dataset.test.labels
+        measured = outcome.measured | diagnostics.by_seed(outcome, labels, words)
         names = [n for n in measured if n not in REFERENCES]
         if method == FULL_TEXT:
             names = [n for n in names if n in ORDER]

@@ -57,7 +57,9 @@ def plan(config: Config, source: Source) -> list[Program]:
             len(source.classes),
             source.examples,
             family=source.family,
-            evaluated=source.known or source.black_box is not None,
+            evaluated=source.known
+            or source.black_box is not None
+            or ("leak" in config.metrics and config.model.values == "inputs"),
             black_box=source.black_box and source.black_box.apply,
             draws=_largest_budget(config, source),
         )

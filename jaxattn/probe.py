@@ -96,13 +96,17 @@ def measure(
             static, cell, state, train, masks[:n], labels[:n], leak_key
         )
         scalars |= more
-        weighted = {"weights": weights, "weighted_labels": labels}
+        weighted = {"instance_weights": weights}
+    if static.evaluated:
+        scalars |= _evalx(static, state, test, masks, usable, leak_key)
     if test.truth is not None:
         scalars |= known.measure(static, cell, state, test, found, leak_key, n)
     if static.black_box is not None:
         words = vocabulary.punctuation | vocabulary.stop_words
         scalars |= explain.measure(static, cell, state, test, found, words, black_box)
     examples = {"masks": masks} | weighted
+    if "leak" in static.config.metrics and static.config.model.values == "inputs":
+        examples["values"] = _through(static, state, inputs, valid, masks)
     if static.family:
         assert test.truth is not None
         shares = jnp.bincount(labels, length=static.classes) / len(labels)
@@ -118,6 +122,33 @@ def measure(
 def accuracy(static: Static, state: TrainState, split: Arrays, masks: Array) -> Array:
     """Accuracy on a split under masks [N, P] that are given from outside."""
     return forward.accuracy(static, state.params["predictor"], split, masks)
+
+
+def _evalx(static, state, test, masks, usable, key) -> dict[str, Array]:
+    """What a predictor trained on random masks makes of these, and of shuffled ones.
+
+    EVAL-X of 'Have We Learned to Explain?' by Jethani et al. (arXiv 2103.01890).
+    """
+    keys = jax.random.split(key, len(masks))
+    shuffled = jax.vmap(known.shuffle)(keys, masks, usable)
+    found = {}
+    for variant, seen in (("", masks), (":shuffled", shuffled)):
+        nats, hits = forward.judge(static, state.params["evaluator"], test, seen)
+        found["evalx_accuracy" + variant] = hits.mean()
+        found["evalx_nll" + variant] = nats.mean()
+    return found
+
+
+def _through(static, state, inputs, valid, masks) -> Array:
+    """What masks [N, T] let through: weighted inputs [N, T], or embeddings [N, D]."""
+    if static.model.inputs.kind == "scalars":
+        return masks * inputs
+
+    def one(args):
+        x, v, mask = args
+        return mask @ nn_model.embedded(static.model, state.params, x, v)[1]
+
+    return jax.lax.map(one, (inputs, valid, masks), batch_size=256)
 
 
 def _masses(static, masks, usable, tokens, valid, vocabulary) -> dict[str, Array]:

@@ -61,7 +61,13 @@ MethodName = Literal[
     "leave_one_out",
 ]
 MetricGroup = Literal[
-    "agreement", "plausibility", "faithfulness", "attention", "robustness", "adversary"
+    "agreement",
+    "plausibility",
+    "faithfulness",
+    "attention",
+    "robustness",
+    "adversary",
+    "leak",
 ]
 DEFAULT_METHODS: tuple[MethodName, ...] = (
     "joint",
@@ -184,8 +190,8 @@ class Config:
     """What more is measured of attention over words or instances: agreement with
     gradients and leave-one-out, plausibility by rated words, and, for a price that is
     said, faithfulness by removal, tests of attention itself, robustness to small
-    changes, and an adversary: another model, trained to answer alike and attend
-    elsewhere."""
+    changes, an adversary (another model, trained to answer alike and attend
+    elsewhere), and where masks leak the label, by the audit of each seed."""
     seeds: int = count(16, 1, 100_000)
     """Replications of each method; the unit of every interval."""
     first_seed: int = count(0, 0, 2**31 - 1)

@@ -54,7 +54,7 @@ def test_many_seeds_are_compared_with_some_others():
 
 
 def outcome(weights, made, labels):
-    examples = {"weights": weights, "masks": made, "weighted_labels": labels}
+    examples = {"instance_weights": weights, "masks": made, "labels": labels}
     n = len(weights)
     empty = np.zeros((n, 0, 2))
     cells = [("instance_weighting", seed) for seed in range(n)]
@@ -69,7 +69,7 @@ def test_weights_that_undo_a_difference_balance_it():
     own = np.where(sharp == labels, 0.7, 0.3)
     weights = 0.5 / own
     made, labels = made[None], labels[None]
-    found = diagnostics.by_seed(outcome(weights[None], made, labels), words=False)
+    found = diagnostics.by_seed(outcome(weights[None], made, labels), None, words=False)
     assert found["imbalance:unweighted"][0] > 0.5
     assert found["imbalance"][0] < 0.1
     assert found["weight_mean"][0] == pytest.approx(1, abs=0.05)
@@ -83,7 +83,9 @@ def test_heavy_weights_have_a_large_pareto_shape():
     made, labels = masks(2, 3000, 4), RNG.integers(0, 2, (2, 3000))
     heavy = RNG.pareto(1.0, 3000) + 1
     light = RNG.random(3000) + 0.5
-    found = diagnostics.by_seed(outcome(np.stack([heavy, light]), made, labels), False)
+    found = diagnostics.by_seed(
+        outcome(np.stack([heavy, light]), made, labels), None, False
+    )
     assert found["pareto_k"][0] > 0.7 > 0.3 > found["pareto_k"][1]
     assert found["largest_weight_share"][0] > 10 * found["largest_weight_share"][1]
 
@@ -93,5 +95,5 @@ def test_a_seed_that_diverged_has_no_diagnostics():
     dead = outcome(RNG.random((1, 200)) + 0.5, made, labels)._replace(
         alive=np.array([False])
     )
-    found = diagnostics.by_seed(dead, words=False)
+    found = diagnostics.by_seed(dead, None, words=False)
     assert all(np.isnan(values).all() for values in found.values())

@@ -108,6 +108,26 @@ METRICS: dict[str, Metric] = {
         "higher",
         "Accuracy, under the own masks, of an evaluator trained on random masks only.",
     ),
+    "evalx_nll": Metric(
+        "nats", "lower", "Negative log-likelihood of that evaluator, same masks."
+    ),
+    "channel_leak_bits": Metric(
+        "bits",
+        "lower",
+        "Bits of the label in one side of the mask (length, shape, place, types of "
+        "words), in all of it, or in masks of like length, beyond exchanged labels'.",
+    ),
+    "encoding_bits": Metric(
+        "bits",
+        "lower",
+        "Bits of the label in the mask beyond the values that it lets through.",
+    ),
+    "stripe_x_bits": Metric(
+        "bits",
+        "higher",
+        "Bits of the label that EVAL-X reads, less `encoding_bits` (STRIPE-X with a "
+        "penalty of 1).",
+    ),
     "tpr": Metric("share", "higher", "Selected evidence divided by all evidence."),
     "fdr": Metric(
         "share", "lower", "Selected positions that are no evidence, of those selected."

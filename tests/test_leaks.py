@@ -1,0 +1,135 @@
+"""The audit of every seed of a run, on masks whose leak is known."""
+
+import types
+
+import numpy as np
+import pytest
+from small_run import WORDS, arguments, draw_nothing, run
+
+from jaxattn import leaks
+from jaxattn.config import Config, Model
+from jaxattn.plan import FULL_TEXT
+from jaxattn.results import read_results
+from jaxattn.sweep import Outcome
+
+N, T = 600, 4
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 2, N)
+
+
+def program(metrics=("leak",), method="joint"):
+    """As little of a program as the audit needs; its examples are generated."""
+    config = Config(metrics=metrics, model=Model(values="inputs"))
+    model = types.SimpleNamespace(normalizer="softmax")
+    return types.SimpleNamespace(
+        static=types.SimpleNamespace(config=config, model=model),
+        source=types.SimpleNamespace(dataset=None),
+        cells=((method, 0),),
+    )
+
+
+def found(masks, values, alive=None, **measured):
+    """What is added to seeds with these masks [S, N, T] and values [S, N, D]."""
+    seeds = len(masks)
+    examples = {
+        "masks": np.asarray(masks, np.float32),
+        "labels": np.tile(LABELS, (seeds, 1)),
+        "values": np.asarray(values, np.float32),
+    }
+    outcome = Outcome(
+        [("joint", i) for i in range(seeds)],
+        np.ones(seeds, bool) if alive is None else np.array(alive),
+        {},
+        measured,
+        examples,
+        np.zeros((seeds, 0, 2)),
+    )
+    return leaks.added(program(), outcome).measured
+
+
+def coded():
+    """Masks that look at position 0 or 1, which is the label."""
+    masks = np.full((N, T), 0.1)
+    masks[np.arange(N), LABELS] = 0.7
+    return masks
+
+
+def noise():
+    made = RNG.random((N, T))
+    return made / made.sum(axis=1, keepdims=True)
+
+
+def test_a_code_is_found_where_it_lives_and_beyond_values_that_tell_nothing():
+    nothing = RNG.normal(size=(2, N, 3))
+    made = found([coded(), noise()], nothing, evalx_nll=np.array([0.5, np.log(2)]))
+    for name in ("channel_leak_bits:all", "channel_leak_bits:place", "encoding_bits"):
+        assert made[name][0] > 0.9, name
+        assert abs(made[name][1]) < 0.05, name
+    # The same weights in another order: nothing in their shape.
+    assert abs(made["channel_leak_bits:shape"][0]) < 0.05
+    shares = np.bincount(LABELS) / N
+    entropy = -(shares * np.log2(shares)).sum()
+    reads = entropy - 0.5 / np.log(2)
+    assert made["stripe_x_bits"][0] == pytest.approx(
+        reads - made["encoding_bits"][0], abs=1e-5
+    )
+
+
+def test_a_mask_tells_nothing_beyond_values_that_tell_all():
+    told = 4 * (LABELS[None, :, None] - 0.5) + 0.1 * RNG.normal(size=(1, N, 1))
+    made = found([coded()], told)
+    assert made["channel_leak_bits:all"][0] > 0.9
+    assert abs(made["encoding_bits"][0]) < 0.05
+
+
+def test_masks_that_are_all_equal_hold_exactly_nothing():
+    flat = np.full((N, T), 1 / T)
+    made = found([flat, coded()], RNG.normal(size=(2, N, 3)))
+    assert made["channel_leak_bits:all"][0] == 0
+    assert made["channel_leak_bits:place"][0] == 0
+
+
+def test_a_seed_that_diverged_has_no_numbers():
+    broken = np.full((N, T), np.nan)
+    made = found([broken, coded()], RNG.normal(size=(2, N, 3)), alive=[False, True])
+    assert np.isnan(made["channel_leak_bits:all"][0])
+    assert made["channel_leak_bits:all"][1] > 0.9
+
+
+def test_too_few_examples_give_no_numbers():
+    masks, values = coded()[:20], RNG.normal(size=(20, 3))
+    examples = {"masks": masks[None], "labels": LABELS[None, :20]}
+    outcome = Outcome(
+        [("joint", 0)],
+        np.array([True]),
+        {},
+        {"nll": np.zeros(1)},
+        examples | {"values": values[None]},
+        np.zeros((1, 0, 2)),
+    )
+    assert set(leaks.added(program(), outcome).measured) == {"nll"}
+
+
+def test_it_is_asked_for_and_not_of_the_reference():
+    assert leaks.applies(program())
+    assert not leaks.applies(program(metrics=()))
+    assert not leaks.applies(program(method=FULL_TEXT))
+    assert "48 audits" in leaks.price(48)
+
+
+def test_a_run_reports_it(monkeypatch, tmp_path, data_dir):
+    draw_nothing(monkeypatch)
+    words = arguments(
+        tmp_path / "run", data_dir, WORDS, methods="uniform", metrics="leak", seeds="2"
+    )
+    assert run(*words) == 0
+    results = read_results(tmp_path / "run" / "results.csv")
+    rows = {(r.metric, r.variant): r for r in results if r.method == "uniform"}
+    for name in ("evalx_accuracy", "evalx_nll", "encoding_bits", "stripe_x_bits"):
+        assert np.isfinite(rows[name, ""].mean), name
+    # Uniform masks of texts of different length are not equal: they tell the length.
+    both = [rows["channel_leak_bits", v].mean for v in ("shape", "length")]
+    assert max(map(abs, both)) < 0.05
+    assert rows["evalx_accuracy", ""].null == rows["evalx_accuracy", "shuffled"].mean
+    with np.load(tmp_path / "run" / "masks" / "uniform.npz") as stored:
+        assert stored["values"].shape[:2] == stored["masks"].shape[:2]
