@@ -21,6 +21,7 @@ from jaxattn.schema import (
     Model,
     Optimizer,
     RandomMasks,
+    Statistic,
     TaskName,
     Weighting,
 )
@@ -160,6 +161,7 @@ def _choices(config: Config):
     for field in ("methods", "tasks", "metrics"):
         for i, name in enumerate(getattr(config, field)):
             yield f"{field}[{i}]", name, _allowed(field)
+    yield "statistic", config.statistic, get_args(Statistic)
     for path, value, field in _walk(config.model, "model."):
         if get_args(field.type):
             yield path, value, get_args(field.type)

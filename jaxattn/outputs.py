@@ -10,6 +10,7 @@ from scipy.stats import entropy
 from jaxattn import comparison, diagnostics, figures, findings, tradeoffs
 from jaxattn.config import Config, numbers
 from jaxattn.files import replace_file
+from jaxattn.nulls import NULLS
 from jaxattn.plan import FULL_TEXT, Program
 from jaxattn.results import Result, Row, choose, summarise, write_results, write_seeds
 from jaxattn.source import Source, majority
@@ -18,65 +19,6 @@ from jaxattn.tables import write_markdown
 
 REFERENCE = "reference"
 """Stands in the column `method` for what depends on the labels alone."""
-NULLS = {
-    "accuracy": "majority",
-    "nll": "label_entropy",
-    "foreign_mask_accuracy": "majority",
-    "foreign_values_accuracy": "majority",
-    "leak_bits": "leak_bits:permuted",
-    "leak_accuracy": "majority",
-    "weighted_leak_bits": "weighted_leak_bits:permuted",
-    "full_text_accuracy": "majority",
-    "full_text_nll": "label_entropy",
-    "mask_entropy": "mask_entropy:uniform",
-    "default_token_mass": "default_token_mass:uniform",
-    "punctuation_mass": "punctuation_mass:uniform",
-    "lexicon_mass": "lexicon_mass:uniform",
-    "true_mask_accuracy": "majority",
-    "evalx_accuracy": "evalx_accuracy:shuffled",
-    "tpr": "tpr:shuffled",
-    "fdr": "fdr:shuffled",
-    "exact_set_rate": "exact_set_rate:shuffled",
-    "control_rate": "control_rate:shuffled",
-    "median_rank": "median_rank:random",
-    "evidence_auroc": 0.5,
-    "evidence_ap": "evidence_ap:random",
-    "evidence_mass": "evidence_mass:uniform",
-    "pointing_game": "pointing_game:random",
-    "extra_leak_bits": "extra_leak_bits:permuted",
-    "post_hoc_accuracy": "post_hoc_accuracy:shuffled",
-    "gradient_overlap": "gradient_overlap:random",
-    "leave_one_out_overlap": "leave_one_out_overlap:random",
-    "weight_overlap": "weight_overlap:random",
-    "contentless_share": "contentless_share:random",
-    "gradient_tau": 0.0,
-    "leave_one_out_tau": 0.0,
-    "ceiling_tau": 0.0,
-    "lexicon_auroc": 0.5,
-    "lexicon_ap": "lexicon_ap:random",
-    "normalised_comprehensiveness": "normalised_comprehensiveness:random",
-    "normalised_sufficiency": "normalised_sufficiency:random",
-    "tokens_to_flip": "tokens_to_flip:random",
-    "infidelity": "infidelity:random",
-    "max_sensitivity": 0.0,
-    "model_adversary_jsd": "model_adversary_jsd:rate 0",
-    "model_adversary_tvd": "model_adversary_tvd:rate 0",
-    "model_adversary_accuracy": "majority",
-    "seed_jsd": 0.0,
-    "evalx_nll": "evalx_nll:shuffled",
-    "channel_leak_bits": 0.0,
-    "encoding_bits": 0.0,
-    "stripe_x_bits": 0.0,
-    "weight_mean": 1.0,
-    "imbalance": "imbalance:unweighted",
-    "comprehensiveness": "comprehensiveness:random",
-    "sufficiency": "sufficiency:random",
-    "deletion_area": "deletion_area:random",
-    "insertion_area": "insertion_area:random",
-    "decision_flip": "decision_flip:random",
-    "single_weight_js": 0.0,
-    "permuted_tvd": 0.0,
-}
 ORDER = ("accuracy", "nll")
 REFERENCES = ("majority", "label_entropy")
 Found = dict[str, dict[str, Outcome]]
@@ -189,7 +131,7 @@ def write(
     """Writes results, masks and figures; gives means, sentences, diverged cells."""
     found = collect(programs, outcomes)
     rows = [row for s in sources for row in rows_of(config, s, found[s.task])]
-    results = summarise(rows, NULLS)
+    results = summarise(rows, NULLS, config.statistic)
     sentences, all_diverged = [], []
     for source in sources:
         methods = found[source.task]
@@ -216,7 +158,9 @@ def write(
     title = f"{config.name}: {', '.join(config.tasks)}"
     sentences += comparison.sentences(results)
     more = comparison.markdown(results)
-    write_markdown(folder / "results.md", title, results, sentences, more=more)
+    statistic = {"mean": "mean", "iqm": "interquartile mean"}[config.statistic]
+    path = folder / "results.md"
+    write_markdown(path, title, results, sentences, more=more, statistic=statistic)
     return results, sentences, all_diverged
 
 

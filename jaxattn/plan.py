@@ -47,6 +47,7 @@ def plan(config: Config, source: Source) -> list[Program]:
         also=one.also,
         seeds=one.seeds,
         first_seed=one.first_seed,
+        statistic=one.statistic,
     )
 
     def static_of(config: Config, structure: Structure) -> Static:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxattn.files import float32, read_csv, write_csv
 from jaxattn.metrics.definitions import METRICS, PAIRED
-from jaxattn.metrics.statistics import Interval, mean_interval, paired_interval
+from jaxattn.metrics.statistics import Interval, interval
 
 Key = tuple[str, str, str, str, str]  # task, method, metric, variant, split
 Nulls = Mapping[Any, float | str]
@@ -40,6 +40,8 @@ class Result(NamedTuple):
     null: float
     unit: str
     direction: str
+    statistic: str = "mean"
+    """What stands in `mean`: the mean over seeds, or the interquartile mean (`iqm`)."""
 
 
 def write_seeds(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
@@ -70,12 +72,14 @@ def read_results(path: str | os.PathLike[str]) -> list[Result]:
 def summarise(
     rows: Iterable[Row],
     nulls: Nulls,
+    statistic: str = "mean",
 ) -> list[Result]:
     """Means over seeds with intervals and nulls, in the order of `seeds.csv`.
 
     nulls: from (method, metric), or metric for all methods, to a number or to the
     name of what is its null in the same task, method and split: `majority`, or with a
     variant `leak_bits:permuted`; a null kept under one method only serves them all.
+    statistic: mean or iqm.
     Values that are not finite are left out. Where `joint` is there, every other
     method gets paired differences such as `accuracy_vs_joint`. Raises ValueError for a
     metric that METRICS does not define or a number given twice.
@@ -89,13 +93,13 @@ def summarise(
     results: list[Result] = []
     for key, own in cells.items():
         task, method, metric, variant, split = key
-        results.append(_result(key, mean_interval(list(own.values()))))
+        results.append(_result(key, interval(list(own.values()), statistic), statistic))
         joint = cells.get((task, "joint", metric, variant, split))
         if metric in PAIRED and method != "joint" and joint:
             seeds = [seed for seed in own if seed in joint]
-            paired = paired_interval([own[s] for s in seeds], [joint[s] for s in seeds])
+            apart = [own[s] - joint[s] for s in seeds]
             key = (task, method, f"{metric}_vs_joint", variant, split)
-            results.append(_result(key, Interval(*paired[:4])))
+            results.append(_result(key, interval(apart, statistic), statistic))
     nulls = {f"{metric}_vs_joint": 0.0 for metric in PAIRED} | dict(nulls)
     return [r._replace(null=_null(r, nulls, results)) for r in results]
 
@@ -124,7 +128,7 @@ def choose(
     return min(found, key=rank, default=None)
 
 
-def _result(key: Key, interval: Interval) -> Result:
+def _result(key: Key, interval: Interval, statistic: str) -> Result:
     metric = key[2]
     if metric not in METRICS:
         raise ValueError(
@@ -134,7 +138,7 @@ def _result(key: Key, interval: Interval) -> Result:
     mean, low, high, n = interval
     unit, direction, _ = METRICS[metric]
     # Nulls are means of other results: they come when all means are there.
-    return Result(*key, n, mean, low, high, math.nan, unit, direction)
+    return Result(*key, n, mean, low, high, math.nan, unit, direction, statistic)
 
 
 def _null(result: Result, nulls: Nulls, results: Sequence[Result]) -> float:

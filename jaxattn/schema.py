@@ -60,6 +60,7 @@ MethodName = Literal[
     "gradient",
     "leave_one_out",
 ]
+Statistic = Literal["mean", "iqm"]
 MetricGroup = Literal[
     "agreement",
     "plausibility",
@@ -192,6 +193,8 @@ class Config:
     said, faithfulness by removal, tests of attention itself, robustness to small
     changes, an adversary (another model, trained to answer alike and attend
     elsewhere), and where masks leak the label, by the audit of each seed."""
+    statistic: Statistic = "mean"
+    """What is reported over seeds: the mean, or the interquartile mean (iqm)."""
     seeds: int = count(16, 1, 100_000)
     """Replications of each method; the unit of every interval."""
     first_seed: int = count(0, 0, 2**31 - 1)

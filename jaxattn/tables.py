@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxattn.files import write_text
 from jaxattn.metrics.definitions import METRICS
@@ -10,46 +10,94 @@ from jaxattn.results import Result, choose
 
 # What does not depend on the masks: printed once, above the table.
 REFERENCES = ("majority", "label_entropy", "full_text_accuracy", "full_text_nll")
-MAIN = (
-    "accuracy",
-    "nll",
-    "accuracy_vs_joint",
-    "foreign_mask_accuracy",
-    "foreign_values_accuracy",
-    "leak_bits",
-    "weighted_leak_bits",
-    "ess_share",
-    "true_mask_accuracy",
-    "evalx_accuracy",
-    "evidence_auroc",
-    "evidence_ap",
-    "evidence_mass",
-    "pointing_game",
-    "tpr",
-    "fdr",
-    "exact_set_rate",
-    "median_rank",
-    "control_rate",
-    "selected_count",
-    "extra_leak_bits",
-    "post_hoc_accuracy",
-    "gradient_overlap",
-    "leave_one_out_overlap",
-    "weight_overlap",
-    "contentless_share",
-    "gradient_tau",
-    "leave_one_out_tau",
-    "ceiling_tau",
-    "lexicon_auroc",
-    "comprehensiveness",
-    "sufficiency",
-    "deletion_area",
-    "insertion_area",
-    "decision_flip",
-    "single_weight_js",
-    "permuted_tvd",
-    "adversarial_jsd",
-)
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Accuracy, and what the mask alone holds": (
+        "accuracy",
+        "nll",
+        "accuracy_vs_joint",
+        "foreign_mask_accuracy",
+        "foreign_values_accuracy",
+        "leak_bits",
+        "evalx_accuracy",
+    ),
+    "Explaining the black box": (
+        "post_hoc_accuracy",
+        "gradient_overlap",
+        "leave_one_out_overlap",
+        "weight_overlap",
+        "contentless_share",
+    ),
+    "Where the evidence is known": (
+        "true_mask_accuracy",
+        "evidence_auroc",
+        "evidence_auroc:lexicon",
+        "evidence_auroc:rarity",
+        "evidence_ap",
+        "evidence_mass",
+        "pointing_game",
+        "tpr",
+        "fdr",
+        "exact_set_rate",
+        "median_rank",
+        "control_rate",
+        "selected_count",
+        "extra_leak_bits",
+    ),
+    "Where the leak lives": (
+        "channel_leak_bits:all",
+        "channel_leak_bits:beyond length",
+        "channel_leak_bits:length",
+        "channel_leak_bits:shape",
+        "channel_leak_bits:place",
+        "channel_leak_bits:types",
+        "encoding_bits",
+        "stripe_x_bits",
+    ),
+    "Instance weights": (
+        "weighted_leak_bits",
+        "ess_share",
+        "weight_mean",
+        "largest_weight_share",
+        "pareto_k",
+        "imbalance",
+    ),
+    "Agreement": (
+        "gradient_tau",
+        "gradient_tau:through_attention",
+        "gradient_tau:integrated",
+        "leave_one_out_tau",
+        "ceiling_tau",
+        "seed_jsd",
+    ),
+    "Plausibility": (
+        "lexicon_auroc",
+        "lexicon_auroc:rarity",
+        "lexicon_auroc:position",
+        "lexicon_ap",
+    ),
+    "Faithfulness by removal": (
+        "comprehensiveness",
+        "sufficiency",
+        "comprehensiveness:ferret",
+        "sufficiency:ferret",
+        "normalised_comprehensiveness",
+        "normalised_sufficiency",
+        "deletion_area",
+        "insertion_area",
+        "tokens_to_flip",
+    ),
+    "Tests of attention": (
+        "decision_flip",
+        "decision_flip:gradient",
+        "decision_flip:product",
+        "single_weight_js",
+        "permuted_tvd",
+        "adversarial_jsd",
+        "model_adversary_jsd",
+        "infidelity",
+        "max_sensitivity",
+    ),
+}
 TERMINAL = (
     ("tpr", ("accuracy", "true_mask_accuracy", "tpr")),
     ("evidence_mass", ("accuracy", "true_mask_accuracy", "evidence_auroc")),
@@ -102,12 +150,13 @@ def write_markdown(
     title: str,
     results: Sequence[Result],
     notes: Sequence[str],
-    metrics: Sequence[str] = MAIN,
+    sections: Mapping[str, Sequence[str]] = SECTIONS,
     more: Sequence[str] = (),
+    statistic: str = "mean",
 ) -> None:
-    """Write `results.md`: findings, one table a task with nulls, definitions.
+    """Write `results.md`: findings, tables with nulls for each task, definitions.
 
-    metrics: `metric` or `metric:variant`; those without a result are left out.
+    sections: title -> `metric` or `metric:variant`; what has no result is left out.
     more: lines that follow the findings. Raises OSError where the file cannot be
     written.
     """
@@ -116,18 +165,21 @@ def write_markdown(
     printed: list[str] = []
     tasks = list(dict.fromkeys(r.task for r in results))
     for task in tasks:
-        names = [m for m in metrics if choose(results, task, None, m) is not None]
-        methods = _methods(results, task, names)
         lines += [f"## {task}", ""]
         references = _references(results, task)
         lines += references + [""] * bool(references)
-        lines += _table(methods, names) + [""]
-        printed += [m for m in REFERENCES if choose(results, task, None, m)] + names
+        printed += [m for m in REFERENCES if choose(results, task, None, m)]
+        for heading, metrics in sections.items():
+            names = [m for m in metrics if _there(results, task, m)]
+            if names:
+                methods = _methods(results, task, names)
+                lines += [f"### {heading}", "", *_table(methods, names), ""]
+                printed += names
     lines += [
-        "Each number is the mean over seeds with its 95 % bootstrap interval (BCa) in"
-        " brackets; the seed is the unit. In parentheses: the null, what the number"
-        " would be if there were nothing to find. `results.csv` has every metric,"
-        " `seeds.csv` every seed.",
+        f"Each number is the {statistic} over seeds with its 95 % bootstrap interval"
+        " (BCa) in brackets; the seed is the unit. In parentheses: the null, what the"
+        " number would be if there were nothing to find. `results.csv` has every"
+        " metric, `seeds.csv` every seed.",
         "",
     ]
     for name in dict.fromkeys(p.partition(":")[0] for p in printed):
@@ -135,6 +187,17 @@ def write_markdown(
         better = "" if direction == "none" else f", {direction} is better"
         lines.append(f"- `{name}` ({unit}{better}): {definition}")
     write_text(path, "\n".join(lines) + "\n")
+
+
+def _there(results: Sequence[Result], task: str, name: str) -> bool:
+    """Whether some method has a number of this name."""
+    metric, _, variant = name.partition(":")
+    return any(
+        (r.task, r.metric) == (task, metric)
+        and (not variant or r.variant == variant)
+        and not math.isnan(r.mean)
+        for r in results
+    )
 
 
 def _methods(

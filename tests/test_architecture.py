@@ -102,7 +102,21 @@ ALLOWED = {
         "jaxattn.weighting",
     ),
     "jaxattn.known": ("jaxattn.forward", "jaxattn.metrics", "jaxattn.nn"),
-    "jaxattn.scrutiny": ("jaxattn.forward", "jaxattn.metrics", "jaxattn.nn"),
+    "jaxattn.interventions": ("jaxattn.forward", "jaxattn.nn"),
+    "jaxattn.adversary": (
+        "jaxattn.config",
+        "jaxattn.forward",
+        "jaxattn.metrics",
+        "jaxattn.nn",
+    ),
+    "jaxattn.scrutiny": (
+        "jaxattn.adversary",
+        "jaxattn.config",
+        "jaxattn.forward",
+        "jaxattn.interventions",
+        "jaxattn.metrics",
+        "jaxattn.nn",
+    ),
     "jaxattn.leakage": (
         "jaxattn.console",
         "jaxattn.files",

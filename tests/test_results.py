@@ -110,7 +110,7 @@ def test_means_and_intervals_are_those_of_the_seeds():
     result = one(summarise(made, NULLS), "joint", "nll")
     values = values_of(made, "joint", "nll")
     assert (*result[6:9], result.n_seeds) == mean_interval(values)
-    assert result[9:] == (0.69, "nats", "lower")
+    assert result[9:] == (0.69, "nats", "lower", "mean")
 
 
 def test_nulls_by_number_by_metric_by_variant_and_by_method():
@@ -182,8 +182,37 @@ def test_results_can_be_made_again_from_seeds_csv(tmp_path):
         assert new[6:10] == pytest.approx(old[6:10], rel=1e-6, nan_ok=True)
     header = (tmp_path / "a.csv").read_text().splitlines()[0]
     assert header == (
-        "task,method,metric,variant,split,n_seeds,mean,ci_low,ci_high,null,unit,direction"
+        "task,method,metric,variant,split,n_seeds,mean,ci_low,ci_high,null,unit,direction,"
+        "statistic"
     )
+
+
+def test_the_interquartile_mean_is_reported_where_asked():
+    values = [0.1, 0.4, 0.5, 0.5, 0.6, 0.6, 0.7, 5.0]
+    made = [
+        Row("t", "joint", i, "accuracy", "", "test", v) for i, v in enumerate(values)
+    ]
+    mean, iqm = (summarise(made, {}, statistic)[0] for statistic in ("mean", "iqm"))
+    assert mean.mean == pytest.approx(np.mean(values)) and mean.statistic == "mean"
+    assert iqm.mean == pytest.approx(0.55) and iqm.statistic == "iqm"
+    assert iqm.ci_low <= 0.55 <= iqm.ci_high < mean.ci_high
+
+
+def test_the_null_of_a_variant_is_that_of_its_like():
+    made = [
+        Row("t", "joint", seed, "comprehensiveness", variant, "test", value + seed)
+        for seed in range(3)
+        for variant, value in (
+            *(("", 5.0), ("random", 1.0), ("ferret", 6.0), ("ferret random", 2.0)),
+            *(("model.penalty=1", 7.0), ("random model.penalty=1", 3.0)),
+            ("other", 8.0),
+        )
+    ]
+    nulls = {"comprehensiveness": "comprehensiveness:random"}
+    found = {r.variant: r.null for r in summarise(made, nulls)}
+    assert found[""] == 2 and found["ferret"] == 3 and found["model.penalty=1"] == 4
+    assert found["other"] == 2  # none of its own: the plain one
+    assert all(np.isnan(v) for k, v in found.items() if "random" in k.split())
 
 
 def test_summarise_refuses_what_it_cannot_name():

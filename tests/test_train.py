@@ -345,7 +345,7 @@ def test_the_tables_are_those_of_the_contract(piped):
         rows = list(csv.reader(file))
     assert header == (
         "task,method,metric,variant,split,n_seeds,mean,ci_low,ci_high,null,unit,"
-        "direction"
+        "direction,statistic"
     )
     assert all(len(row) == len(Result._fields) for row in rows)
     with open(folder / "seeds.csv") as file:

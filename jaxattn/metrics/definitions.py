@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from jaxattn.metrics.definitions_of_attention import OF_ATTENTION
+
 
 class Metric(NamedTuple):
     """Unit (share, nats, bits), better direction (higher, lower, none), definition."""
@@ -184,125 +186,8 @@ METRICS: dict[str, Metric] = {
     "contentless_share": Metric(
         "share", "lower", "Share of the selected that is punctuation or a stop word."
     ),
-    "gradient_tau": Metric(
-        "tau",
-        "higher",
-        "Kendall's tau-b of attention and gradient times input (absolute, predicted "
-        "class), attention held fixed; variants: through_attention, norm (length of "
-        "the gradient), integrated (integrated gradients), all through attention.",
-    ),
-    "leave_one_out_tau": Metric(
-        "tau",
-        "higher",
-        "Kendall's tau-b of attention and how far the answer moves (TVD) without each "
-        "position, attention computed anew.",
-    ),
-    "ceiling_tau": Metric(
-        "tau",
-        "none",
-        "Kendall's tau-b of gradients and leave-one-out: what two accepted rankings "
-        "reach with one another.",
-    ),
-    "lexicon_auroc": Metric(
-        "share",
-        "higher",
-        "Area under the ROC curve of attention for words that people rated, within "
-        "each example.",
-    ),
-    "lexicon_ap": Metric(
-        "share",
-        "higher",
-        "Average precision of attention for words that people rated, within each "
-        "example.",
-    ),
-    "seed_jsd": Metric(
-        "nats",
-        "lower",
-        "Jensen-Shannon divergence of a seed's masks from those of the other seeds, "
-        "mean over examples and seeds (at most ln 2).",
-    ),
-    "comprehensiveness": Metric(
-        "share",
-        "higher",
-        "Fall of the predicted class's probability without the most attended 1, 5, 10, "
-        "20, 50 % of positions (ERASER's mean; rounded up, attention computed anew).",
-    ),
-    "sufficiency": Metric(
-        "share", "lower", "The same fall with these positions alone."
-    ),
-    "normalised_comprehensiveness": Metric(
-        "share",
-        "higher",
-        "Mean fall without the most attended as a share of the mean fall without any "
-        "position (both at least 0, as in Carton et al.).",
-    ),
-    "normalised_sufficiency": Metric(
-        "share",
-        "higher",
-        "One minus the mean fall with the most attended alone as a share of the mean "
-        "fall without any position.",
-    ),
-    "tokens_to_flip": Metric(
-        "share",
-        "lower",
-        "Share of positions removed, most attended first, until another class wins "
-        "(1 if none does).",
-    ),
-    "deletion_area": Metric(
-        "share",
-        "lower",
-        "Area under the predicted class's probability as the most attended go first.",
-    ),
-    "insertion_area": Metric(
-        "share", "higher", "The same area as the most attended come first."
-    ),
-    "decision_flip": Metric(
-        "share",
-        "lower",
-        "Share of weights zeroed, largest first and the rest renormalised, until "
-        "another class wins.",
-    ),
-    "single_weight_js": Metric(
-        "nats",
-        "higher",
-        "Jensen-Shannon divergence of the answer without the largest weight, less that "
-        "without a random one.",
-    ),
-    "permuted_tvd": Metric(
-        "share",
-        "higher",
-        "Median total variation distance of the answer when the weights are shuffled.",
-    ),
-    "infidelity": Metric(
-        "share",
-        "lower",
-        "Mean squared error of the best multiple of the weights as a forecast of what "
-        "removing random sets of words does (Yeh et al.).",
-    ),
-    "max_sensitivity": Metric(
-        "share",
-        "lower",
-        "Largest change of the mask, divided by its length, within 0.02 of each "
-        "embedding entry (10 random points).",
-    ),
-    "model_adversary_jsd": Metric(
-        "nats",
-        "lower",
-        "Divergence from the attention of a second model, trained to answer alike and "
-        "attend elsewhere, whose answers are within 0.01 TVD of what one has that is "
-        "only trained to answer alike (variant rate 0, the null).",
-    ),
-    "model_adversary_tvd": Metric(
-        "share", "none", "Total variation distance of that model's answers."
-    ),
-    "model_adversary_accuracy": Metric("share", "none", "Accuracy of that model."),
-    "adversarial_jsd": Metric(
-        "nats",
-        "lower",
-        "Largest divergence found of another attention that answers within 0.01 TVD "
-        "(at most ln 2).",
-    ),
 }
+METRICS |= {name: Metric(*defined) for name, defined in OF_ATTENTION.items()}
 PAIRED = (
     "accuracy",
     "evalx_accuracy",

@@ -45,6 +45,11 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     return _interval(x[np.isfinite(x)])
 
 
+def interval(values: Sequence[float] | np.ndarray, statistic: str = "mean") -> Interval:
+    """Mean or interquartile mean (`iqm`) of values [seeds] with a 95 % interval."""
+    return {"mean": mean_interval, "iqm": iqm_interval}[statistic](values)
+
+
 def paired_interval(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
 ) -> Paired:
