@@ -23,7 +23,7 @@ from jaxattn.interventions import (
 )
 from jaxattn.metrics import attention, erasure
 from jaxattn.metrics.agreement import kendall_tau_b
-from jaxattn.metrics.ranking import auroc, average_precision
+from jaxattn.metrics.ranking import auroc, average_precision, document_frequency
 from jaxattn.metrics.robustness import infidelity, max_sensitivity
 from jaxattn.nn import model as nn_model
 
@@ -81,7 +81,8 @@ def measure(
     if "agreement" in chosen:
         found |= _mean(lambda one: _agreement(static, cell, params, one), ones)
     if "plausibility" in chosen and lexicon.size:
-        counts = _counts(test.inputs, len(lexicon))
+        texts, there, _ = forward.unpack(train)
+        counts = document_frequency(texts, there, len(lexicon))
         found |= _mean(lambda one: _plausibility(lexicon, counts, one), ones)
         if few.truth is not None:
             found |= _mean(
@@ -141,11 +142,6 @@ def _agreement(static, cell, params, one) -> dict[str, Array]:
     }
 
 
-def _counts(inputs: Array, size: int) -> Array:
-    """How often each token [V] occurs in the test texts: how common it is."""
-    return jnp.bincount(inputs.reshape(-1).astype(jnp.int32), length=size)
-
-
 def _plausibility(lexicon, counts, one) -> dict[str, Array]:
     """Does attention rank first what people rated, beside rankings without a model?"""
     rated = lexicon[one.inputs] & one.valid
@@ -174,7 +170,7 @@ def _baselines(lexicon, counts, one, truth) -> dict[str, Array]:
 
 def _rankings(counts, one) -> dict[str, Array]:
     return {
-        "rarity": -counts[one.inputs].astype(jnp.float32),
+        "idf": -counts[one.inputs].astype(jnp.float32),
         "position": -jnp.arange(len(one.mask), dtype=jnp.float32),
     }
 

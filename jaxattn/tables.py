@@ -31,7 +31,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "true_mask_accuracy",
         "evidence_auroc",
         "evidence_auroc:lexicon",
-        "evidence_auroc:rarity",
+        "evidence_auroc:idf",
         "evidence_ap",
         "evidence_mass",
         "pointing_game",
@@ -71,7 +71,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Plausibility": (
         "lexicon_auroc",
-        "lexicon_auroc:rarity",
+        "lexicon_auroc:idf",
         "lexicon_auroc:position",
         "lexicon_ap",
     ),

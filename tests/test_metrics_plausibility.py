@@ -1,10 +1,19 @@
+import gzip
+import json
+import pathlib
+
 import numpy as np
 import pytest
 import scipy.stats
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve
+from sklearn.metrics import (
+    auc,
+    average_precision_score,
+    precision_recall_curve,
+    roc_auc_score,
+)
 from sklearn.metrics import precision_recall_fscore_support as prf
 
-from jaxattn.metrics import plausibility, weights
+from jaxattn.metrics import plausibility, ranking, weights
 from jaxattn.metrics.statistics import (
     holm,
     interquartile_mean,
@@ -154,3 +163,55 @@ def test_holm_by_hand():
     assert found == pytest.approx({"a": 0.04, "c": 0.09, "b": 0.09, "d": 0.9})
     assert list(found) == ["a", "b", "c", "d"]
     assert holm({}) == {}
+
+
+def test_auroc_against_scikit_learn():
+    found = plausibility.auroc(SCORES, HUMAN, VALID)
+    each = [
+        roc_auc_score(h[v], s[v])
+        for s, h, v in zip(SCORES, HUMAN, VALID, strict=True)
+        if h[v].any() and not h[v].all()
+    ]
+    assert found.area == pytest.approx(np.mean(each)) and found.n == len(each)
+    flat = plausibility.auroc(np.ones_like(SCORES), HUMAN, VALID)
+    assert flat.area == 0.5
+    assert plausibility.auroc(SCORES, HUMAN & False, VALID).n == 0
+
+
+def test_document_frequency_counts_texts_not_words():
+    tokens = np.array([[3, 3, 1, 0], [1, 2, 0, 0]])
+    valid = np.array([[True] * 4, [True, True, False, False]])
+    found = ranking.document_frequency(tokens, valid, 5)
+    np.testing.assert_array_equal(found, [1, 2, 1, 1, 0])
+
+
+REVIEWS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "cad_imdb.jsonl.gz"
+
+
+@pytest.mark.skipif(not REVIEWS.exists(), reason="needs reviews with human evidence")
+def test_rankings_without_a_model_find_what_was_published_of_them():
+    """On the words that people changed to turn a review (Kaushik et al. 2020)."""
+    with gzip.open(REVIEWS, "rt") as file:
+        rows = [json.loads(line) for line in file]
+    words = {w.lower() for row in rows for w in row["tokens"]}
+    number = {word: i for i, word in enumerate(sorted(words))}
+    width = max(len(row["tokens"]) for row in rows)
+
+    def padded(split, what):
+        kept = [what(row) for row in rows if row["split"] == split]
+        found = np.array([each + [0] * (width - len(each)) for each in kept])
+        return found, np.arange(width) < np.array([len(x) for x in kept])[:, None]
+
+    def ids(row):
+        return [number[w.lower()] for w in row["tokens"]]
+
+    texts, there = padded("train", ids)
+    counts = np.asarray(ranking.document_frequency(texts, there, len(number)))
+    tokens, valid = padded("test", ids)
+    human = padded("test", lambda row: row["rationale"])[0] == 1
+    idf = plausibility.auroc(-counts[tokens], human, valid)
+    assert idf.area == pytest.approx(0.625, abs=0.002) and idf.n > 900
+    from_end = valid.sum(axis=1)[:, None] - np.arange(width)
+    assert plausibility.auroc(from_end, human, valid).area == pytest.approx(
+        0.447, abs=0.002
+    )

@@ -1,7 +1,5 @@
 """What `--metrics` adds, on cells that a whole command has trained."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,7 @@ from jaxattn import adversary, forward, scrutiny
 from jaxattn.config import Config, Data, Model, check
 from jaxattn.interventions import One
 from jaxattn.methods import METHODS
-from jaxattn.metrics.ranking import auroc
+from jaxattn.metrics.ranking import auroc, document_frequency
 from jaxattn.nn.model import Inputs
 from jaxattn.results import read_results
 
@@ -45,7 +43,7 @@ def test_every_group_reports_its_numbers(found):
     for name in (
         "comprehensiveness comprehensiveness:random sufficiency:random decision_flip "
         "decision_flip:gradient decision_flip:product permuted_tvd adversarial_jsd "
-        "lexicon_auroc lexicon_auroc:rarity lexicon_auroc:position single_weight_js "
+        "lexicon_auroc lexicon_auroc:idf lexicon_auroc:position single_weight_js "
         "deletion_area insertion_area gradient_tau leave_one_out_tau ceiling_tau "
         "leave_one_out_tau:attention_fixed gradient_tau:through_attention "
         "gradient_tau:norm gradient_tau:integrated ceiling_tau:integrated lexicon_ap "
@@ -79,7 +77,7 @@ def test_uniform_attention_is_the_null_of_itself(found):
 
 
 def test_rankings_without_a_model_are_the_same_for_every_method(found):
-    for variant in ("rarity", "position"):
+    for variant in ("idf", "position"):
         name = f"lexicon_auroc:{variant}"
         assert mean(found, "joint", name) == mean(found, "uniform", name)
 
@@ -113,23 +111,24 @@ def test_plausibility_is_the_area_over_rated_words():
     valid = jnp.arange(6) < 4
     lexicon = jnp.zeros(50, bool).at[jnp.array([7, 0])].set(True)
     mask = jnp.array([0.1, 0.5, 0.3, 0.1, 0, 0])
-    test = types.SimpleNamespace(inputs=jnp.stack([tokens, tokens]))
     one = One(tokens, valid, mask, mask, jax.random.key(0))
-    counts = scrutiny._counts(test.inputs, 50)
+    counts = document_frequency(jnp.stack([tokens, tokens[::-1]]), valid | True, 50)
+    assert counts[7] == 2 and counts[4] == 2 and counts[5] == 0
+    counts = counts.at[7].add(1)
     made = scrutiny._plausibility(lexicon, counts, one)
     # Rated at places 1 and 3; padding counts for nothing though 0 is rated, too.
     assert made["lexicon_auroc"] == pytest.approx((2 + 0.5) / 4)
     rated = jnp.array([False, True, False, True, False, False])
     assert made["lexicon_auroc"] == auroc(mask, rated, valid)
     # Word 7 is the most frequent of those met, so that rarity ranks it last.
-    assert made["lexicon_auroc:rarity"] == 0
+    assert made["lexicon_auroc:idf"] == 0
     assert made["lexicon_auroc:position"] == pytest.approx(1 / 4)
     assert made["lexicon_ap"] == pytest.approx((1 + 2 / 4) / 2)
     assert made["lexicon_ap:random"] == pytest.approx(2 / 4)
     # Of planted evidence, rankings without a model find as much as they do.
     baselines = scrutiny._baselines(lexicon, counts, one, rated)
     assert baselines["evidence_auroc:lexicon"] == 1
-    assert baselines["evidence_auroc:rarity"] == 0
+    assert baselines["evidence_auroc:idf"] == 0
 
 
 def test_expensive_groups_have_a_price():

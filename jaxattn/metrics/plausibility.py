@@ -6,6 +6,7 @@ Functions of all examples at once, [N, T] numpy arrays; undefined ones are count
 from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 
 
 class Overlap(NamedTuple):
@@ -86,6 +87,32 @@ def auprc(scores: np.ndarray, human: np.ndarray, valid: np.ndarray) -> Auprc:
         return Auprc(np.nan, np.nan, np.nan, np.nan, 0)
     ap, chance = float(np.mean(steps)), float(np.mean(chances))
     return Auprc(float(np.mean(areas)), ap, chance, ap / chance, len(areas))
+
+
+class Auroc(NamedTuple):
+    """Area under the ROC curve, mean over the examples that have one."""
+
+    area: float
+    """0.5 is chance, and what equal scores get."""
+    n: int
+    """Examples with a human token and another."""
+
+
+def auroc(scores: np.ndarray, human: np.ndarray, valid: np.ndarray) -> Auroc:
+    """Of scores [N, T] against human rationales [N, T] over the valid [N, T] tokens.
+
+    Beside it belongs what needs no model: inverse document frequency
+    (`ranking.document_frequency`), a lexicon, the position.
+    """
+    areas = []
+    for s, h, v in zip(scores, human, valid, strict=True):
+        s, h = s[v], h[v]
+        if h.any() and not h.all():
+            # The Mann-Whitney statistic by ranks, ties in the middle.
+            ranks = scipy.stats.rankdata(s)[h].sum()
+            a, b = h.sum(), (~h).sum()
+            areas.append((ranks - a * (a + 1) / 2) / (a * b))
+    return Auroc(float(np.mean(areas)) if areas else np.nan, len(areas))
 
 
 def top_share(scores: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:

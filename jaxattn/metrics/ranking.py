@@ -44,6 +44,18 @@ def pointing_game(scores: Array, positive: Array, valid: Array) -> Array:
     return jnp.where((positive & valid).any(), share, jnp.nan)
 
 
+def document_frequency(tokens: Array, valid: Array, size: int) -> Array:
+    """In how many texts each of `size` tokens occurs, [V], for tokens [N, T].
+
+    Inverse document frequency ranks words by rarity, without any model: a map that
+    ranks evidence no better explains no more than a count of words.
+    """
+    # One place past the last token takes what is padding.
+    ordered = jnp.sort(jnp.where(valid, tokens, size), axis=1)
+    first = jnp.diff(ordered, axis=1, prepend=-1) != 0
+    return jnp.zeros(size + 1, jnp.int32).at[ordered].add(first)[:size]
+
+
 def mass_on(mask: Array, where: Array) -> Array:
     """Share of a mask [P] that lies on the positions `where` [P]; 0 for a zero mask."""
     total = mask.sum()
