@@ -23,12 +23,21 @@ class Masks(NamedTuple):
 
 
 def to_array(value: Any) -> Any:
-    """An array of whatever can be one: numpy, JAX, a live PyTorch tensor, lists."""
-    if hasattr(value, "detach"):
-        # A tensor that still needs its gradient does not give its numbers away.
-        value = value.detach()
-        value = value.cpu() if hasattr(value, "cpu") else value
-    return np.asarray(value)
+    """An array of whatever can be one: numpy, JAX, a live PyTorch tensor, lists.
+
+    Raises: ValueError for a tensor that does not give its numbers away.
+    """
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    try:
+        # One that still needs its gradient does not give them.
+        value = value.detach().cpu()
+        if "bfloat16" in str(value.dtype):
+            value = value.float()  # numpy has no such type
+        return np.asarray(value)
+    except (TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"a tensor that cannot be read: {reason}") from None
 
 
 def masks_of(
