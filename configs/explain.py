@@ -58,8 +58,28 @@ Told plainly:
 - Agreement with the linear model's true weights: joint .53, random .30, gradient .72.
 - Punctuation and stop words are .48 of all words, .20 to .22 of those joint selects,
   .26 to .27 with random_pretraining.
-- Pixels and patches of digits (tasks explain_digits_pixels, explain_digits_patches) run
-  with the same command and --tasks; they were not measured with 16 seeds.
+
+Patches of digits (a CNN, accuracy .972; k = 4 of 49), where a code pays:
+
+    python -m jaxattn.train --config configs/explain.py --tasks explain_digits_patches \
+        --model.query none --epochs 40 --also --metrics
+
+                      post_hoc_accuracy      evalx_accuracy           leak_bits
+ joint               0.458 [.439, .478]  0.216 [.203, .230]  1.355 [1.31, 1.40]
+ random_pretraining  0.465 [.454, .477]  0.259 [.247, .274]  0.945 [.910, .977]
+ mask_swap           0.492 [.478, .505]  0.262 [.244, .277]  0.858 [.826, .888]
+ random_always       0.463 [.453, .477]  0.275 [.264, .286]  0.913 [.868, .954]
+ mask_mix            0.489 [.481, .497]  0.265 [.253, .277]  0.858 [.823, .902]
+ instance_weighting  0.455 [.432, .470]  0.220 [.204, .232]  1.210 [1.15, 1.26]
+ random_selection    0.201 [.192, .207]  0.207 [.200, .215]  -.388 [-.42, -.36]
+ gradient                         0.640  0.265 [.250, .279]  1.356 [1.35, 1.37]
+ leave_one_out                    0.800  0.253 [.238, .264]  2.002 [1.99, 2.01]
+
+mask_swap (+.034 [.018, .051]) and mask_mix (+.031 [.013, .052]) explain better than
+joint here, with half a bit less of a code; random_pretraining ties (+.007), instance
+weighting has no overlap (effective sample size 7 %). Pixels (explain_digits_pixels) run
+likewise and were not measured with 16 seeds. Four epochs are too few for images: 40 was
+fixed after looking at the training loss, for all methods alike.
 """
 
 from jaxattn.config import Config, Model, Optimizer
