@@ -1,5 +1,6 @@
 """Settings that must be in place before any test module imports jax."""
 
+import gc
 import os
 
 import hypothesis
@@ -25,6 +26,19 @@ def pytest_configure(config):
         "filterwarnings",
         "ignore:Error (reading|writing) persistent compilation cache:UserWarning",
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go():
+    """Forget what a file compiled.
+
+    Every compiled program keeps memory maps, and Linux aborts a process at 65,530.
+    """
+    import jax
+
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

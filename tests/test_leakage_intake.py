@@ -15,18 +15,23 @@ WEIGHTS = np.exp(SCORES) / np.exp(SCORES).sum(axis=1, keepdims=True)
 class Tensor:
     """What a live PyTorch tensor does: numbers only once it is detached."""
 
-    def __init__(self, array, attached=True):
-        self.array, self.attached = array, attached
+    def __init__(self, array, attached=True, dtype="torch.float32"):
+        self.array, self.attached, self.dtype = array, attached, dtype
 
     def detach(self):
-        return Tensor(self.array, False)
+        return Tensor(self.array, False, self.dtype)
 
     def cpu(self):
         return self
 
+    def float(self):
+        return Tensor(self.array, self.attached)
+
     def __array__(self, dtype=None, copy=None):
         if self.attached:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+        if self.dtype == "torch.bfloat16":
+            raise TypeError("Got unsupported ScalarType BFloat16")
         return np.asarray(self.array, dtype)
 
 
@@ -38,8 +43,14 @@ def raises(match, *args, **kwargs):
 
 @pytest.mark.parametrize(
     "given",
-    [WEIGHTS, WEIGHTS.tolist(), jnp.asarray(WEIGHTS), Tensor(WEIGHTS)],
-    ids=["numpy", "lists", "jax", "tensor"],
+    [
+        WEIGHTS,
+        WEIGHTS.tolist(),
+        jnp.asarray(WEIGHTS),
+        Tensor(WEIGHTS),
+        Tensor(WEIGHTS, dtype="torch.bfloat16"),
+    ],
+    ids=["numpy", "lists", "jax", "tensor", "bfloat16"],
 )
 def test_arrays_of_any_framework(given):
     found = masks_of(given)
