@@ -22,7 +22,7 @@ def applies(program: Program) -> bool:
 
 def price(cells: int) -> str:
     """What the group costs for so many cells, in words."""
-    return f"{cells} audits of masks, 1 s to 2 s each on two cores"
+    return f"{cells} audits of masks, 1 s to 3 s each on two cores"
 
 
 def added(program: Program, outcome: Outcome) -> Outcome:

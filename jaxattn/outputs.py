@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import entropy
 
-from jaxattn import comparison, diagnostics, figures, findings, tradeoffs
+from jaxattn import comparison, diagnostics, figures, findings, overlap, tradeoffs
 from jaxattn.config import Config, numbers
 from jaxattn.files import replace_file
 from jaxattn.nulls import NULLS
@@ -25,11 +25,19 @@ Found = dict[str, dict[str, Outcome]]
 """By task and by method."""
 
 
-def collect(programs: list[Program], outcomes: list[list[Outcome]]) -> Found:
-    """One outcome for each method of each task, in the order of the programs' cells.
+def collect(
+    config: Config, programs: list[Program], outcomes: list[list[Outcome]]
+) -> Found:
+    """One outcome for each method of each task, in the order of the config.
 
     Seeds are in order, and those that diverged become NaN.
     """
+    order = [
+        f"{method}@{also}" if also else method
+        for also in ("", *config.also)
+        for method in config.methods
+    ]
+    order.append(FULL_TEXT)
     found: Found = {}
     for program, parts in zip(programs, outcomes, strict=True):
         of_task = found.setdefault(program.source.task, {})
@@ -42,7 +50,10 @@ def collect(programs: list[Program], outcomes: list[list[Outcome]]) -> Found:
             ]
             if places:
                 of_task[label] = _joined(label, sorted(places, key=lambda p: p[0]))
-    return found
+    return {
+        task: dict(sorted(methods.items(), key=lambda item: order.index(item[0])))
+        for task, methods in found.items()
+    }
 
 
 def _joined(label: str, places: list[tuple[int, Outcome, int]]) -> Outcome:
@@ -129,7 +140,7 @@ def write(
     outcomes: list[list[Outcome]],
 ) -> tuple[list[Result], list[str], list[tuple[str, int]]]:
     """Writes results, masks and figures; gives means, sentences, diverged cells."""
-    found = collect(programs, outcomes)
+    found = collect(config, programs, outcomes)
     rows = [row for s in sources for row in rows_of(config, s, found[s.task])]
     results = summarise(rows, NULLS, config.statistic)
     sentences, all_diverged = [], []
@@ -229,6 +240,19 @@ def _draw(
         f"Learning curves, {task}",
         chance if validation is None else float(validation.max()),
     )
+    for method in trained:
+        examples, alive = methods[method].examples, methods[method].alive
+        if "instance_weights" not in examples:
+            continue
+        own = source.dataset is None
+        overlap.histograms(
+            folder / "overlap.svg",
+            examples["instance_weights"][alive],
+            examples["labels"][alive] if own else source.dataset.test.labels,
+            majority(source, "train"),
+            source.classes,
+            f"Do masks of {method} leave every class possible? {task}",
+        )
     if config.model.values != "inputs":
         figures.codes(
             folder / "codes.svg",

@@ -44,16 +44,21 @@ def applies(static: Static) -> bool:
 
 
 def prices(config: Config, length: int) -> dict[str, str]:
-    """What each expensive group costs beyond an evaluation, in words."""
+    """What each expensive group costs beyond an evaluation, in words.
+
+    The seconds are those of configs/reviews.py, measured on two cores.
+    """
     sets = 2 + 2 * len(ERASER.fractions) + 2 + 2 * len(FERRET.fractions)
     removals = 2 * (sets + 3 * (length + 1))
     each = f"passes for each of {EXAMPLES} examples"
     rates = len(adversary.RATES)
     return {
-        "faithfulness": f"{removals} {each}",
-        "attention": f"{100 + 3 * length} {each} and 400 gradients for {ADVERSARIES}",
-        "robustness": f"{FALLS + NEIGHBOURS} {each}",
-        "adversary": f"{rates} trainings more of {config.epochs} epochs",
+        "faithfulness": f"{removals} {each} (reviews: 0.4 s)",
+        "attention": f"{100 + 3 * length} {each}, 400 gradients for {ADVERSARIES} "
+        "(reviews: 0.3 s)",
+        "robustness": f"{FALLS + NEIGHBOURS} {each} (reviews: 0.2 s)",
+        "adversary": f"{rates} trainings more of {config.epochs} epochs "
+        "(reviews: 2 s an epoch)",
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from jaxattn.figures import accuracy_by_method, codes, leak_by_method, learning_curves
 from jaxattn.metrics.statistics import mean_interval
+from jaxattn.overlap import histograms
 
 SVG = "{http://www.w3.org/2000/svg}"
 METHODS = [
@@ -150,3 +151,19 @@ def test_codes_show_the_first_six_seeds_and_say_so(tmp_path):
 def test_methods_with_fewer_seeds_leave_room(tmp_path):
     code(tmp_path / "a.svg", {"joint": MEANS["joint"], "uniform": MEANS["uniform"][:2]})
     assert "seed 5" in text(tmp_path / "a.svg")
+
+
+def test_overlap_shows_every_class_and_where_it_would_lie_without_a_leak(tmp_path):
+    labels = RNG.integers(0, 2, 400)
+    prior = np.bincount(labels) / 400
+    said_nothing = np.ones((8, 400))
+    path = tmp_path / "overlap.svg"
+    histograms(path, said_nothing, labels, None, ["no", "yes"], "Overlap")
+    assert {f"no ({prior[0]:.3f})", f"yes ({prior[1]:.3f})"} <= text(path)
+    assert group(path, "class-0") is not None and group(path, "class-1") is not None
+    other = tmp_path / "of_each_seed.svg"
+    each = np.broadcast_to(labels, (8, 400))
+    histograms(other, said_nothing, each, prior, ["no", "yes"], "Overlap")
+    assert other.read_bytes() == path.read_bytes()
+    histograms(other, said_nothing * 3, labels, prior, ["no", "yes"], "Overlap")
+    assert other.read_bytes() != path.read_bytes()

@@ -122,7 +122,8 @@ def held_out(
 
     `x` [N, F] are features with a column of ones in front; each of the B labellings is
     answered, for the examples of each fold, by a logistic regression fitted to the
-    others. It ends after `steps`, or once no coefficient moves by `tolerance`.
+    others. It ends after `steps`, or once none of its coefficients moves by
+    `tolerance`.
 
     Minimised by the fixed bound on the Hessian (Böhning 1992) with Nesterov's momentum:
     one factorisation for each fold serves every labelling and every step.
@@ -149,12 +150,18 @@ def held_out(
     start = start.at[0].set(jnp.log(jnp.maximum(share, 1 / n)))
     if tolerance:
 
-        def moving(carry):
-            w, before, i = carry
-            return (i < steps) & ((i < 1) | (jnp.abs(w - before).max() > tolerance))
+        def moved(carry):
+            w, before, moving, i = carry
+            # Each labelling ends when it is done itself: one that was fitted for longer
+            # than another would be no fair comparison for it.
+            after = jnp.where(moving[:, None], update(w, before, i), w)
+            far = jnp.abs(after - w).max(axis=(0, 1, 3)) > tolerance
+            return after, w, moving & far, i + 1
 
-        w, _, _ = jax.lax.while_loop(
-            moving, lambda c: (update(*c), c[0], c[2] + 1), (start, start, 0.0)
+        w, *_ = jax.lax.while_loop(
+            lambda c: (c[3] < steps) & c[2].any(),
+            moved,
+            (start, start, jnp.ones(labellings, bool), 0.0),
         )
     else:
         (w, _), _ = jax.lax.scan(

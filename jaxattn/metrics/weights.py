@@ -45,16 +45,16 @@ def truncations(weights: np.ndarray, at=(0, 1, 5, 10)) -> list[Truncation]:
 
 
 def overlap_histogram(
-    posterior: np.ndarray, labels: np.ndarray, bins: int = 20
+    own: np.ndarray, labels: np.ndarray, classes: int, bins: int = 20
 ) -> np.ndarray:
-    """Shares [K, bins] of the examples of each class, by their P(own class given m).
+    """Shares [classes, bins] of the examples of each class, by P(own class given m).
 
-    `posterior` [N, K], labels [N].
+    `own` [N], which rounding may leave a little above 1; labels [N].
     """
-    own = posterior[np.arange(len(labels)), labels]
+    own = np.minimum(own, 1)
     counts = [
         np.histogram(own[labels == c], bins=bins, range=(0, 1))[0]
-        for c in range(posterior.shape[1])
+        for c in range(classes)
     ]
     total = np.maximum(np.sum(counts, axis=1, keepdims=True), 1)
     return np.asarray(counts) / total
