@@ -244,11 +244,11 @@ def _draw(
         examples, alive = methods[method].examples, methods[method].alive
         if "instance_weights" not in examples:
             continue
-        own = source.dataset is None
+        stored = source.dataset
         overlap.histograms(
             folder / "overlap.svg",
             examples["instance_weights"][alive],
-            examples["labels"][alive] if own else source.dataset.test.labels,
+            examples["labels"][alive] if stored is None else stored.test.labels,
             majority(source, "train"),
             source.classes,
             f"Do masks of {method} leave every class possible? {task}",
