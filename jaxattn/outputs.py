@@ -11,7 +11,7 @@ from jaxattn import comparison, diagnostics, figures, findings, overlap, tradeof
 from jaxattn.config import Config, numbers
 from jaxattn.files import replace_file
 from jaxattn.nulls import NULLS
-from jaxattn.plan import FULL_TEXT, Program
+from jaxattn.plan import FULL_TEXT, Program, labels_of
 from jaxattn.results import Result, Row, choose, summarise, write_results, write_seeds
 from jaxattn.source import Source, majority
 from jaxattn.sweep import Outcome
@@ -32,12 +32,7 @@ def collect(
 
     Seeds are in order, and those that diverged become NaN.
     """
-    order = [
-        f"{method}@{also}" if also else method
-        for also in ("", *config.also)
-        for method in config.methods
-    ]
-    order.append(FULL_TEXT)
+    order = [*labels_of(config.methods, config.also), FULL_TEXT]
     found: Found = {}
     for program, parts in zip(programs, outcomes, strict=True):
         of_task = found.setdefault(program.source.task, {})
@@ -51,7 +46,7 @@ def collect(
             if places:
                 of_task[label] = _joined(label, sorted(places, key=lambda p: p[0]))
     return {
-        task: dict(sorted(methods.items(), key=lambda item: order.index(item[0])))
+        task: {label: methods[label] for label in order if label in methods}
         for task, methods in found.items()
     }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jaxattn import forward
@@ -68,11 +69,7 @@ def plan(config: Config, source: Source) -> list[Program]:
     programs = []
     for structure, names in groups.items():
         label = prefix + (names[0] if len(names) == 1 else f"{len(names)} methods")
-        labels = [
-            f"{name}@{also}" if also else name
-            for also in ("", *config.also)
-            for name in names
-        ]
+        labels = labels_of(names, config.also)
         cells = tuple((name, seed) for seed in seeds for name in labels)
         programs.append(Program(label, source, static_of(bare, structure), cells))
     if config.model.values != "inputs":
@@ -85,6 +82,13 @@ def plan(config: Config, source: Source) -> list[Program]:
         static = static_of(words, METHODS["joint"].structure)
         programs.append(Program(prefix + "full text", source, static, cells))
     return programs
+
+
+def labels_of(methods: Iterable[str], also: Sequence[str]) -> list[str]:
+    """What cells of these methods are called, the config's own setting first."""
+    return [
+        f"{m}@{setting}" if setting else m for setting in ("", *also) for m in methods
+    ]
 
 
 def _largest_budget(config: Config, source: Source) -> int:
