@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,7 +114,8 @@ def _say_prices(config: Config, programs: list[Program]) -> None:
             prices = scrutiny.prices(config, program.source.inputs.length)
             for group in config.metrics:
                 if group in prices:
-                    console.say(f"{group}: {prices[group]}, each seed and method")
+                    price = f"{group}: {prices[group]}, each seed and method"
+                    console.say(textwrap.fill(price, 80, subsequent_indent="  "))
             return
 
 
