@@ -8,7 +8,7 @@ import scipy.stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from jaxattn.metrics.leak import entropy, leak, probe_features
+from jaxattn.metrics.leak import entropy, factorise, held_out, leak, probe_features
 
 N, P = 2000, 4
 jitted = jax.jit(leak, static_argnames=("classes", "permutations"))
@@ -196,3 +196,21 @@ def test_accuracy_against_scikit_learn(flips):
     predicted = cross_val_predict(peer, x[:, 1:], labels, cv=5)
     accuracy = (predicted == labels).mean()
     assert measured(flips).accuracy == pytest.approx(accuracy, abs=0.03)
+
+
+def test_a_labelling_is_fitted_alike_whatever_is_fitted_beside_it():
+    """Else real labels, fitted alone, would be held against better fitted null ones."""
+    masks, labels, _ = planted(0.0)
+    noise = np.random.default_rng(0).permutation(labels)
+    x, fold = probe_features(masks), jnp.arange(N) % 5
+    shared = factorise(x, jnp.ones(N), fold, 5)
+
+    @jax.jit
+    def fitted(many):
+        return held_out(x, jax.nn.one_hot(many, 2), shared, 60, tolerance=1e-3)
+
+    easy = fitted(np.stack([noise]))[0]
+    beside = fitted(np.stack([noise, labels]))[0]
+    np.testing.assert_allclose(beside, easy, atol=1e-5)
+    longer = fitted(np.stack([labels]))[0]
+    assert np.abs(longer - easy).max() > 1

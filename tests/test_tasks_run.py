@@ -54,6 +54,17 @@ def test_a_black_box_is_explained(tmp_path, monkeypatch, data_dir):
     assert kept > found["gradient", "post_hoc_accuracy", "shuffled"] + 0.1
 
 
+def test_generated_examples_may_be_weighed(tmp_path):
+    words = ["--tasks", "syn4", "--methods", "instance_weighting"]
+    words += "--model.query none --model.selector tabular --model.normalizer".split()
+    words += "gates --model.predictor tabular --data.examples 256".split()
+    words += ["--data.test-examples", "256"]
+    assert run(*words, *SMALL, "--workdir", tmp_path / "run") == 0
+    assert 0 < results_of(tmp_path / "run")["instance_weighting", "ess_share", ""] <= 1
+    drawn = (tmp_path / "run/figures/overlap.svg").read_text()
+    assert "class-0" in drawn and "class-1" in drawn
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
