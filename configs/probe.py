@@ -35,10 +35,10 @@ uniform             0.498 [.494, .502]  0.694 [.693, .694]  -.001 [-.002, -.001]
   entropy 0.693 nats: the frozen predictor still varies a little with the mask,
   and the selector drives it across its threshold.
 
-Two of these 16 seeds escape instance weighting (accuracy .72 and .68); on another kind
-of CPU, where the last digits of every step differ, none did, and it ended at .518
-[.501, .540]. Over 64 seeds it is .539 [.526, .555], with a fifth of the seeds above .6:
-judge a method with so long a tail by many seeds.
+Two of these 16 seeds escape instance weighting (accuracy .72 and .68); on the machine
+on which it was first run the same code gave .518 [.501, .540]. Over 64 seeds it is .539
+[.526, .555], with a fifth of the seeds above .6: judge a method with so long a tail by
+many seeds.
 """
 
 from jaxattn.config import Config
