@@ -45,6 +45,8 @@ _HOME = {
     "SYNTHETIC": "jaxattn.data.synthetic",
     "planted_shortcut": "jaxattn.data.planted_shortcut",
     "run": "jaxattn.experiment",
+    "load_run": "jaxattn.reporting.loaded",
+    "show": "jaxattn.heat",
 }
 _RENAMED = {"load_task": "load"}
 

@@ -5,7 +5,7 @@ import math
 import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import matplotlib
 import numpy as np
@@ -37,10 +37,12 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK, GREY = (
     "#888888",
 )  # fmt: skip
 SHOWN_SEEDS = 6
+Target = str | os.PathLike[str] | TextIO
+"""Where a figure goes: a file by name, or an open text."""
 
 
 def accuracy_by_method(
-    path: str | os.PathLike[str],
+    path: Target,
     accuracies: Mapping[str, np.ndarray],
     intervals: Mapping[str, Sequence[float]],
     majority: float,
@@ -79,7 +81,7 @@ def accuracy_by_method(
 
 
 def leak_by_method(
-    path: str | os.PathLike[str],
+    path: Target,
     leak: Mapping[str, np.ndarray],
     null: Mapping[str, np.ndarray],
     entropy_bits: float,
@@ -114,7 +116,7 @@ def leak_by_method(
 
 
 def codes(
-    path: str | os.PathLike[str],
+    path: Target,
     class_means: Mapping[str, np.ndarray],
     classes: Sequence[str],
     title: str,
@@ -179,7 +181,7 @@ def codes(
 
 
 def learning_curves(
-    path: str | os.PathLike[str],
+    path: Target,
     curves: Mapping[str, np.ndarray],
     ylabel: str,
     title: str,
@@ -292,7 +294,10 @@ def _key(axes: Axes, label: str, **style: Any) -> None:
     axes.plot([], [], ls="none", label=label, **style)
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure, path: Target) -> None:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    write_text(path, buffer.getvalue())
+    if isinstance(path, str | os.PathLike):
+        write_text(path, buffer.getvalue())
+    else:
+        path.write(buffer.getvalue())

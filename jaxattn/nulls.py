@@ -53,6 +53,7 @@ NULLS = {
     "imbalance": "imbalance:unweighted",
     "comprehensiveness": "comprehensiveness:random",
     "sufficiency": "sufficiency:random",
+    "removal_curve": "removal_curve:random",
     "deletion_area": "deletion_area:random",
     "insertion_area": "insertion_area:random",
     "decision_flip": "decision_flip:random",

@@ -1,6 +1,7 @@
 """From the outcomes of a sweep to the files of a run."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from scipy.stats import entropy
 
 from jaxattn import comparison, diagnostics, figures, findings, overlap, tradeoffs
 from jaxattn.config import Config, numbers
-from jaxattn.files import replace_file
+from jaxattn.data.digits import GRIDS
+from jaxattn.files import replace_file, write_text
 from jaxattn.nulls import NULLS
 from jaxattn.plan import FULL_TEXT, Program, labels_of
+from jaxattn.reporting import page
 from jaxattn.results import Result, Row, choose, summarise, write_results, write_seeds
 from jaxattn.source import Source, majority
 from jaxattn.sweep import Outcome
@@ -157,6 +160,7 @@ def write(
         sentences += [prefix + sentence for sentence in said]
         inside = source.task if len(sources) > 1 else ""
         _write_masks(folder / "masks" / inside, source, methods)
+        _write_names(folder / "data", source)
         main = {m: o for m, o in methods.items() if "@" not in m}
         _draw(folder / "figures" / inside, config, source, main, results)
     write_seeds(folder / "seeds.csv", rows)
@@ -167,6 +171,7 @@ def write(
     statistic = {"mean": "mean", "iqm": "interquartile mean"}[config.statistic]
     path = folder / "results.md"
     write_markdown(path, title, results, sentences, more=more, statistic=statistic)
+    page.write(folder)
     return results, sentences, all_diverged
 
 
@@ -185,6 +190,27 @@ def _write_masks(folder: Path, source: Source, methods: dict[str, Outcome]) -> N
         arrays: Any = {"alive": outcome.alive, "seeds": seeds}
         with replace_file(folder / f"{method}.npz") as file:
             np.savez_compressed(file, **(arrays | common | outcome.examples))
+
+
+def _write_names(folder: Path, source: Source) -> None:
+    """What numbers in `masks` stand for: classes, words, people's ratings, images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stored, shares = source.dataset, majority(source, "train")
+    names: dict[str, Any] = {"classes": source.classes}
+    if stored is not None and shares is not None:
+        rated = np.flatnonzero(np.isfinite(stored.lexicon))
+        names |= {
+            "train_shares": shares.tolist(),
+            "vocabulary": stored.vocabulary,
+            "ratings": {int(i): round(float(stored.lexicon[i]), 4) for i in rated},
+            "grid": GRIDS.get(source.task.removeprefix("explain_")),
+        }
+    write_text(folder / f"{source.task}.json", json.dumps(names))
+    if stored is not None and not stored.vocabulary:
+        # Images, once for all methods; a byte holds all that one of 256 greys says.
+        images = np.round(255 * stored.test.inputs).astype(np.uint8)
+        with replace_file(folder / f"{source.task}.npz") as file:
+            np.savez_compressed(file, images=images)
 
 
 def _draw(

@@ -1,6 +1,5 @@
 """Figure of the overlap that instance weights need: how masks betray their label."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from jaxattn.figures import (
     SKY,
     STYLE,
     WIDTH,
+    Target,
     save,
     title_of,
 )
@@ -30,7 +30,7 @@ BINS = 20
 
 
 def histograms(
-    path: str | os.PathLike[str],
+    path: Target,
     weights: np.ndarray,
     labels: np.ndarray,
     prior: np.ndarray | None,

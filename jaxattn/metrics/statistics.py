@@ -153,3 +153,29 @@ def probability_of_improvement(
     """How often a value of a [seeds] is above one of b [seeds], ties half (0 to 1)."""
     x, y = _one_dimensional(a)[:, None], _one_dimensional(b)[None, :]
     return float(((x > y) + 0.5 * (x == y)).mean())
+
+
+def difference_interval(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
+) -> Interval:
+    """Mean of a [seeds] minus mean of b [seeds], which are not paired, with interval.
+
+    Values that are not finite are left out; n is the smaller number of values used. One
+    value on a side has no interval (NaN).
+    """
+    x, y = _one_dimensional(a), _one_dimensional(b)
+    x, y = x[np.isfinite(x)], y[np.isfinite(y)]
+    n = min(x.size, y.size)
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    apart = float(x.mean() - y.mean())
+    if n == 1:
+        return Interval(apart, np.nan, np.nan, 1)
+    if np.ptp(x) == 0 and np.ptp(y) == 0:
+        return Interval(apart, apart, apart, n)
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(x, (RESAMPLES, x.size)).mean(axis=1)
+    drawn -= rng.choice(y, (RESAMPLES, y.size)).mean(axis=1)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Interval(apart, float(low), float(high), n)

@@ -1,0 +1,133 @@
+"""A finished run as arrays, for Python and notebooks."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxattn import pages
+from jaxattn.files import plain, write_text
+from jaxattn.reporting import marks, page, run_folder, verdict
+from jaxattn.reporting.run_folder import Folder, Masks
+from jaxattn.results import Result, Row
+from jaxattn.tables import compact, headline
+
+
+class LoadedRun(NamedTuple):
+    """What `load_run` gives; in a notebook it shows its verdict and its main table."""
+
+    folder: Folder
+    masks: dict[str, dict[str, Masks]]
+    """By task and method: masks [S, N, P], seeds [S], alive [S], labels, tokens ..."""
+    seeds: np.ndarray
+    """seeds.csv as a structured array: task, method, seed, metric, ..., value."""
+    results: np.ndarray
+    """results.csv as a structured array: ..., mean, ci_low, ci_high, null, ..."""
+
+    def __repr__(self) -> str:
+        run = self.folder
+        seeds = len(np.unique(self.seeds["seed"]))
+        return (
+            f"LoadedRun({str(run.path)!r}: {', '.join(run.tasks)}; "
+            f"{len(run.config.methods)} methods, {seeds} seeds)"
+        )
+
+    def _repr_html_(self) -> str:
+        return pages.render(
+            "reporting/summary.html",
+            name=self.folder.path.name,
+            text=verdict.text,
+            parts=[
+                (
+                    task,
+                    verdict.judge(self.folder, task),
+                    marks.tables(self.folder, task),
+                )
+                for task in self.folder.tasks
+            ],
+        )
+
+    def values(self, metric: str, method: str, task: str | None = None) -> np.ndarray:
+        """`metric` or `metric:variant` of each seed [S] of the test split, in order.
+
+        Raises ValueError where there is no such number.
+        """
+        name = self.folder.tasks[0] if task is None else task
+        found = run_folder.values(self.folder, name, method, metric)
+        if not found:
+            raise ValueError(
+                f"{self.folder.path} has no {metric} of {method} on {name}"
+            )
+        return np.array([found[seed] for seed in sorted(found)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Config, versions and results as plain JSON values."""
+        return plain(
+            {
+                "folder": str(self.folder.path),
+                "config": self.folder.config_text,
+                "environment": self.folder.starts,
+                "data_digest": self.folder.digest,
+                "results": [r._asdict() for r in self.folder.results],
+            }
+        )
+
+    def table(self, *metrics: str) -> str:
+        """A table of 80 columns as text: methods by metrics, by default the main three.
+
+        metrics: `metric` or `metric:variant`; nulls stand in the second line.
+        """
+        results = self.folder.results
+        headers, rows = compact(results, metrics or headline(results))
+        grid = [h.split("\n") for h in headers]
+        lines = [[g[i] if i < len(g) else "" for g in grid] for i in (0, 1)]
+        lines += [[cell.replace("\n", ", ") for cell in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(w) if i else cell.ljust(w)
+                for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Writes the report of the run, the page that `report.html` is."""
+        write_text(path, page.render([self.folder]))
+
+
+def load_run(path: str | os.PathLike[str]) -> LoadedRun:
+    """The finished run in a folder that `jaxattn.train` wrote.
+
+    >>> import jaxattn
+    >>> run = jaxattn.load_run("runs/probe")
+    >>> masks = run.masks["movie_sentiment"]["joint"]["masks"]
+    >>> masks.shape == (16, 1020, 4)  # seeds, texts, default tokens
+    True
+    >>> accuracies = run.values("accuracy", "joint")  # of each seed
+    >>> len(accuracies) == len(masks)
+    True
+
+    Raises: ValueError or OSError, one line, for a folder that is missing, holds no
+    finished run, or has damaged files.
+    """
+    folder = run_folder.read(Path(path))
+    return LoadedRun(
+        folder=folder,
+        masks={task: dict(methods) for task, methods in folder.masks.items()},
+        seeds=_structured(folder.rows, Row),
+        results=_structured(folder.results, Result),
+    )
+
+
+def _structured(rows: list, kind: type) -> np.ndarray:
+    kinds = {str: "U", int: np.int64, float: np.float64}
+    columns = []
+    for i, (name, of) in enumerate(kind.__annotations__.items()):
+        column = np.array([row[i] for row in rows], kinds[of])
+        columns.append((name, column))
+    found = np.empty(len(rows), [(name, c.dtype) for name, c in columns])
+    for name, column in columns:
+        found[name] = column
+    return found
