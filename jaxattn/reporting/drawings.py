@@ -109,7 +109,7 @@ def codes(run: Folder, task: str, name: str) -> Drawing | None:
     if not means:
         return None
     most = max(m.shape[2] for m in means.values())
-    classes = list(run.names[task].classes) or [str(c) for c in range(most)]
+    classes = _classes(run, task, most)
     means = {m: x for m, x in means.items() if x.shape[2] == len(classes)}
     if not means:
         return None
@@ -121,6 +121,12 @@ def codes(run: Folder, task: str, name: str) -> Drawing | None:
             out, means, classes, "Mean mask by class", run.config.first_seed
         ),
     )
+
+
+def _classes(run: Folder, task: str, most: int) -> list[str]:
+    """Names of the classes, or their numbers; a dollar would begin a formula."""
+    named = run.names[task].classes or map(str, range(most))
+    return [name.replace("$", r"\$") for name in named]
 
 
 def class_means(kept: dict[str, np.ndarray], tokens: int) -> np.ndarray:
@@ -159,7 +165,7 @@ def weights(run: Folder, task: str, name: str) -> Drawing | None:
         alive = kept["alive"].astype(bool)
         labels = kept["labels"][alive] if kept["labels"].ndim == 2 else kept["labels"]
         names = run.names[task]
-        classes = names.classes or [str(c) for c in range(int(labels.max()) + 1)]
+        classes = _classes(run, task, int(labels.max()) + 1)
         if len(classes) <= int(labels.max()):
             return None
         return _inlined(

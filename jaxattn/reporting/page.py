@@ -147,10 +147,8 @@ def _truncation(run: Folder, task: str) -> list[tuple[str, str, str, str]]:
     )
     if not choose(run.results, task, None, "weight_mean"):
         return []
-    rows = [("not cut (effective share: as trained)", "")]
-    rows += [
-        (f"{cut}s of both ends".replace("cut at", "at"), f":{cut}") for cut in cuts
-    ]
+    rows = [("as it is (effective sample: as trained)", "")]
+    rows += [(f"{cut} of either end", f":{cut}") for cut in cuts]
     metrics = ("weight_mean", "ess_share", "largest_weight_share")
     return [(label, *(shown(m + end) for m in metrics)) for label, end in rows]  # type: ignore[misc]
 
