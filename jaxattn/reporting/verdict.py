@@ -66,7 +66,7 @@ def judge(run: Folder, task: str) -> Verdict:
     return Verdict(
         kind={"leak": "leak", "none": "none"}.get(kind, "inconclusive"),
         headline=_headline(kind, used, method),
-        leak=_leak_sentence(run, task, method, bits),
+        leak=_leak_sentence(run, task, method, bits) + _sides(run, task, method),
         use=use,
         remedies=_remedies(run, task, plausible),
         plausible=plausible,
@@ -158,6 +158,21 @@ def _leak_sentence(run: Folder, task: str, method: str, bits: Paired) -> str:
         f"With exchanged labels the same probe reads {own.null:.3f}; the difference "
         f"is {text(bits.mean, bits.low, bits.high, '+')}{p}."
     )
+
+
+def _sides(run: Folder, task: str, method: str) -> str:
+    """What the audit of every seed adds, where the run asked for it."""
+    found = [
+        r
+        for r in run.results
+        if (r.task, r.method, r.metric) == (task, method, "channel_leak_bits")
+        and r.variant not in ("all", "beyond length")
+        and r.ci_low > NOTABLE
+    ]
+    if not found:
+        return ""
+    most = max(found, key=lambda r: r.mean)
+    return f" Of its sides, {most.variant} tells most: {told(most)} bits."
 
 
 def _use(run: Folder, task: str, method: str) -> tuple[bool | None, str]:
