@@ -37,8 +37,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK, GREY = (
     "#888888",
 )  # fmt: skip
 SHOWN_SEEDS = 6
-Target = str | os.PathLike[str] | TextIO
-"""Where a figure goes: a file by name, or an open text."""
+Target = str | os.PathLike[str] | TextIO  # a file by name, or an open text
 
 
 def accuracy_by_method(
@@ -58,9 +57,8 @@ def accuracy_by_method(
     values = _checked(accuracies, 1)
     with matplotlib.rc_context(STYLE):
         figure, axes = _rows_of_methods(values, title)
-        axes.axvline(
-            majority, color=RED, ls="--", label=f"majority class ({majority:.3f})"
-        )
+        label = f"majority class ({majority:.3f})"
+        axes.axvline(majority, color=RED, ls="--", label=label)
         if full_text is not None:
             mean, low, high = full_text[:3]
             label = f"attention over the words ({mean:.3f})"
@@ -298,6 +296,5 @@ def save(figure: Figure, path: Target) -> None:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     if isinstance(path, str | os.PathLike):
-        write_text(path, buffer.getvalue())
-    else:
-        path.write(buffer.getvalue())
+        return write_text(path, buffer.getvalue())
+    path.write(buffer.getvalue())

@@ -71,8 +71,9 @@ def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
 
 
 def draw_nothing(monkeypatch) -> None:
-    """Leaves the figures out, a quarter of the time of a small run."""
+    """Leaves figures and report out, a quarter of the time of a small run."""
     monkeypatch.setattr(outputs, "_draw", lambda *arguments: None)
+    monkeypatch.setattr(outputs.page, "write", lambda folder: None)
 
 
 def run(*words) -> int:

@@ -266,6 +266,23 @@ def test_what_diverged_or_is_missing_is_said(run, tmp_path):
     assert "8 cells are still to be run" in said
 
 
+def test_places_of_an_image_become_maps(tmp_path):
+    folder = make(tmp_path / "run", config_of(tasks=(TASK,)))
+    path = folder / f"data/{TASK}.json"
+    path.write_text('{"classes": ["a", "b"], "grid": [2, 3]}')
+    np.savez(folder / f"data/{TASK}.npz", images=np.full((40, 6), 200, np.uint8))
+    text = page.render([run_folder.read(folder)])
+    assert "the image itself" in text and "joint, mean of 8 seeds" in text
+    assert re.search(r"largest \d\.\d\d in row [12], column [123]", text)
+
+
+def test_a_run_without_joint_is_judged_by_its_first_method(tmp_path):
+    config = config_of(methods=("uniform", "mask_swap"))
+    found = run_folder.read(make(tmp_path / "run", config))
+    assert verdict.subject(found, TASK) == "mask_swap"
+    assert "maps of mask_swap" in page.render([found])
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-30])
 

@@ -12,14 +12,15 @@ from jaxattn.interventions import One
 from jaxattn.methods import METHODS
 from jaxattn.metrics.ranking import auroc, document_frequency
 from jaxattn.nn.model import Inputs
+from jaxattn.reporting import page, run_folder
 from jaxattn.results import read_results
 
 GROUPS = "agreement plausibility faithfulness attention robustness adversary"
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, data_dir):
-    """Means by method, metric and variant of a run with every group."""
+def folder(tmp_path_factory, data_dir):
+    """The folder of a run with every group."""
     with pytest.MonkeyPatch.context() as patch:
         draw_nothing(patch)
         patch.setattr(scrutiny, "EXAMPLES", 64)
@@ -29,6 +30,12 @@ def found(tmp_path_factory, data_dir):
             folder, data_dir, WORDS, methods="joint uniform", metrics=GROUPS, seeds="2"
         )
         assert run(*words) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    """Means by method, metric and variant."""
     results = read_results(folder / "results.csv")
     kept = [r for r in results if r.split == "test"]
     return {(r.method, r.metric, r.variant): r for r in kept}
@@ -64,6 +71,27 @@ def test_every_group_reports_its_numbers(found):
     ):
         assert mean(found, "joint", name) >= 0
     assert 0 <= mean(found, "joint", "adversarial_jsd") <= np.log(2) + 1e-6
+
+
+def test_what_is_kept_of_examples_is_what_means_are_made_of(folder):
+    """... and the report shows gradients, ratings and removal."""
+    read = run_folder.read(folder)
+    (task,) = read.tasks
+    kept = read.masks[task]["joint"]
+    bits = run_folder.values(read, task, "joint", "leak_bits")
+    assert kept["leak_bits"].mean(axis=1) == pytest.approx(
+        list(bits.values()), abs=1e-5
+    )
+    assert kept["gradient"].shape == (2, 64, 8) and np.isfinite(kept["gradient"]).all()
+    lengths = kept["lengths"][kept["gradient_rows"][0]]
+    assert not kept["gradient"][:, np.arange(8) >= lengths[:, None]].any()
+    for share in (1, 5, 10, 20, 50):
+        for name in (f"without {share}%", f"only {share}%", f"only {share}% random"):
+            seeds = run_folder.values(read, task, "joint", f"removal_curve:{name}")
+            assert len(seeds) == 2 and all(0 < p < 1 for p in seeds.values())
+    text = page.render([read])
+    for said in ("gradient times input", "people&#39;s ratings", "random order"):
+        assert said in text
 
 
 def test_uniform_attention_is_the_null_of_itself(found):

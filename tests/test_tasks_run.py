@@ -35,6 +35,8 @@ def test_bags(tmp_path, monkeypatch):
         assert stored["masks"].shape == stored["truth"].shape[:0] + (2, 64, 20)
         padding = np.arange(20) >= stored["lengths"][:, None]
         assert padding.any() and not stored["masks"][:, padding].any()
+    page = (tmp_path / "run/report.html").read_text()
+    assert 'class="thumb" src="data:image/png' in page and "underlined" in page
 
 
 def test_a_black_box_is_explained(tmp_path, monkeypatch, data_dir):
@@ -63,6 +65,8 @@ def test_generated_examples_may_be_weighed(tmp_path):
     assert 0 < results_of(tmp_path / "run")["instance_weighting", "ess_share", ""] <= 1
     drawn = (tmp_path / "run/figures/overlap.svg").read_text()
     assert "class-0" in drawn and "class-1" in drawn
+    page = (tmp_path / "run/report.html").read_text()
+    assert "x11 = " in page and "Each seed has examples of its own" in page
 
 
 @pytest.mark.parametrize(

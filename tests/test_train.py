@@ -321,10 +321,15 @@ def test_a_run_writes_what_is_agreed(piped, data_dir):
         "masks",
         "checkpoints",
         "figures",
+        "data",
+        "report.html",
     }
     assert not [p for p in folder.rglob("*") if "tmp" in p.name]
     figures = {p.name for p in (folder / "figures").iterdir()}
     assert figures == {"accuracy.svg", "leak.svg", "learning_curves.svg", "codes.svg"}
+    page = (folder / "report.html").read_text()
+    for said in ("The mean mask of each class", "(full_text)", "most leaking"):
+        assert said in page
     kept = json.loads((folder / "config.json").read_text())
     (given,) = json.loads((folder / "environment.json").read_text())
     assert kept["config"]["methods"] == ["joint", "mask_swap"]
