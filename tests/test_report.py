@@ -205,15 +205,15 @@ def test_an_unpaired_difference_covers_what_is_true():
 
 
 @pytest.mark.parametrize(
-    "bits, foreign, kind, said",
+    "bits, foreign, kind, tone, said",
     [
-        (0.3, 0.8, "leak", "a code, and it is read"),
-        (0.3, 0.5, "leak", "no use of it was found"),
-        (0.0, 0.5, "none", "No leak was found"),
-        (0.0, 0.8, "none", "Do not trust"),
+        (0.3, 0.8, "leak", "leak", "a code, and it is read"),
+        (0.3, 0.5, "leak", "inconclusive", "no use of it was found"),
+        (0.0, 0.5, "none", "none", "No leak was found"),
+        (0.0, 0.8, "none", "leak", "Do not trust"),
     ],
 )
-def test_the_verdict_follows_its_thresholds(bits, foreign, kind, said, tmp_path):
+def test_the_verdict_follows_its_thresholds(bits, foreign, kind, tone, said, tmp_path):
     spread = np.linspace(-0.001, 0.001, 8)
     numbers = {
         ("joint", "leak_bits"): bits + spread,
@@ -222,10 +222,21 @@ def test_the_verdict_follows_its_thresholds(bits, foreign, kind, said, tmp_path)
     }
     run = run_folder.read(make(tmp_path / "run", numbers=numbers))
     found = verdict.judge(run, TASK)
-    assert found.kind == kind and said in found.headline
+    assert (found.kind, found.tone) == (kind, tone) and said in found.headline
     assert f"{bits:.0%} of H(Y) = 1.000 bits" in found.leak
     if bits:
         assert "p = 0.0078" in found.leak  # 2 of 2 ** 8 patterns of signs
+
+
+@pytest.mark.parametrize("right, tone", [(0.7, "leak"), (0.79, "inconclusive")])
+def test_who_loses_under_the_right_mask_has_learnt_a_code(right, tone, tmp_path):
+    numbers = {
+        ("joint", "accuracy"): np.full(8, 0.8),
+        ("joint", "true_mask_accuracy"): right + np.linspace(-0.01, 0.004, 8),
+    }
+    run = run_folder.read(make(tmp_path / "run", numbers=numbers))
+    found = verdict.judge(run, TASK)
+    assert found.tone == tone and f"(difference {right - 0.803:+.3f}" in found.use
 
 
 def test_few_seeds_that_differ_are_inconclusive(tmp_path):

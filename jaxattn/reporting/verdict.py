@@ -44,7 +44,9 @@ class Verdict(NamedTuple):
     """What is said of one task of a run."""
 
     kind: str
-    """leak, none or inconclusive."""
+    """leak, none or inconclusive: what the bits say."""
+    tone: str
+    """The same of leak and use together: a leak that nobody uses is no alarm."""
     headline: str
     leak: str
     use: str
@@ -63,8 +65,10 @@ def judge(run: Folder, task: str) -> Verdict:
     kind = _leaks(bits)
     used, use = _use(run, task, method)
     plausible = next((m for m in PLAUSIBLE if values(run, task, method, m)), "")
+    calm = "none" if kind == "none" else "inconclusive"
     return Verdict(
         kind={"leak": "leak", "none": "none"}.get(kind, "inconclusive"),
+        tone="leak" if used else calm,
         headline=_headline(kind, used, method),
         leak=_leak_sentence(run, task, method, bits) + _sides(run, task, method),
         use=use,
@@ -193,12 +197,14 @@ def _use(run: Folder, task: str, method: str) -> tuple[bool | None, str]:
         )
     right = choose(run.results, task, method, "true_mask_accuracy")
     if right is not None and np.isfinite(right.mean):
-        lost = _paired(run, task, (method, "accuracy"), (method, "true_mask_accuracy"))
-        return bool(lost.low > 0 and lost.mean > CODE), (
+        change = _paired(
+            run, task, (method, "true_mask_accuracy"), (method, "accuracy")
+        )
+        return bool(change.high < 0 and change.mean < -CODE), (
             f"Given the right mask instead of its own, the predictor of {method} has "
-            f"accuracy {told(right)} instead of {own} (loss "
-            f"{text(lost.mean, lost.low, lost.high, '+')}); one that loses has learnt "
-            "a code, not the evidence."
+            f"accuracy {told(right)} instead of {own} (difference "
+            f"{text(change.mean, change.low, change.high, '+')}); one that loses has "
+            "learnt a code, not the evidence."
         )
     foreign = choose(run.results, task, method, "foreign_values_accuracy")
     if foreign is not None and np.isfinite(foreign.mean):
