@@ -90,10 +90,14 @@ def _masks(folder, config, rng, words, n, ids, seeds) -> None:
     tokens = np.where(there, rng.integers(2, len(words), (n, LENGTH)), 0)
     # Whatever is drawn, the last word must be among what is shown.
     tokens[:, 0] = len(words) - 1
-    width = LENGTH if config.model.values == "inputs" else config.model.default_tokens
-    usable = there if config.model.values == "inputs" else np.ones((n, width), bool)
+    defaults = np.ones((n, config.model.default_tokens), bool)
+    usable = {
+        "inputs": there,
+        "default_tokens": defaults,
+        "inputs_and_default_tokens": np.concatenate([there, defaults], axis=1),
+    }[config.model.values]
     for method in config.methods:
-        masks = rng.gamma(0.5, size=(len(seeds), n, width)) * usable
+        masks = rng.gamma(0.5, size=(len(seeds), *usable.shape)) * usable
         masks /= masks.sum(axis=2, keepdims=True)
         np.savez_compressed(
             folder / f"{method}.npz",

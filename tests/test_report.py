@@ -3,14 +3,17 @@
 import base64
 import html.parser
 import json
+import pathlib
 import re
 import shutil
+import tomllib
 
 import made_run
 import numpy as np
 import pytest
 from made_run import TASK, config_of, make
 
+from jaxattn import pages
 from jaxattn.config import Config
 from jaxattn.metrics.statistics import difference_interval, paired_interval
 from jaxattn.reporting import command, marks, page, run_folder, verdict, versus
@@ -285,6 +288,37 @@ def test_places_of_an_image_become_maps(tmp_path):
     text = page.render([run_folder.read(folder)])
     assert "the image itself" in text and "joint, mean of 8 seeds" in text
     assert re.search(r"largest \d\.\d\d in row [12], column [123]", text)
+
+
+def test_default_tokens_stand_behind_the_words(tmp_path):
+    config = config_of(values="inputs_and_default_tokens")
+    text = page.render([run_folder.read(make(tmp_path / "run", config))])
+    assert ">default token 4</bdi>" in text and ">dull</bdi>" in text
+
+
+def test_templates_are_installed_with_the_package():
+    root = pathlib.Path(pages.__file__).parent
+    project = tomllib.loads((root.parent / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["jaxattn"]
+    installed = {p for pattern in patterns for p in root.glob(pattern)}
+    needed = {p for kind in ("html", "css", "js") for p in root.rglob(f"*.{kind}")}
+    assert len(needed) > 8 and needed <= installed
+
+
+def test_curves_go_to_their_own_task(tmp_path):
+    tasks = (TASK, "sentiment")
+    folder = make(tmp_path / "run", config_of(tasks=tasks))
+    (folder / "masks" / TASK).mkdir()
+    path = folder / "metrics.jsonl"
+    line = {"epoch": 1, "cells": [["joint", 0]], "validation_accuracy": [0.25]}
+    # Two structures a task: the third program is the first of the second task.
+    path.write_text(json.dumps(line | {"program": 2}) + "\n")
+    assert run_folder.read(folder).curves == {"sentiment": {"joint": [[0.25]]}}
+    path.write_text(json.dumps(line | {"program": 9, "task": TASK}) + "\n")
+    assert run_folder.read(folder).curves == {TASK: {"joint": [[0.25]]}}
+    # Of whom a program is cannot be told: no curve rather than a wrong one.
+    path.write_text(json.dumps(line | {"program": 9}) + "\n")
+    assert run_folder.read(folder).curves == {}
 
 
 def test_a_run_without_joint_is_judged_by_its_first_method(tmp_path):

@@ -164,14 +164,13 @@ def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
     if not path.exists():
         return {}
     found: dict[tuple[str, str, int], dict[int, float]] = {}
-    # A task's programs: one for each structure, and the reference with its own words.
-    each = len({METHODS[m].structure for m in config.methods})
-    each += config.model.values != "inputs"
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
-            task = record.get("task", config.tasks[record["program"] // each])
+            task = record.get("task", _task_of(config, int(record["program"])))
             seen = record["validation_accuracy"]
+            if task is None:
+                return {}
             for (method, seed), value in zip(record["cells"], seen, strict=True):
                 value = np.nan if value is None else float(value)
                 cell = (str(task), str(method), int(seed))
@@ -190,6 +189,17 @@ def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
             for m, many in methods.items()
         }
     return whole
+
+
+def _task_of(config: Config, program: int) -> str | None:
+    """The task of a program by its number, None where that cannot be told."""
+    if len(config.tasks) == 1:
+        return config.tasks[0]
+    # A task's programs: one for each structure, and the reference with its own words.
+    each = len({METHODS[m].structure for m in config.methods})
+    each += config.model.values != "inputs"
+    place = program // each
+    return config.tasks[place] if 0 <= place < len(config.tasks) else None
 
 
 def _masks(folder: Path) -> dict[str, Masks]:
