@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import pathlib
 from typing import Any
+from unittest import mock
 
+import flax.linen as nn
 import jax
 import numpy as np
 from setups import DRAWS, EXAMPLES, LEARNING_RATE, PREDICTOR, SELECTOR, TEMPERATURE
@@ -63,6 +65,12 @@ def program_of(setup: Setup, seeds: int) -> Program:
     return program._replace(static=static._replace(evaluated=False))
 
 
+@functools.cache
+def _functions(static: forward.Static, mesh: Any) -> tuple:
+    # The number of seeds is no part of a program, so that all numbers share one.
+    return sweep.functions(Program("", None, static, ()), mesh)
+
+
 class Sweep:
     """Many seeds by the library's own sweep, an epoch of a wave after another."""
 
@@ -75,7 +83,7 @@ class Sweep:
         self.steps = self.program.static.steps_per_epoch
         self.lanes = f"{lane} on each of {self.mesh.size}"
         self.stored = sweep.make_splits(self.program.source, self.mesh).stored
-        self.init, self.chunk, _ = sweep.functions(self.program, self.mesh)
+        self.init, self.chunk, _ = _functions(self.program.static, self.mesh)
         self.states: dict[int, Any] = {}
         self.nats: dict[int, list[float]] = {}
 
@@ -126,15 +134,18 @@ def batch_of(one: OneSeed, rows: np.ndarray) -> forward.Arrays:
 def costs(setup: Setup) -> dict[str, float]:
     """FLOPs and bytes of one step of one seed by XLA's account, and its parameters.
 
-    Of a step by itself: in an epoch XLA counts the body of the loop once, whatever the
-    number of steps, and validation beside it.
+    XLA counts the body of a loop once, however often it runs. So this is of a step by
+    itself and not of an epoch, and the GRU's loop over positions is unrolled.
     """
     one = OneSeed(setup)
     batch = batch_of(one, np.arange(setup.batch))
     prior = np.full(one.static.classes, 1 / one.static.classes, np.float32)
     step = jax.jit(functools.partial(loop.step, one.static), donate_argnums=1)
     fold = np.arange(setup.batch) % 2
-    lowered = step.lower(one.cell, one.state, batch, fold, prior)
+    length = one.static.model.inputs.length
+    unrolled = functools.partial(nn.RNN, unroll=length)
+    with mock.patch.object(nn, "RNN", unrolled):
+        lowered = step.lower(one.cell, one.state, batch, fold, prior)
     found = lowered.compile().cost_analysis()
     params = sum(x.size for x in jax.tree.leaves(one.state.params))
     return {

@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch-python", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--setups", nargs="+", choices=SETUPS, default=list(SETUPS))
+    parser.add_argument("--setups", nargs="+", choices=SETUPS)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--seconds", type=float, default=0.7, help="of one measurement")
     parser.add_argument("--output", type=pathlib.Path, default=FOLDER / "RESULTS.md")
@@ -123,6 +123,7 @@ def main() -> None:
         help="one short round, few seeds, one epoch: does everything still run?",
     )
     args = parser.parse_args()
+    args.setups = args.setups or list(GROWING if args.quick else SETUPS)
     counts, again, more = list(COUNTS), GROWTH_ROUNDS, []
     if args.quick:
         args.rounds, args.seconds, counts, again = 1, 0.1, [1, 16], 1

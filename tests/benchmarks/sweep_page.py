@@ -64,10 +64,10 @@ Bags train no evaluator here. RESULTS_KNOWN_FEATURES.md has more of Syn4.
   products, embeddings, bags with their padding.
 - *{SIDES["compile"]}*: forward and backward pass by inductor, the rest as in eager;
   of the same written-out models.
-- *{SIDES["one"]}*: the library's epoch, compiled for one seed on one device, all
-  threads.
-- *{SIDES["ours"]}*: the library's sweep on a virtual device a core, by default with
-  {" or ".join(sorted(lanes)) or "?"} seeds side by side.
+- *{SIDES["one"]}*: the library's epoch, compiled for one seed on one
+  device, all threads.
+- *{SIDES["ours"]}*: the library's sweep on a virtual device a core; side by side
+  are, as it chooses by itself, {" or ".join(sorted(lanes)) or "?"} devices.
 
 Both JAX sides also validate after every epoch, which PyTorch need not. `nn.GRU` has a
 redundant bias in two gates, so that Adam moves their sum twice as fast; the written-out
@@ -83,9 +83,8 @@ def _speeds(found: dict, sides: list[str]) -> str:
             if side in rates:
                 row.append(f"{statistics.median(rates[side]):,.0f}")
                 continue
-            notes.append(
-                f"- {setup}, {SIDES[side]}: {found['told'][setup][side]['failed']}"
-            )
+            why = found["told"][setup][side]["failed"]
+            notes.append(f"{len(notes) + 1}. {setup}, {SIDES[side]}: {why}")
             row.append(f"- [{len(notes)}]")
         speeds.append(row)
         others = [s for s in sides if s != "ours"]
@@ -190,11 +189,12 @@ def _roofline(found: dict) -> str:
 Peaks in this run: {spread([p / 1e9 for p in products], 0)} GFLOP/s for products of
 1,024 x 1,024 single-precision matrices, {spread([c / 1e9 for c in copies], 1)} GB/s for
 copies of 256 MiB (read and written), all cores at once, the best of the sides. FLOPs
-and bytes are XLA's account of one step of one seed, compiled by itself (in an epoch it
-counts the loop's body once). It counts what an operation reads and writes even where a
-cache holds it, so that a share of copying may exceed 100 %; *Adam alone* is the least
-that a dense step must move: {ADAM_BYTES} bytes a parameter. A wall is named where its
-share is at least {FAR:.0%}; far from both, the time goes into small operations.
+and bytes are XLA's account of one step of one seed, compiled by itself with the GRU's
+loop unrolled, for of a loop it counts the body once. It counts what an operation reads
+and writes even where a cache holds it, so that a share of copying may exceed 100 %;
+*Adam alone* is the least that a dense step must move: {ADAM_BYTES} bytes a parameter.
+A wall is named where its share is at least {FAR:.0%}; far from both, the time goes into
+small operations.
 
 {table(head, rows)}
 """
