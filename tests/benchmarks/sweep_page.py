@@ -59,11 +59,12 @@ Bags train no evaluator here. RESULTS_KNOWN_FEATURES.md has more of Syn4.
   is `nn.GRU` on packed sequences, the transformer has
   `scaled_dot_product_attention`, and bags are computed without their padding.
 - *{SIDES["func"]}*: in each of these processes {ENSEMBLE} seeds side by side by
-  `vmap(grad_and_value(functional_call))` on stacked parameters. What `vmap` cannot
-  batch is written out: the GRU's cell (a loop over all positions), attention's
-  products, embeddings, bags with their padding.
+  `vmap(grad_and_value(functional_call))` on stacked parameters. What `vmap`
+  refuses (packed sequences, rows without padding) or only loops over
+  (`embedding_bag`, `scaled_dot_product_attention`) is written otherwise: `nn.GRU` on
+  padded sequences, embeddings and products, bags with their padding.
 - *{SIDES["compile"]}*: forward and backward pass by inductor, the rest as in eager;
-  of the same written-out models.
+  of the models written for `vmap`, but the GRU's cell is written out in a loop.
 - *{SIDES["one"]}*: the library's epoch, compiled for one seed on one
   device, all threads.
 - *{SIDES["ours"]}*: the library's sweep on a virtual device a core; side by side
@@ -71,7 +72,7 @@ Bags train no evaluator here. RESULTS_KNOWN_FEATURES.md has more of Syn4.
 
 Both JAX sides also validate after every epoch, which PyTorch need not. `nn.GRU` has a
 redundant bias in two gates, so that Adam moves their sum twice as fast; the written-out
-cell is Flax's.
+cell of `torch.compile` is Flax's.
 """
 
 

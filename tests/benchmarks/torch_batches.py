@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch_models import Bags, Tabular, Text
 
 
-def build(setup: Setup, case: dict, plain: bool) -> nn.Module:
+def build(setup: Setup, case: dict, form: str) -> nn.Module:
     """A model of the sizes that the case tells."""
     sizes, shape = json.loads(str(case["sizes"])), case["inputs"].shape
     if setup.family == "text":
-        return Text(sizes, setup.query, sizes["tokens"], shape[1], plain)
+        return Text(sizes, setup.query, sizes["tokens"], shape[1], form)
     if setup.family == "bags":
-        return Bags(sizes, shape[2], plain)
+        return Bags(sizes, shape[2], form)
     return Tabular(sizes, shape[1])
 
 
-def tensors(setup: Setup, case: dict, plain: bool, seeds: list[int]) -> tuple:
+def tensors(setup: Setup, case: dict, form: str, seeds: list[int]) -> tuple:
     """What batches are rows of, made once; seeds with own data lie in a row."""
     if setup.family == "tabular":
         x, y = map(np.concatenate, zip(*map(syn4, seeds), strict=True))
@@ -32,12 +32,12 @@ def tensors(setup: Setup, case: dict, plain: bool, seeds: list[int]) -> tuple:
     bias = torch.where(valid, 0.0, -torch.inf)
     if setup.family == "text":
         return inputs.long(), bias, valid / lengths[:, None], lengths, y
-    return inputs, bias, lengths if plain else valid, y
+    return inputs, bias, valid if form == "packed" else lengths, y
 
 
-def epoch(setup: Setup, data: tuple, order: Tensor, plain: bool) -> Iterator[tuple]:
+def epoch(setup: Setup, data: tuple, order: Tensor, form: str) -> Iterator[tuple]:
     """Batches in the order [steps, batch], gathered at once: fewer small calls."""
-    if setup.family == "bags" and not plain:
+    if setup.family == "bags" and form == "packed":
         inputs, bias, valid, y = data
         for rows in order:
             yield packed(inputs[rows], bias[rows], valid[rows], y[rows])
@@ -53,7 +53,7 @@ def packed(x: Tensor, bias: Tensor, valid: Tensor, y: Tensor) -> tuple:
     return rows, bias, places, y
 
 
-def pick(setup: Setup, data: tuple, rows: Tensor, plain: bool) -> tuple:
+def pick(setup: Setup, data: tuple, rows: Tensor, form: str) -> tuple:
     """One batch of these rows."""
     batch = tuple(x[rows] for x in data)
-    return packed(*batch) if setup.family == "bags" and not plain else batch
+    return packed(*batch) if setup.family == "bags" and form == "packed" else batch

@@ -24,7 +24,7 @@ def copied(model: nn.Module, params: dict[str, np.ndarray]) -> None:
         found[".".join([*modules, name])] = torch.tensor(value.copy())
     _join(found, "selector.encoder.attention", "selector.encoder", ["qkv"])
     if "selector.encoder.hn.weight" in found:
-        _join_gru(found, "selector.encoder", bool(model.selector.encoder.plain))
+        _join_gru(found, "selector.encoder", model.selector.encoder.form == "written")
     wanted = dict(model.named_parameters())
     assert wanted.keys() == found.keys(), wanted.keys() ^ found.keys()
     with torch.no_grad():
@@ -41,7 +41,7 @@ def _join(found: dict, prefix: str, to: str, names: list[str]) -> None:
         found[f"{to}.out.{kind}"] = found.pop(f"{prefix}.out.{kind}")
 
 
-def _join_gru(found: dict, prefix: str, plain: bool) -> None:
+def _join_gru(found: dict, prefix: str, written: bool) -> None:
     def taken(names: str, kind: str) -> torch.Tensor:
         parts = [found.pop(f"{prefix}.{name}.{kind}") for name in names.split()]
         return torch.cat(parts)
@@ -49,7 +49,7 @@ def _join_gru(found: dict, prefix: str, plain: bool) -> None:
     read = taken("ir iz in", "weight"), taken("ir iz in", "bias")
     gates = taken("hr hz", "weight")
     new = taken("hn", "weight"), taken("hn", "bias")
-    if plain:
+    if written:
         found[f"{prefix}.input.weight"], found[f"{prefix}.input.bias"] = read
         found[f"{prefix}.state.weight"] = gates
         found[f"{prefix}.new.weight"], found[f"{prefix}.new.bias"] = new

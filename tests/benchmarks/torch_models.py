@@ -1,8 +1,8 @@
 """The library's models in PyTorch: modules named as Flax names them.
 
 Each takes a batch and gives its mean nats. What the fastest eager code does and `vmap`
-or `torch.compile` cannot follow (packed sequences, bags of embeddings, rows without
-padding) has a plain twin, taken where `plain` is true.
+refuses (packed sequences, rows without padding) or only loops over (bags of embeddings,
+fused attention) has a plain twin, taken wherever `form` is not `packed`.
 """
 
 import math
@@ -70,16 +70,17 @@ class Head(nn.Module):
 
 
 class Gru(nn.Module):
-    """The state [B, D] of a GRU at the last valid position.
+    """The state [B, D] of a GRU at the last valid position, in one of three forms.
 
-    Flax has one bias less in two of its three gates; they add up, so that only how
-    fast Adam moves their sum differs. The plain twin has Flax's biases.
+    Two are `nn.GRU`, on `packed` or on `padded` sequences, and have a bias more than
+    Flax in two of three gates; both add up, so that only how fast Adam moves their sum
+    differs. The `written` one is Flax's cell, in a loop.
     """
 
-    def __init__(self, features: int, plain: bool):
+    def __init__(self, features: int, form: str):
         super().__init__()
-        self.plain = plain
-        if plain:
+        self.form = form
+        if form == "written":
             self.input = linear(features, 3 * features)
             self.state = linear(features, 2 * features, bias=False)
             self.new = linear(features, features)
@@ -95,12 +96,16 @@ class Gru(nn.Module):
                 square.copy_(nn.init.orthogonal_(torch.empty_like(square)))
 
     def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
-        if not self.plain:
+        if self.form == "packed":
             packed = nn.utils.rnn.pack_padded_sequence(
-                embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
+                embedded, lengths, batch_first=True, enforce_sorted=False
             )
             return self.gru(packed)[1][0]
         size = embedded.shape[-1]
+        if self.form == "padded":
+            states = self.gru(embedded)[0]
+            last = (lengths - 1)[:, None, None].expand(-1, 1, size)
+            return states.gather(1, last)[:, 0]
         read = self.input(embedded)
         state = torch.zeros_like(embedded[:, 0])
         for t in range(embedded.shape[1]):
@@ -118,9 +123,9 @@ class Transformer(nn.Module):
     What stands on padding is asked nothing: its rows are computed and not averaged.
     """
 
-    def __init__(self, features: int, length: int, plain: bool):
+    def __init__(self, features: int, length: int, form: str):
         super().__init__()
-        self.plain = plain
+        self.plain = form != "packed"
         self.project = linear(features, features)
         self.norm_1 = nn.LayerNorm(features, eps=1e-6)
         self.qkv = linear(features, 3 * features)
@@ -156,16 +161,17 @@ class Text(nn.Module):
     word's `share` [B, T] in the mean, lengths [B] and labels [B].
     """
 
-    def __init__(self, sizes: dict, query: str, tokens: int, length: int, plain: bool):
+    def __init__(self, sizes: dict, query: str, tokens: int, length: int, form: str):
         super().__init__()
         features, hidden = sizes["features"], sizes["hidden"]
-        self.query, self.plain, defaults = query, plain, sizes["default_tokens"]
+        self.query, defaults = query, sizes["default_tokens"]
+        self.plain = form != "packed"
         self.selector, self.predictor = nn.Module(), nn.Module()
         self.selector.words = table(tokens, features)
         if query == "gru":
-            self.selector.encoder = Gru(features, plain)
+            self.selector.encoder = Gru(features, form)
         if query == "transformer":
-            self.selector.encoder = Transformer(features, length, plain)
+            self.selector.encoder = Transformer(features, length, form)
         self.selector.scorer = Additive(features, hidden)
         for half in (self.selector, self.predictor) if defaults else ():
             half.default_tokens = nn.Parameter(torch.randn(defaults, features))
@@ -208,10 +214,10 @@ class Bags(nn.Module):
     [n, 784] and `places` [B, T] of theirs among these, n for none.
     """
 
-    def __init__(self, sizes: dict, width: int, plain: bool):
+    def __init__(self, sizes: dict, width: int, form: str):
         super().__init__()
         features, hidden = sizes["features"], sizes["hidden"]
-        self.plain = plain
+        self.plain = form != "packed"
         self.selector, self.predictor = nn.Module(), nn.Module()
         for half in (self.selector, self.predictor):
             half.instances = linear(width, features)

@@ -14,11 +14,9 @@ from torch_check import difference
 SIDE, COPIED = 1024, 2**26
 KIND, FOLDER, SEED, DEVICE = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 SEEDS = ENSEMBLE if KIND == "func" else 1
-
-
-def plain_of(setup: Setup) -> bool:
-    """Whether the model must be the twin that compiles and vmaps."""
-    return KIND != "eager" or DEVICE != "cpu"
+FORM = {"eager": "packed", "func": "padded", "compile": "written"}[KIND]
+if DEVICE != "cpu" and KIND == "eager":
+    FORM = "padded"  # shapes that data decide would wait for the GPU in each step
 
 
 def load(name: str) -> dict[str, np.ndarray]:
@@ -29,11 +27,10 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 def checked(setup: Setup, case: dict) -> float:
     """How far the model is from the library's on the case's batch."""
-    plain = plain_of(setup)
-    data = tensors(setup, case, plain, [0])
+    data = tensors(setup, case, FORM, [0])
     rows = torch.tensor(case["check/rows"]).long()
-    model = build(setup, case, plain)
-    return difference(model, case, pick(setup, data, rows, plain))
+    model = build(setup, case, FORM)
+    return difference(model, case, pick(setup, data, rows, FORM))
 
 
 class Trainer:
@@ -42,15 +39,14 @@ class Trainer:
     def __init__(self, name: str):
         torch.manual_seed(SEED)
         self.setup, case = SETUPS[name], load(name)
-        self.plain = plain_of(self.setup)
         self.difference = checked(self.setup, case)
         seeds = [SEED * SEEDS + i for i in range(SEEDS)]
-        data = tensors(self.setup, case, self.plain, seeds)
+        data = tensors(self.setup, case, FORM, seeds)
         self.data = tuple(x.to(DEVICE) for x in data)
         self.own = self.setup.family == "tabular"
         self.n = len(self.data[0]) // (SEEDS if self.own else 1)
         self.steps = self.n // self.setup.batch
-        models = [build(self.setup, case, self.plain).to(DEVICE) for _ in seeds]
+        models = [build(self.setup, case, FORM).to(DEVICE) for _ in seeds]
         self.model = models[0]
         if KIND == "func":
             self._stack(models)
@@ -84,7 +80,7 @@ class Trainer:
             self.batches = (tuple(x[rows] for x in self.data) for rows in order)
         else:
             order = orders[0].view(self.steps, -1)
-            self.batches = epoch(self.setup, self.data, order, self.plain)
+            self.batches = epoch(self.setup, self.data, order, FORM)
         self.nats = torch.zeros((), device=DEVICE)
 
     def step(self) -> None:
