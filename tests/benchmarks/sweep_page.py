@@ -67,8 +67,8 @@ Bags train no evaluator here. RESULTS_KNOWN_FEATURES.md has more of Syn4.
   of the models written for `vmap`, but the GRU's cell is written out in a loop.
 - *{SIDES["one"]}*: the library's epoch, compiled for one seed on one
   device, all threads.
-- *{SIDES["ours"]}*: the library's sweep on a virtual device a core; side by side
-  are, as it chooses by itself, {" or ".join(sorted(lanes)) or "?"} devices.
+- *{SIDES["ours"]}*: the library's sweep on a virtual device a core, with the seeds
+  side by side that it takes by itself: {"; ".join(sorted(lanes)) or "?"} devices.
 
 Both JAX sides also validate after every epoch, which PyTorch need not. `nn.GRU` has a
 redundant bias in two gates, so that Adam moves their sum twice as fast; the written-out
