@@ -4,6 +4,7 @@ import functools
 import sys
 from typing import Any
 
+from protocol import serve, timed
 from setups import (
     DRAWS,
     EXAMPLES,
@@ -16,9 +17,7 @@ from setups import (
     SETUPS,
     TEMPERATURE,
     Setup,
-    serve,
     syn4,
-    timed,
     widths,
 )
 

@@ -4,19 +4,18 @@
 
 Needs PyTorch, in this environment or in that of the interpreter PYTHON, and a quiet
 machine. The sides take turns, several rounds, and a ratio is taken within each round.
-Writes RESULTS.md beside this file; takes about three minutes on two cores.
+Writes RESULTS_KNOWN_FEATURES.md beside this file in about three minutes on two cores.
 """
 
 import argparse
 import datetime
-import json
-import os
 import pathlib
 import platform
 import statistics
-import subprocess
 import sys
 
+from page import cpu, ratios, spread, table
+from protocol import Worker, ask, collect, measure, say
 from setups import EXAMPLES, SEEDS, SETUPS, flops
 
 from jaxattn.runtime import available_cores
@@ -29,64 +28,6 @@ SIDES = {
     "engine": f"jaxattn, {SEEDS} seeds",
 }
 WARM_UP, SECONDS, SGEMM_SECONDS = 0.01, 1.0, 0.3
-
-
-class Worker:
-    """A process that waits until it is told what to run, and for how long."""
-
-    def __init__(self, command: list[str]):
-        # Whatever the caller has set for jax must not decide what is measured.
-        kept = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith(("XLA_", "JAX_", "PJRT_", "OMP_", "MKL_"))
-        }
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=kept,
-        )
-        self.versions = self.answer()
-
-    def ask(self, name: str, seconds: float) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps([name, seconds]) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self) -> dict:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait()
-            raise SystemExit(f"{self.process.args} ended; its message is above")
-        return json.loads(line)
-
-    def close(self) -> None:
-        if self.process.stdin:
-            self.process.stdin.close()
-        self.process.wait()
-
-
-def ask(workers: list[Worker], name: str, seconds: float) -> None:
-    for worker in workers:
-        worker.ask(name, seconds)
-
-
-def collect(workers: list[Worker]) -> dict:
-    """The rates of all workers of one side, added up."""
-    answers = [worker.answer() for worker in workers]
-    found = {"rate": sum(a["rate"] for a in answers)}
-    if "nats" in answers[0]:
-        found["nats"] = statistics.mean(a["nats"] for a in answers)
-    return found
-
-
-def measure(workers: list[Worker], name: str, seconds: float) -> dict:
-    """Runs all workers of one side at once, and nobody else."""
-    ask(workers, name, seconds)
-    return collect(workers)
 
 
 def start(torch_python: str, sides: list[str], lane: int) -> dict[str, list[Worker]]:
@@ -131,27 +72,6 @@ def run(workers: dict[str, list[Worker]], setups: list[str], rounds: int) -> dic
                 rates[setup].setdefault(side, []).append(rate)
         say(f"round {i + 1} of {rounds}")
     return {"rates": rates, "nats": nats, "peaks": peaks}
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def spread(values: list[float], digits: int = 2) -> str:
-    middle, low, high = statistics.median(values), min(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def ratios(found: dict, setup: str, side: str, other: str) -> str:
-    rates = found["rates"][setup]
-    if side not in rates or other not in rates:
-        return "-"
-    return spread([a / b for a, b in zip(rates[side], rates[other], strict=True)])
 
 
 def report(found: dict, versions: dict[str, str], rounds: int, lane: int) -> str:
@@ -231,15 +151,6 @@ really computes.
 """
 
 
-def cpu() -> str:
-    try:
-        text = pathlib.Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or "unknown CPU"
-    names = [x.split(":")[1].strip() for x in text.splitlines() if "model name" in x]
-    return names[0] if names else "unknown CPU"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch-python", default=sys.executable)
@@ -249,7 +160,9 @@ def main() -> None:
     parser.add_argument(
         "--lane", type=int, default=0, help="seeds side by side on a device"
     )
-    parser.add_argument("--output", type=pathlib.Path, default=FOLDER / "RESULTS.md")
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=FOLDER / "RESULTS_KNOWN_FEATURES.md"
+    )
     args = parser.parse_args()
     workers: dict[str, list[Worker]] = {}
     try:

@@ -5,10 +5,6 @@ L2X is Chen et al. (arXiv 1802.07814), INVASE is Yoon, Jordon and van der Schaar
 left out and the activation is ReLU.
 """
 
-import json
-import sys
-import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -76,22 +72,3 @@ def syn4(seed: int) -> tuple[np.ndarray, np.ndarray]:
     a, b = x[:, 0] * x[:, 1], (x[:, 2:6] ** 2).sum(axis=1) - 4
     p = 1 / (1 + np.exp(np.where(x[:, 10] < 0, a, b)))
     return x, (rng.random(EXAMPLES) < p).astype(np.int32)
-
-
-def serve(versions: dict[str, str], run: Callable[[str, float], dict]) -> None:
-    """Answers `[setup, seconds]` lines of standard input, one JSON object a line."""
-    print(json.dumps(versions), flush=True)
-    for line in sys.stdin:
-        name, seconds = json.loads(line)
-        print(json.dumps(run(name, seconds)), flush=True)
-
-
-def timed(once: Callable[[], None], seconds: float) -> dict[str, float]:
-    """How often `once` ran in at least `seconds`, and in how many seconds it did."""
-    count, start = 0, time.perf_counter()
-    while True:
-        once()
-        count += 1
-        passed = time.perf_counter() - start
-        if passed >= seconds:
-            return {"count": count, "seconds": passed}

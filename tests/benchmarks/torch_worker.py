@@ -3,6 +3,7 @@
 import sys
 
 import torch
+from protocol import serve, timed
 from setups import (
     DRAWS,
     EXAMPLES,
@@ -12,9 +13,7 @@ from setups import (
     SETUPS,
     TEMPERATURE,
     Setup,
-    serve,
     syn4,
-    timed,
     widths,
 )
 from torch import nn
