@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxattn import phases, weighting
+from jaxattn import adam, phases, weighting
 from jaxattn.config import with_numbers
 from jaxattn.forward import (
     ESTIMATOR,
@@ -44,7 +44,6 @@ class TrainState(NamedTuple):
 
 def init(static: Static, cell: Cell) -> TrainState:
     """The state before the first step."""
-    config = with_numbers(static.config, cell.numbers)
     key = jax.random.fold_in(cell.key, INIT)
     params = nn_model.init(static.model, key)
     more = jax.random.split(jax.random.fold_in(cell.key, EVALUATOR))
@@ -52,12 +51,11 @@ def init(static: Static, cell: Cell) -> TrainState:
         params["evaluator"] = nn_model.init_predictor(static.model, more[0])
     if static.structure.gradient == "reinforce":
         params["baseline"] = nn_model.init_predictor(static.model, more[1])
-    adam = optax.adam(config.optimizer.learning_rate)
     estimator = ()
     if static.structure.weighted:
         positions = nn_model.positions(static.model, static.model.inputs.length)
         estimator = weighting.init(
-            config.weighting,
+            static.config.weighting,
             jax.random.fold_in(cell.key, ESTIMATOR),
             positions,
             static.classes,
@@ -91,27 +89,17 @@ def step(
         state.params
     )
     alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(grads))
-    adam = optax.adam(config.optimizer.learning_rate)
     speeds = {"selector": phase.selector, "predictor": phase.predictor}
     # Whatever else there is (evaluator, baseline) is never frozen.
     speed = {half: jnp.float32(1) for half in state.params} | speeds
     params, opt_state = {}, {}
     for half in state.params:
-        updates, moved = adam.update(
-            grads[half], state.opt_state[half], state.params[half]
-        )
-        moves = alive & (speed[half] > 0)
-        # A select, not a product with 0: a frozen half keeps its moments and its
-        # count, and not-a-number times zero would still be not-a-number.
-        params[half] = jax.tree.map(
-            lambda p, u, s=speed[half], go=moves: jnp.where(go, p + s * u, p),
-            state.params[half],
-            updates,
-        )
-        opt_state[half] = jax.tree.map(
-            lambda new, old, go=moves: jnp.where(go, new, old),
-            moved,
+        params[half], opt_state[half] = adam.update(
+            grads[half],
             state.opt_state[half],
+            state.params[half],
+            config.optimizer.learning_rate * speed[half],
+            alive & (speed[half] > 0),
         )
     average = state.average
     if static.structure.averaged:
