@@ -9,7 +9,6 @@ A killed save may leave `STEP.orbax-checkpoint-tmp` and `STEP.replaced` (see `sa
 import contextlib
 import functools
 import gc
-import hashlib
 import inspect
 import json
 import logging
@@ -23,10 +22,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from jaxattn import digests, hosts
 
 KEPT_STEPS = 2
 REPLACED = ".replaced"
@@ -38,25 +38,32 @@ def save(directory: str | os.PathLike, step: int, state: Any, meta: dict) -> Non
 
     Returns when all is on disk. Steps at or above `step`, which a run that went back
     to an older checkpoint has left, are removed once the new one is complete; after
-    that the newest two are kept.
+    that the newest two are kept. Where there are several processes all of them call it,
+    with leaves that are sharded along their first axis, on one file system.
 
     Raises:
       OSError: if it cannot be written; the steps saved before stay as they were.
     """
     root = pathlib.Path(directory).absolute()
+    alone = hosts.first()
+    aside: list[pathlib.Path] = []
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        _tidy(root)
-        aside = [root / str(s) for s in _steps(root) if s >= step]
-        # Moved, not removed: Orbax keeps what is there and drops the new state.
-        for old in aside:
-            old.rename(f"{old}{REPLACED}")
+        if alone:
+            root.mkdir(parents=True, exist_ok=True)
+            _tidy(root)
+            aside = [root / str(s) for s in _steps(root) if s >= step]
+            # Moved, not removed: Orbax keeps what is there and drops the new state.
+            for old in aside:
+                old.rename(f"{old}{REPLACED}")
+        hosts.wait("checkpoint begins")
         try:
             _write(root, step, state, _seal(step, state, meta))
-            _write_sums(root / str(step))
+            if alone:
+                _write_sums(root / str(step))
         except BaseException:
-            shutil.rmtree(root / str(step), ignore_errors=True)
-            _tidy(root)
+            if alone:
+                shutil.rmtree(root / str(step), ignore_errors=True)
+                _tidy(root)
             raise
         for old in aside:
             shutil.rmtree(f"{old}{REPLACED}")
@@ -74,9 +81,10 @@ def restore(
 ) -> tuple[int, Any, dict] | None:
     """Newest good step as (step, state, meta), or None where nothing was saved.
 
-    `target` is a tree of `jax.ShapeDtypeStruct` (or arrays): the state comes back with
-    its structure, dtypes, shapes and shardings, bit for bit as saved, on any number of
-    devices. A damaged step is named to `say` and the one before it is used.
+    `target` is a tree of `jax.ShapeDtypeStruct` (or arrays), or makes one of `meta`:
+    the state comes back with its structure, dtypes, shapes and shardings, bit for bit
+    as saved, on any number of devices; numpy where it is numpy there. A damaged step is
+    named to `say` and the one before it is used.
 
     Raises:
       ValueError: if the saved state does not fit `target`, or every step is damaged.
@@ -84,7 +92,9 @@ def restore(
     root = pathlib.Path(directory).absolute()
     if not root.is_dir():
         return None
-    _tidy(root)
+    if hosts.first():
+        _tidy(root)
+    hosts.wait("checkpoint is read")
     steps = _steps(root)
     for step in reversed(steps):
         found = _read(root / str(step), step, target)
@@ -145,17 +155,19 @@ def _read(folder: pathlib.Path, step: int, target: Any) -> tuple[Any, dict] | st
         return problem
     sealed, problem = _read_item(folder, "meta", ocp.args.JsonRestore())
     try:
-        if problem or _sha256(sealed["record"].encode()) != sealed["sha256"]:
+        if problem or digests.sha256(sealed["record"].encode()) != sealed["sha256"]:
             return problem or "its description is not what was saved"
     except (AttributeError, KeyError, TypeError):
         return "its description is not what was saved"
     record = json.loads(sealed["record"])
     if record["step"] != step:
         return f"it was saved as step {record['step']}"
-    _compare(record["leaves"], _describe(target), folder)
+    target = target(record["meta"]) if callable(target) else target
+    _compare(record["leaves"], digests.describe(target), folder)
     structs = jax.tree.map(_struct, target)
     state, problem = _read_item(folder, "state", ocp.args.StandardRestore(structs))
-    if problem or _digest(state) != record["digest"]:
+    digest = digests.digest_of_rows if record.get("by_row") else digests.digest
+    if problem or digest(state) != record["digest"]:
         return problem or "its arrays are not what was saved"
     return state, record["meta"]
 
@@ -175,7 +187,9 @@ def _read_item(folder: pathlib.Path, name: str, how: Any) -> tuple[Any, str]:
 
 def _write_sums(folder: pathlib.Path) -> None:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
-    lines = [f"{_sha256(p.read_bytes())}  {p.relative_to(folder)}\n" for p in files]
+    lines = [
+        f"{digests.sha256(p.read_bytes())}  {p.relative_to(folder)}\n" for p in files
+    ]
     unfinished = folder / f"{SUMS}.tmp"
     unfinished.write_text("".join(lines))
     unfinished.replace(folder / SUMS)
@@ -193,7 +207,7 @@ def _check_sums(folder: pathlib.Path) -> str:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or _brief(error)
             return f"{name}: {reason}"
-        if _sha256(content) != digest:
+        if digests.sha256(content) != digest:
             return f"{name} is not what was saved"
     return ""
 
@@ -241,18 +255,19 @@ def _report(report: Callable[[Any], Any], event: Any) -> None:
 
 def _seal(step: int, state: Any, meta: dict) -> dict[str, str]:
     """The JSON part: a text that describes the state, and the digest of that text."""
-    leaves, digest = _describe(state), _digest(state)
-    record = {"step": step, "leaves": leaves, "digest": digest, "meta": meta}
-    text = json.dumps(record)
-    return {"record": text, "sha256": _sha256(text.encode())}
-
-
-def _describe(tree: Any) -> dict[str, list]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): [str(leaf.dtype), list(leaf.shape)]
-        for path, leaf in leaves
+    # No process sees all of a state that is spread over several.
+    by_row = not all(
+        getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(state)
+    )
+    record = {
+        "step": step,
+        "leaves": digests.describe(state),
+        "digest": digests.digest_of_rows(state) if by_row else digests.digest(state),
+        "by_row": by_row,
+        "meta": meta,
     }
+    text = json.dumps(record)
+    return {"record": text, "sha256": digests.sha256(text.encode())}
 
 
 def _compare(saved: dict, wanted: dict, folder: pathlib.Path) -> None:
@@ -269,25 +284,13 @@ def _compare(saved: dict, wanted: dict, folder: pathlib.Path) -> None:
             )
 
 
-def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
+def _struct(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        return leaf
     sharding = getattr(leaf, "sharding", None)
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _digest(tree: Any) -> str:
-    """sha256 over path, dtype, shape and bytes of every leaf."""
-    digest = hashlib.sha256(json.dumps(_describe(tree)).encode())
-    for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _brief(error: Exception) -> str:

@@ -7,7 +7,6 @@ answers at once.
 import dataclasses
 import difflib
 import hashlib
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +36,6 @@ __all__ = [
     "check",
     "differences",
     "fingerprint",
-    "load",
     "numbers",
     "suggest",
     "to_dict",
@@ -134,22 +132,46 @@ def _check_types(config: Config) -> None:
 
 
 def at_setting(config: Config, setting: str) -> Config:
-    """The config with one number changed, as 'model.penalty=0.1' asks; '' changes none.
+    """The config with fields changed, as 'model.penalty=0.1 model.hidden=64' asks.
 
-    Raises: ValueError for what is no number of the config or out of its range.
+    '' changes none. Raises: ValueError for a field that no setting may change, or a
+    value that it cannot have.
     """
-    if not setting:
-        return config
-    path, equals, text = setting.partition("=")
-    if not equals:
-        raise ValueError(f"also: {setting!r} is not of the form NUMBER=VALUE")
-    if path not in numbers(config):
-        raise ValueError(f"also: {path!r}: {suggest(path, numbers(config))}")
+    for word in setting.split():
+        path, equals, text = word.partition("=")
+        path = path.replace("-", "_")
+        if not equals:
+            raise ValueError(f"setting {word!r} is not of the form FIELD=VALUE")
+        fields = _swept(config)
+        if path not in fields:
+            raise ValueError(f"setting {word!r}: {suggest(path, fields)}")
+        config = with_numbers(config, {path: _parsed(path, text, fields[path])})
+    return check(dataclasses.replace(config, also=())) if setting else config
+
+
+def _swept(config: Config) -> dict[str, dataclasses.Field]:
+    """The fields that may differ between the settings of one run, by dotted path.
+
+    Not the data, which all settings share, nor what a run consists of.
+    """
+    parts = ("model", "optimizer", "weighting", "random_masks")
+    whole = ("epochs", "full_text_epochs", "batch_size")
+    return {
+        path: field
+        for path, _, field in _walk(config)
+        if path.partition(".")[0] in parts or path in whole
+    }
+
+
+def _parsed(path: str, text: str, field: dataclasses.Field) -> Any:
+    if get_args(field.type):
+        return text
+    kind = float if field.metadata.get("sweep") else int
     try:
-        value = float(text)
+        return kind(text)
     except ValueError:
-        raise ValueError(f"also: {setting!r}: {text!r} is not a number") from None
-    return check(dataclasses.replace(with_numbers(config, {path: value}), also=()))
+        what = "a number" if kind is float else "a whole number"
+        raise ValueError(f"setting '{path}={text}': {text!r} is not {what}") from None
 
 
 def _allowed(field: str) -> tuple[str, ...]:
@@ -195,43 +217,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         elif a != b:
             found.append(f"{key}: {a} -> {b}")
     return found
-
-
-def load(path: str | Path) -> Config:
-    """The Config that a config file's `get_config()` returns.
-
-    Raises: OSError or ValueError, one line, for a file that is missing, does not run,
-    has no get_config, or returns something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise OSError(f"config file {path} does not exist")
-    spec = importlib.util.spec_from_file_location("jaxattn_config", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"config file {path} is no Python file: its name must end .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise AttributeError("it has no function get_config()")
-        config = module.get_config()
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"config file {path}: {_explain(error)}") from error
-    if not isinstance(config, Config):
-        raise ValueError(
-            f"config file {path}: get_config() returned {type(config).__name__}, "
-            "expected jaxattn.config.Config"
-        )
-    return config
-
-
-def _explain(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, TypeError) and "unexpected keyword argument '" in text:
-        wrong = text.rsplit("argument '", 1)[1].split("'")[0]
-        owner = text.split(".__init__")[0]
-        node = globals().get(owner)
-        if dataclasses.is_dataclass(node):
-            names = [f.name for f in dataclasses.fields(node)]
-            return f"unknown field {wrong} in {owner}: {suggest(wrong, names)}"
-    return f"{type(error).__name__}: {text}"

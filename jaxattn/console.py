@@ -140,8 +140,8 @@ def progress_line(
             parts.append(f"{rate:,.0f} {state.unit}/s")
             left = (state.total - state.done) * seconds / (state.done - chunks)
             left = max(1.0, left - (now - state.last)) if left else 0.0
-    parts.append(_clock(now - state.started))
-    parts += [f"{_clock(left)} left"] if left else []
+    parts.append(clock(now - state.started))
+    parts += [f"{clock(left)} left"] if left else []
     parts += [state.note] if state.note else []
     rest = "  ".join(parts)
     room = width - len(rest) - 2
@@ -152,7 +152,8 @@ def progress_line(
     return "  ".join([label, *bar, rest])[:width]
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, with hours where there are any."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -3,37 +3,38 @@
 runs/NAME/config.json         what was asked; another config is refused
           environment.json    versions and devices, one entry for each start
           metrics.jsonl       one object for every chunk of every wave
-          checkpoints/        the wave under way (Orbax), finished waves (npz)
-          seeds.csv           every number of every seed
+          checkpoints/        waves under way (Orbax), finished waves (npz), shapes
+          seeds.csv           every number of every seed, as soon as it is finished
           results.csv, .md    means over seeds, intervals, nulls
           masks/*.npz         masks of the test split, by method
+          data/               names of classes and words, for the report
           figures/*.svg
+          report.html         all of it to look at, in one file
 """
 
 import contextlib
 import hashlib
-import json
-import shutil
 import textwrap
+import time
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from jaxattn import (
     console,
+    hosts,
+    jobs,
     leaks,
     outputs,
     runtime,
+    schedule,
     scrutiny,
     source,
     sweep,
-    waves,
     workdir,
 )
 from jaxattn.config import Config
-from jaxattn.files import append_json, write_text
-from jaxattn.plan import Program, plan
+from jaxattn.jobs import Job, Plan
+from jaxattn.plan import Name, Program, plan
 from jaxattn.results import Result
 from jaxattn.source import Source, majority
 from jaxattn.sweep import Outcome
@@ -45,7 +46,7 @@ class Run(NamedTuple):
     folder: Path
     results: list[Result]
     findings: list[str]
-    diverged: list[tuple[str, int]]
+    diverged: list[Name]
     signal: int | None
 
 
@@ -54,34 +55,122 @@ def run(
     folder: Path,
     data_dir: Path | None = None,
     checkpoint_seconds: float = 15.0,
+    dry_run: bool = False,
 ) -> Run:
     """Runs or resumes a config in `folder` and writes everything there.
+
+    `dry_run` says what would be run, and what it would cost, and leaves nothing.
 
     Raises: ValueError or OSError, one line, for whatever the user can put right: data,
     folder, a config that differs from the folder's, damaged checkpoints.
     """
-    with workdir.hold(config, folder) as begun:
-        cache = folder / "black_boxes"
-        sources = [
-            source.load(config, task, data_dir, cache, console.say)
-            for task in config.tasks
-        ]
+    with contextlib.ExitStack() as held:
+        begun = hosts.lead(lambda: held.enter_context(workdir.hold(config, folder)))
+        begun = hosts.share(begun)
+        sources = _load(config, data_dir, None if dry_run else folder / "black_boxes")
         mesh = sweep.mesh_of_all_devices()
         splits = {s.task: sweep.make_splits(s, mesh) for s in sources}
         programs = [p for s in sources for p in plan(config, s)]
-        workdir.claim(config, folder, _digest(sources), console.say)
+        if not dry_run:
+            digest = _digest(sources)
+            hosts.lead(lambda: workdir.claim(config, folder, digest, console.say))
         _start_block(config, sources, mesh, begun)
         _say_prices(config, programs)
+        outcomes: list[list[Outcome]] = [[] for _ in programs]
+        if hosts.first():
+            outcomes = schedule.finished(folder, programs)
+        left = _left(config, programs, outcomes, splits)
+        if not left and dry_run:
+            console.say("all of its cells are finished")
+        received = None
         with runtime.stop_signal(console.urgent) as stop:
-            outcomes = _run_programs(
-                programs, splits, mesh, folder, checkpoint_seconds, stop
-            )
-        if not outcomes:
-            return Run(folder, [], [], [], stop.received)
+            if left:
+                planned = _planned(left, mesh, folder, begun and not dry_run)
+            if left and not dry_run:
+                hosts.lead(lambda: jobs.keep_shapes(folder, planned))
+
+                def finish(number: int, outcome: Outcome) -> None:
+                    outcomes[number].append(outcome)
+                    outputs.write_seeds_so_far(
+                        folder, config, sources, programs, outcomes
+                    )
+
+                if hosts.first():
+                    _trim(folder, left)
+                schedule.run(planned, mesh, folder, checkpoint_seconds, stop, finish)
+            received = int(hosts.most(stop.received or 0)[0]) or None
+        if dry_run or not hosts.first() or not any(outcomes):
+            return Run(folder, [], [], [], received)
         results, findings, diverged = outputs.write(
             folder, config, sources, programs, outcomes
         )
-        return Run(folder, results, findings, diverged, stop.received)
+        return Run(folder, results, findings, diverged, received)
+
+
+def _load(config: Config, data_dir: Path | None, cache: Path | None) -> list[Source]:
+    """The sources of a run; what has to be prepared, the first process prepares."""
+
+    def load() -> list[Source]:
+        return [
+            source.load(config, task, data_dir, cache, console.say)
+            for task in config.tasks
+        ]
+
+    return hosts.lead(load) or load()
+
+
+def _left(
+    config: Config,
+    programs: list[Program],
+    outcomes: list[list[Outcome]],
+    splits: dict[str, Any],
+) -> list[Job]:
+    """The programs that have cells left to run, as the first process sees it."""
+    left = []
+    for program, found in zip(programs, outcomes, strict=True):
+        done = {cell for outcome in found for cell in outcome.cells}
+        left.append([cell for cell in program.cells if cell not in done])
+    return [
+        Job(
+            number,
+            program,
+            splits[program.source.task],
+            [(label, seed) for label, seed in cells],
+            config.lane,
+        )
+        for number, (program, cells) in enumerate(
+            zip(programs, hosts.share(left), strict=True)
+        )
+        if cells
+    ]
+
+
+def _planned(left: list[Job], mesh: Any, folder: Path, resumed: bool) -> Plan:
+    """The plan of what is left, told: programs, cells, memory, time."""
+    console.say(
+        f"compiling {len(left)} program{'s' * (len(left) > 1)} "
+        "(kept in a cache for the next run) ..."
+    )
+    begun = time.monotonic()
+    planned = jobs.make_plan(left, mesh, folder, timed=not resumed)
+    console.say(f"ready to train after {time.monotonic() - begun:.1f} s")
+    headers, rows = jobs.table(planned, mesh)
+    if not console.settings.quiet:
+        console.table(headers, rows)
+    seconds = sum(price.seconds for price in planned.prices)
+    if seconds:
+        console.say(
+            f"training takes about {console.clock(seconds)}; measuring comes to it"
+        )
+    return planned
+
+
+def _trim(folder: Path, left: list[Job]) -> None:
+    cells_of = {job.number: set(job.left) for job in left}
+    schedule.trim(
+        folder / "metrics.jsonl",
+        lambda number, cells: not cells & cells_of.get(number, set()),
+    )
 
 
 def _digest(sources: list[Source]) -> str:
@@ -150,101 +239,3 @@ def _describe(config, s: Source) -> None:
         lost = cut.tokens / (cut.tokens + dataset.train.lengths.sum())
         text += f", {cut.examples:,} texts cut, {lost:.1%} of tokens lost"
     console.say(text)
-
-
-def _run_programs(
-    programs: list[Program], splits, mesh, folder: Path, every: float, stop
-) -> list[list[Outcome]]:
-    """The outcomes of each program, as far as they are finished."""
-    kept = folder / "checkpoints"
-    outcomes: list[list[Outcome]] = [[] for _ in programs]
-    todo = []
-    for number, program in enumerate(programs):
-        outcomes[number] = waves.finished(kept / f"program-{number}", console.say)
-        done = {cell for outcome in outcomes[number] for cell in outcome.cells}
-        left = [cell for cell in program.cells if cell not in done]
-        if left:
-            todo.append((number, program, left))
-        shutil.rmtree(kept / f"program-{number}" / "done", ignore_errors=True)
-    if not todo:
-        return outcomes
-    _trim(folder / "metrics.jsonl", outcomes)
-    console.say(
-        f"compiling {len(todo)} program{'s' * (len(todo) > 1)} "
-        "(kept in a cache for the next run) ..."
-    )
-    compiled = sweep.compile_all([(p, splits[p.source.task]) for _, p, _ in todo], mesh)
-    for (number, program, left), functions in zip(todo, compiled, strict=True):
-        if stop.received:
-            break
-        static = program.static
-        per_epoch = static.steps_per_epoch * static.config.batch_size
-        size = static.config.lane * mesh.size
-        # A wave on another number of devices has other cells: its state is no use here.
-        running = kept / f"program-{number}" / f"running-{size}"
-        groups = [left[i : i + size] for i in range(0, len(left), size)]
-        with console.bar(program.label, len(groups) * static.config.epochs) as advance:
-            for cells in groups:
-
-                def log(
-                    epoch,
-                    curve,
-                    cells=cells,
-                    number=number,
-                    advance=advance,
-                    n=per_epoch,
-                    static=static,
-                ):
-                    record = {"program": number, "epoch": epoch, "cells": cells}
-                    append_json(folder / "metrics.jsonl", record | curve)
-                    finite = [v for v in curve["train_nll"] if np.isfinite(v)]
-                    note = f"loss {np.mean(finite) if finite else np.nan:.3f}"
-                    if epoch == static.config.epochs:
-                        note += ", measuring"
-                    advance(1, len(cells) * n, note)
-
-                outcome = sweep.run_wave(
-                    program,
-                    functions,
-                    cells,
-                    splits[program.source.task],
-                    mesh,
-                    running,
-                    every=every,
-                    stop=lambda: stop.received is not None,
-                    advance=log,
-                    say=console.say,
-                )
-                if outcome is not None:
-                    if leaks.applies(program):
-                        outcome = leaks.added(program, outcome)
-                    waves.keep(kept / f"program-{number}", outcome)
-                    outcomes[number].append(outcome)
-                    _remove(running)
-                if stop.received:
-                    break
-    return outcomes
-
-
-def _remove(running: Path) -> None:
-    """Removes a checkpoint so that a kill in between leaves no half of it behind."""
-    if running.exists():
-        done = running.with_name("done")
-        shutil.rmtree(done, ignore_errors=True)
-        running.rename(done)
-        shutil.rmtree(done, ignore_errors=True)
-
-
-def _trim(path: Path, outcomes: list[list[Outcome]]) -> None:
-    """Drops the lines of waves that are not finished: they will be written again."""
-    if not path.exists():
-        return
-    done = [{cell for o in found for cell in o.cells} for found in outcomes]
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        # A killed process may leave half a line.
-        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
-            record = json.loads(line)
-            if all(tuple(cell) in done[record["program"]] for cell in record["cells"]):
-                lines.append(line + "\n")
-    write_text(path, "".join(lines))

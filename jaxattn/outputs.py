@@ -1,17 +1,22 @@
 """From the outcomes of a sweep to the files of a run."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import entropy
 
-from jaxattn import comparison, diagnostics, figures, findings, overlap, tradeoffs
+from jaxattn import (
+    choice,
+    comparison,
+    diagnostics,
+    figures,
+    findings,
+    masks,
+    overlap,
+    tradeoffs,
+)
 from jaxattn.config import Config, numbers
-from jaxattn.data.digits import GRIDS
-from jaxattn.files import replace_file, write_text
 from jaxattn.nulls import NULLS
 from jaxattn.plan import FULL_TEXT, Program, labels_of
 from jaxattn.reporting import page
@@ -130,6 +135,19 @@ def _references(source: Source, methods: dict[str, Outcome]) -> list[Row]:
     ]
 
 
+def write_seeds_so_far(
+    folder: Path,
+    config: Config,
+    sources: list[Source],
+    programs: list[Program],
+    outcomes: list[list[Outcome]],
+) -> None:
+    """Writes `seeds.csv` of what is finished, so that it can be looked at meanwhile."""
+    found = collect(config, programs, outcomes)
+    rows = [row for s in sources for row in rows_of(config, s, found[s.task])]
+    write_seeds(folder / "seeds.csv", rows)
+
+
 def write(
     folder: Path,
     config: Config,
@@ -157,10 +175,11 @@ def write(
         one = dataclasses.replace(config, tasks=(source.task,))
         said = findings.sentences(one, results, diverged, missing)
         prefix = f"{source.task}: " if len(sources) > 1 else ""
+        said += choice.sentences(choice.chosen(config, methods))
         sentences += [prefix + sentence for sentence in said]
         inside = source.task if len(sources) > 1 else ""
-        _write_masks(folder / "masks" / inside, source, methods)
-        _write_names(folder / "data", source)
+        masks.write_masks(folder / "masks" / inside, source, methods)
+        masks.write_names(folder / "data", source)
         main = {m: o for m, o in methods.items() if "@" not in m}
         _draw(folder / "figures" / inside, config, source, main, results)
     write_seeds(folder / "seeds.csv", rows)
@@ -168,49 +187,14 @@ def write(
     title = f"{config.name}: {', '.join(config.tasks)}"
     sentences += comparison.sentences(results)
     more = comparison.markdown(results)
+    for s in sources:
+        picked = choice.chosen(config, found[s.task])
+        more += choice.markdown(s.task, picked, results)
     statistic = {"mean": "mean", "iqm": "interquartile mean"}[config.statistic]
     path = folder / "results.md"
     write_markdown(path, title, results, sentences, more=more, statistic=statistic)
     page.write(folder)
     return results, sentences, all_diverged
-
-
-def _write_masks(folder: Path, source: Source, methods: dict[str, Outcome]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    common: dict[str, np.ndarray] = {}
-    if source.dataset is not None:
-        test = source.dataset.test
-        kind = "tokens" if source.dataset.vocabulary else "inputs"
-        common = {"labels": test.labels, "lengths": test.lengths, "ids": test.ids}
-        # Images would be stored once for each method; their ids say which they are.
-        common |= {"tokens": test.inputs} if kind == "tokens" else {}
-        common |= {} if test.truth is None else {"truth": test.truth}
-    for method, outcome in methods.items():
-        seeds = np.array([seed for _, seed in outcome.cells])
-        arrays: Any = {"alive": outcome.alive, "seeds": seeds}
-        with replace_file(folder / f"{method}.npz") as file:
-            np.savez_compressed(file, **(arrays | common | outcome.examples))
-
-
-def _write_names(folder: Path, source: Source) -> None:
-    """What numbers in `masks` stand for: classes, words, people's ratings, images."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stored, shares = source.dataset, majority(source, "train")
-    names: dict[str, Any] = {"classes": source.classes}
-    if stored is not None and shares is not None:
-        rated = np.flatnonzero(np.isfinite(stored.lexicon))
-        names |= {
-            "train_shares": shares.tolist(),
-            "vocabulary": stored.vocabulary,
-            "ratings": {int(i): round(float(stored.lexicon[i]), 4) for i in rated},
-            "grid": GRIDS.get(source.task.removeprefix("explain_")),
-        }
-    write_text(folder / f"{source.task}.json", json.dumps(names))
-    if stored is not None and not stored.vocabulary:
-        # Images, once for all methods; a byte holds all that one of 256 greys says.
-        images = np.round(255 * stored.test.inputs).astype(np.uint8)
-        with replace_file(folder / f"{source.task}.npz") as file:
-            np.savez_compressed(file, images=images)
 
 
 def _draw(
@@ -282,8 +266,10 @@ def _draw(
             f"Mean mask on the default tokens by class, {task}",
             config.first_seed,
         )
-    if config.also:
-        number = config.also[0].partition("=")[0]
+    varied = [s.partition("=")[0] for s in config.also if " " not in s]
+    varied = [path for path in varied if path in numbers(config)]
+    if varied:
+        number = varied[0]
         tradeoffs.curves(
             folder / "tradeoff.svg",
             results,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jaxattn import forward
-from jaxattn.config import Config, at_setting, numbers
+from jaxattn.config import Config, at_setting, numbers, with_numbers
 from jaxattn.data.synthetic import FAMILIES, SYNTHETIC
 from jaxattn.forward import Static
 from jaxattn.methods import METHODS, Structure
@@ -17,13 +17,16 @@ FULL_TEXT = "full_text"
 """The reference cell: `joint` with attention over the inputs."""
 
 
+Name = tuple[str, int]
+"""Of a cell: (method, seed). `full_text` is `joint` over the inputs, and a method may
+carry a setting of its own: `joint@model.penalty=0.1`."""
+
+
 class Program(NamedTuple):
     label: str
     source: Source
     static: Static
-    cells: tuple[tuple[str, int], ...]
-    """(method, seed); `full_text` is `joint` over the inputs, and a method may carry
-    a setting of its own: `joint@model.penalty=0.1`."""
+    cells: tuple[Name, ...]
 
 
 def plan(config: Config, source: Source) -> list[Program]:
@@ -32,15 +35,40 @@ def plan(config: Config, source: Source) -> list[Program]:
     Raises: ValueError where a batch is larger than the training split or where parts
     of the model, methods and task do not fit together.
     """
-    check_fit(config, source.task)
-    groups: dict[Structure, list[str]] = {}
-    for name in config.methods:
-        groups.setdefault(METHODS[name].structure, []).append(name)
+    statics: dict[Static, list[str]] = {}
+    for setting in ("", *config.also):
+        there = at_setting(config, setting)
+        check_fit(there, source.task)
+        # What does not decide the program must not tell programs apart.
+        bare = with_numbers(_bare(there), numbers(config))
+        for name in config.methods:
+            static = _static(config, bare, source, METHODS[name].structure)
+            statics.setdefault(static, []).append(_label(name, setting))
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     prefix = f"{source.task}: " if len(config.tasks) > 1 else ""
-    # What does not decide the program must not tell programs apart.
+    programs = []
+    for static, labels in statics.items():
+        names = list(dict.fromkeys(label.partition("@")[0] for label in labels))
+        title = prefix + (names[0] if len(names) == 1 else f"{len(names)} methods")
+        cells = tuple((label, seed) for seed in seeds for label in labels)
+        programs.append(Program(title, source, static, cells))
+    if config.model.values != "inputs":
+        bare = _bare(config)
+        # Without noise, which belongs to the probe: the reference must be strong.
+        model = dataclasses.replace(bare.model, values="inputs", normalizer="softmax")
+        words = dataclasses.replace(
+            bare, model=model, epochs=config.full_text_epochs, metrics=()
+        )
+        cells = tuple((FULL_TEXT, seed) for seed in seeds)
+        static = _static(config, words, source, METHODS["joint"].structure)
+        programs.append(Program(prefix + "full text", source, static, cells))
+    return programs
+
+
+def _bare(config: Config) -> Config:
+    """The config without what a run consists of, how it is named and laid out."""
     one = Config()
-    bare = dataclasses.replace(
+    return dataclasses.replace(
         config,
         name=one.name,
         tasks=one.tasks,
@@ -49,46 +77,35 @@ def plan(config: Config, source: Source) -> list[Program]:
         seeds=one.seeds,
         first_seed=one.first_seed,
         statistic=one.statistic,
+        lane=one.lane,
     )
 
-    def static_of(config: Config, structure: Structure) -> Static:
-        return forward.make_static(
-            config,
-            structure,
-            source.inputs,
-            len(source.classes),
-            source.examples,
-            family=source.family,
-            evaluated=source.known
-            or source.black_box is not None
-            or ("leak" in config.metrics and config.model.values == "inputs"),
-            black_box=source.black_box and source.black_box.apply,
-            draws=_largest_budget(config, source),
-        )
 
-    programs = []
-    for structure, names in groups.items():
-        label = prefix + (names[0] if len(names) == 1 else f"{len(names)} methods")
-        labels = labels_of(names, config.also)
-        cells = tuple((name, seed) for seed in seeds for name in labels)
-        programs.append(Program(label, source, static_of(bare, structure), cells))
-    if config.model.values != "inputs":
-        # Without noise, which belongs to the probe: the reference must be strong.
-        model = dataclasses.replace(bare.model, values="inputs", normalizer="softmax")
-        words = dataclasses.replace(
-            bare, model=model, epochs=config.full_text_epochs, metrics=()
-        )
-        cells = tuple((FULL_TEXT, seed) for seed in seeds)
-        static = static_of(words, METHODS["joint"].structure)
-        programs.append(Program(prefix + "full text", source, static, cells))
-    return programs
+def _static(
+    whole: Config, config: Config, source: Source, structure: Structure
+) -> Static:
+    return forward.make_static(
+        config,
+        structure,
+        source.inputs,
+        len(source.classes),
+        source.examples,
+        family=source.family,
+        evaluated=source.known
+        or source.black_box is not None
+        or ("leak" in config.metrics and config.model.values == "inputs"),
+        black_box=source.black_box and source.black_box.apply,
+        draws=_largest_budget(whole, source),
+    )
+
+
+def _label(method: str, setting: str) -> str:
+    return f"{method}@{setting}" if setting else method
 
 
 def labels_of(methods: Iterable[str], also: Sequence[str]) -> list[str]:
     """What cells of these methods are called, the config's own setting first."""
-    return [
-        f"{m}@{setting}" if setting else m for setting in ("", *also) for m in methods
-    ]
+    return [_label(m, setting) for setting in ("", *also) for m in methods]
 
 
 def _largest_budget(config: Config, source: Source) -> int:

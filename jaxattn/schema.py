@@ -202,8 +202,8 @@ class Config:
     full_text_epochs: int = count(2, 1, 100_000)
     """Of the full-text reference, which overfits sooner than the probe."""
     batch_size: int = count(128, 2, 1_000_000)
-    lane: int = count(4, 1, 100_000)
-    """Cells that run side by side on one device."""
+    lane: int = count(0, 0, 100_000)
+    """Cells that run side by side on one device; 0 chooses by a short measurement."""
     data: Data = Data()
     model: Model = Model()
     optimizer: Optimizer = Optimizer()

@@ -1,14 +1,14 @@
 """Many cells: grouped into programs, run in waves over all devices, resumable.
 
-A program is what compiles once: its cells (method, seed) differ in numbers only. A wave
-is as many cells as run at once, `lane` on each device; its shape is always the same,
-the last one filled up and the filling dropped, so that one compilation serves all waves
-and a cell's result does not depend on which cells run beside it.
+A program is what compiles once: its cells (method, seed) differ in numbers only. Cells
+of a lane run side by side on one device, lanes of one device after another; a wave is
+as many cells as one call of the program trains. Its shape is always the same, the last
+wave filled up and the filling dropped, so that one compilation serves all waves and a
+cell's result does not depend on which cells run beside it.
 """
 
-import concurrent.futures
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +18,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxattn import checkpoint, loop, methods, probe
+from jaxattn import checkpoint, hosts, loop, methods, probe
 from jaxattn.config import at_setting, numbers
 from jaxattn.data.stopwords import STOP_WORDS
 from jaxattn.forward import Arrays, Cell
 from jaxattn.methods import METHODS
-from jaxattn.plan import FULL_TEXT, Program
+from jaxattn.plan import FULL_TEXT, Name, Program
 from jaxattn.source import Source
 
 
@@ -37,10 +37,32 @@ class Splits(NamedTuple):
     """Parameters of the model that is explained; empty where there is none."""
 
 
+class Shape(NamedTuple):
+    """How many cells a wave has on each device."""
+
+    lane: int
+    """Side by side."""
+    depth: int = 1
+    """Lanes, one after another."""
+
+    def cells(self, mesh: Mesh) -> int:
+        return self.lane * self.depth * mesh.size
+
+
+class Start(NamedTuple):
+    """Where cells go on: what a checkpoint holds of them, cells as the first axis."""
+
+    epoch: int
+    state: Any
+    """Of numpy arrays."""
+    curves: dict[str, np.ndarray]
+    """[cells, epoch]."""
+
+
 class Outcome(NamedTuple):
     """Arrays of finished cells, all with the cells as their first axis (numpy)."""
 
-    cells: list[tuple[str, int]]
+    cells: list[Name]
     alive: np.ndarray
     curves: dict[str, np.ndarray]
     measured: dict[str, np.ndarray]
@@ -49,18 +71,25 @@ class Outcome(NamedTuple):
 
 
 class Compiled(NamedTuple):
+    """The training half of a program, for waves of one shape."""
+
+    shape: Shape
     init: Callable
     chunk: Callable
-    measure: Callable
     state: Any
-    """Shapes and shardings of a wave's state, for restoring."""
+    """Shapes and shardings of a wave's state."""
 
 
 def mesh_of_all_devices() -> Mesh:
     return Mesh(np.array(jax.devices()), ("cells",))
 
 
-def _stack(program: Program, cells: list[tuple[str, int]], mesh: Mesh) -> Cell:
+def by_cell(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P("cells"))
+
+
+def stack(program: Program, cells: list[Name], mesh: Mesh) -> Cell:
+    """Cells as one, sharded by cell; in place of a key each has its seed."""
     base, source = program.static.config, program.source
     values, rows = [], []
     for label, _ in cells:
@@ -70,44 +99,58 @@ def _stack(program: Program, cells: list[tuple[str, int]], mesh: Mesh) -> Cell:
         values.append(value)
         rows.append(METHODS["joint" if name == FULL_TEXT else name].numbers)
     places: Any = np.full((2, len(cells)), [[source.which], [source.control]], np.int32)
+    seeds: Any = np.array([seed for _, seed in cells], np.uint32)
     stacked = Cell(
-        key=jax.vmap(jax.random.key)(np.array([seed for _, seed in cells], np.uint32)),
+        key=seeds,
         numbers={k: np.array([v[k] for v in values], np.float32) for k in values[0]},
         method=methods.Numbers(*np.array(rows, np.float32).T),
         which=places[0],
         control=places[1],
     )
-    return jax.device_put(stacked, NamedSharding(mesh, P("cells")))
+    return jax.tree.map(lambda x: hosts.placed(x, by_cell(mesh)), stacked)
 
 
-def functions(program: Program, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
+def _keyed(cell: Cell) -> Cell:
+    # Keys are made inside the program: they cannot be put on another host's device.
+    return cell._replace(key=jax.random.key(cell.key))
+
+
+def functions(
+    program: Program, mesh: Mesh, shape: Shape
+) -> tuple[Callable, Callable, Callable]:
     """Jitted init, chunk and measure over a wave of cells, sharded by cell."""
     static = program.static
 
     def sharded(function, *in_specs, **kwargs):
         # Cells never talk to each other, so there is nothing for the check to protect.
-        return jax.jit(
-            jax.shard_map(
-                function,
-                mesh=mesh,
-                in_specs=in_specs,
-                out_specs=P("cells"),
-                check_vma=False,
-            ),
-            **kwargs,
+        how: Any = {"mesh": mesh, "out_specs": P("cells"), "check_vma": False}
+        return jax.jit(jax.shard_map(function, in_specs=in_specs, **how), **kwargs)
+
+    def in_lanes(one, *cells):
+        """`one` for each cell of a device: lane by lane."""
+        side_by_side = jax.vmap(one)
+        if shape.depth == 1:
+            return side_by_side(*cells)
+        lanes = jax.tree.map(
+            lambda x: x.reshape(shape.depth, shape.lane, *x.shape[1:]), cells
         )
+        found = jax.lax.map(lambda lane: side_by_side(*lane), lanes)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 
     def init(cells):
-        return jax.vmap(lambda c: loop.init(static, c))(cells)
+        return in_lanes(lambda c: loop.init(static, _keyed(c)), cells)
 
     def chunk(state, cells, stored):
-        return jax.vmap(lambda s, c: loop.chunk(static, c, s, stored))(state, cells)
+        return in_lanes(
+            lambda s, c: loop.chunk(static, _keyed(c), s, stored), state, cells
+        )
 
     def measure(state, cells, splits):
         # One cell after another: the measurements of a whole lane at once would
         # multiply the memory and gain nothing.
         return jax.lax.map(
-            lambda sc: probe.measure(static, sc[1], sc[0], *splits), (state, cells)
+            lambda sc: probe.measure(static, _keyed(sc[1]), sc[0], *splits),
+            (state, cells),
         )
 
     each, all_ = P("cells"), P()
@@ -118,52 +161,44 @@ def functions(program: Program, mesh: Mesh) -> tuple[Callable, Callable, Callabl
     )
 
 
-def compile_program(program: Program, splits: Splits, mesh: Mesh) -> Compiled:
-    """Traces and compiles a program once for waves of `lane` cells a device."""
-    lane = program.static.config.lane
-    cells = _stack(program, [program.cells[0]] * lane * mesh.size, mesh)
-    init, chunk, measure = functions(program, mesh)
-    by_cell = NamedSharding(mesh, P("cells"))
+def compile_training(
+    program: Program, splits: Splits, mesh: Mesh, shape: Shape
+) -> Compiled:
+    """Traces and compiles what trains the waves of a program."""
+    cells = stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
+    init, chunk, _ = functions(program, mesh, shape)
     state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_cell),
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_cell(mesh)),
         jax.eval_shape(init, cells),
     )
     return Compiled(
+        shape,
         init.lower(cells).compile(),
         chunk.lower(state, cells, splits.stored).compile(),
-        measure.lower(state, cells, splits).compile(),
         state,
     )
 
 
-def compile_all(
-    programs: list[tuple[Program, Splits]], mesh: Mesh
-) -> Iterable[Compiled]:
-    """Compiles programs side by side, given in order as soon as each is ready.
+def compile_measure(
+    program: Program, splits: Splits, mesh: Mesh, shape: Shape, state: Any
+) -> Callable:
+    """Traces and compiles what measures the waves of a program."""
+    cells = stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
+    measure = functions(program, mesh, shape)[2]
+    return measure.lower(state, cells, splits).compile()
 
-    Tasks of one family ask for the same programs, which are compiled once.
-    """
-    workers = max(1, min(len(programs), mesh.size))
-    pool = concurrent.futures.ThreadPoolExecutor(workers)
-    jobs: dict[Any, concurrent.futures.Future] = {}
-    try:
-        keys = []
-        for program, splits in programs:
-            shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), splits)
-            key = program.static, str(shapes)
-            if key not in jobs:
-                jobs[key] = pool.submit(compile_program, program, splits, mesh)
-            keys.append(key)
-        for key in keys:
-            yield jobs[key].result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+def filled(cells: list[Name], shape: Shape, mesh: Mesh) -> list[Name]:
+    """The cells of a wave, its last one repeated until the wave is full."""
+    return cells + [cells[-1]] * (shape.cells(mesh) - len(cells))
 
 
 def run_wave(
     program: Program,
     compiled: Compiled,
-    cells: list[tuple[str, int]],
+    measure: Callable[[], Callable],
+    cells: list[Name],
+    start: Start | None,
     splits: Splits,
     mesh: Mesh,
     folder: Path,
@@ -171,46 +206,52 @@ def run_wave(
     every: float,
     stop: Callable[[], bool],
     advance: Callable[[int, dict[str, np.ndarray]], None],
-    say: Callable[[str], None],
 ) -> Outcome | None:
     """Trains and measures some cells; None if `stop` asked to end before the last.
 
-    The state is saved in `folder` at most every `every` seconds and when stopped; what
-    is there from these same cells is where it goes on. `advance` is given the epoch and
-    its curves (each [cells]) after every chunk.
+    The state is saved in `folder` at most every `every` seconds and when stopped.
+    `advance` is given the epoch and its curves (each [cells]) after every chunk, those
+    of `start` included.
     """
-    size = program.static.config.lane * mesh.size
-    stacked = _stack(program, cells + [cells[-1]] * (size - len(cells)), mesh)
-    names = [[method, seed] for method, seed in cells]
+    n, all_ = len(cells), filled(cells, compiled.shape, mesh)
+    stacked = stack(program, all_, mesh)
     curves: dict[str, list] = {}
-    found = checkpoint.restore(folder, compiled.state, say)
-    if found is not None and found[2]["cells"] == names:
-        epoch, state, curves = found[0], found[1], found[2]["curves"]
+    if start is None:
+        epoch, state = 0, compiled.init(stacked)
+    else:
+        epoch = start.epoch
+        rows = np.minimum(np.arange(len(all_)), n - 1)
+        state = jax.tree.map(
+            lambda x: hosts.placed(x[rows], by_cell(mesh)), start.state
+        )
+        curves = {
+            k: [list(map(float, x)) for x in v.T] for k, v in start.curves.items()
+        }
         for past in range(epoch):
             advance(past + 1, {k: np.array(v[past]) for k, v in curves.items()})
-    else:
-        epoch, state = 0, compiled.init(stacked)
     epochs, saved = program.static.config.epochs, time.monotonic()
-    while epoch < epochs:
+    stopping = False
+    while epoch < epochs and not stopping:
         state, curve = compiled.chunk(state, stacked, splits.stored)
-        curve = {k: np.asarray(v)[: len(cells)] for k, v in curve.items()}
+        curve = {k: hosts.whole(v)[:n] for k, v in curve.items()}
         for name, values in curve.items():
             curves.setdefault(name, []).append([float(v) for v in values])
         epoch += 1
         advance(epoch, curve)
         late = time.monotonic() - saved >= every
-        if epoch < epochs and (stop() or late):
-            meta = {"cells": names, "curves": curves}
+        # All processes must save, and stop, after the same chunk.
+        stopping, late = map(bool, hosts.most(stop(), late))
+        if epoch < epochs and (stopping or late):
+            meta = {"cells": cells, "rows": len(all_), "curves": curves}
             checkpoint.save(folder, epoch, state, meta)
             saved = time.monotonic()
-        if stop() and epoch < epochs:
-            return None
-    measured = compiled.measure(state, stacked, splits)
-    measured = jax.tree.map(lambda x: np.asarray(x)[: len(cells)], measured)
+    if epoch < epochs:
+        return None
+    measured = measure()(state, stacked, splits)
+    measured = jax.tree.map(lambda x: hosts.whole(x)[:n], measured)
     return Outcome(
         cells=cells,
-        alive=np.asarray(state.alive)[: len(cells)]
-        & np.isfinite(measured.scalars["nll"]),
+        alive=hosts.whole(state.alive)[:n] & np.isfinite(measured.scalars["nll"]),
         curves={k: np.array(v, np.float32).T for k, v in curves.items()},
         measured=measured.scalars,
         examples={k: _small(v) for k, v in measured.examples.items()},
@@ -251,5 +292,7 @@ def make_splits(source: Source, mesh: Mesh) -> Splits:
         )
     black_box = () if source.black_box is None else source.black_box.params
     shared = Splits(stored, probe.Vocabulary(*vocabulary), black_box)
-    shared = jax.tree.map(jnp.asarray, shared)
-    return jax.device_put(shared, NamedSharding(mesh, P()))
+    everywhere = NamedSharding(mesh, P())
+    # Through jax, which makes of 64 bits what the program will take.
+    shared = jax.tree.map(lambda x: np.asarray(jnp.asarray(x)), shared)
+    return jax.tree.map(lambda x: hosts.placed(x, everywhere), shared)

@@ -46,7 +46,7 @@ def settings_of(
     by_key = {(r.method, r.metric, r.variant): r for r in results if r.task == task}
     for (method, metric, variant), result in by_key.items():
         setting = variant or main
-        if metric != x or setting.partition("=")[0] != path:
+        if metric != x or setting.partition("=")[0] != path or " " in setting:
             continue
         other = by_key.get((method, y, variant))
         if other is not None and np.isfinite([result.mean, other.mean]).all():

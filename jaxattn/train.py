@@ -3,15 +3,16 @@
 import argparse
 import dataclasses
 import json
+import signal
 import sys
 import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from jaxattn import config as configs
-from jaxattn import console, runtime
+from jaxattn import console, runtime, settings
 from jaxattn.files import plain
 
 
@@ -30,6 +31,13 @@ class Flags:
     """Where the embedded data are prepared; TFDS's usual place if not given."""
     checkpoint_seconds: float = 15.0
     """Least time between two checkpoints of the wave under way."""
+    sweep: tuple[str, ...] = ()
+    """Run every combination of such values, and choose on the validation split:
+    FIELD=VALUE,VALUE, as optimizer.learning-rate=1e-3,3e-3; may be given repeatedly."""
+    dry_run: bool = False
+    """Say what would be run and what it would cost, and stop there."""
+    distributed: str = "auto"
+    """Processes of one job: auto (as the launcher says), off, or HOST:PORT,N,I."""
     quiet: bool = False
     """Print nothing but the result table and errors."""
     json: bool = False
@@ -41,22 +49,35 @@ def parse(arguments: list[str]) -> Flags:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
     known, rest = first.parse_known_args(arguments)
-    rest = _without_commas(rest)
-    default = configs.Config()
-    if known.config:
-        default = configs.check(configs.load(known.config))
+    axes, rest = _axes(_without_commas(rest))
+    default = settings.load(known.config) if known.config else configs.Config()
     flags = tyro.cli(
         Flags,
         args=rest,
         default=Flags(config=default),
         prog="python -m jaxattn.train [--config FILE]",
     )
-    configs.check(flags.config)
+    found = settings.placed(configs.check(flags.config), settings.grid(axes))
+    flags = dataclasses.replace(flags, config=found, sweep=tuple(axes))
     if not flags.checkpoint_seconds >= 0:
         raise ValueError(
             f"checkpoint_seconds = {flags.checkpoint_seconds}: must be 0 or more"
         )
     return flags
+
+
+def _axes(words: list[str]) -> tuple[list[str], list[str]]:
+    """The values of all --sweep, which may come several times, and the other words."""
+    axes, rest, inside = [], [], False
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag == "--sweep":
+            axes += [value] if equals else []
+            inside = True
+        else:
+            inside = inside and not word.startswith("--")
+            (axes if inside else rest).append(word)
+    return axes, rest
 
 
 def _without_commas(words: list[str]) -> list[str]:
@@ -80,23 +101,62 @@ def main(arguments: list[str] | None = None) -> int:
         console.settings.quiet = flags.quiet
         runtime.configure()
         # Only now: jax takes a second to import, and --help should not.
-        from jaxattn import experiment, tables
+        from jaxattn import hosts
 
-        folder = flags.workdir or Path("runs") / flags.config.name
-        done = experiment.run(
-            flags.config, folder, flags.data_dir, flags.checkpoint_seconds
-        )
+        hosts.start(hosts.parse(flags.distributed))
     except (ValueError, OSError) as error:
         console.error(_explain(error))
         return 2
-    except RuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        console.error("out of memory: choose a smaller --lane or --batch-size")
-        return 2
+    except KeyboardInterrupt:
+        console.error("stopped before it began")
+        return 130
+    code, together = _run(flags, hosts)
+    hosts.end(code, together)
+    return code
+
+
+def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
+    """Exit code, and whether all processes of the job come to it by themselves."""
+    if not hosts.first():
+        console.settings.quiet = True
+    try:
+        from jaxattn import experiment
+
+        folder = flags.workdir or Path("runs") / flags.config.name
+        done = experiment.run(
+            flags.config,
+            folder,
+            flags.data_dir,
+            flags.checkpoint_seconds,
+            flags.dry_run,
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        if hosts.lost(error):
+            console.error("another process of this job has died: start it again")
+            return hosts.PEER_DIED, False
+        if isinstance(error, RuntimeError):
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            error = "out of memory: choose a smaller --lane or --batch-size"
+        console.error(_explain(error))
+        return 2, False
     except KeyboardInterrupt:
         console.error("stopped at once; the same command resumes the last checkpoint")
-        return 130
+        return 130, False
+    except SystemExit as ended:  # because the first process has failed
+        return int(ended.code or 0), False
+    if hosts.first() and not flags.dry_run:
+        _tell(flags, done)
+    if done.signal is None:
+        return 0, True
+    early = done.signal == signal.SIGTERM
+    return hosts.ENDED_EARLY if early else 128 + done.signal, True
+
+
+def _tell(flags: Flags, done: Any) -> None:
+    """Prints the result table, what was found, and where it is."""
+    from jaxattn import tables
+
     if done.results:
         headers, rows = tables.compact(done.results, tables.headline(done.results))
         console.table(headers, rows)
@@ -107,17 +167,20 @@ def main(arguments: list[str] | None = None) -> int:
         console.say(textwrap.fill(f"- {sentence}", 80, subsequent_indent="  "))
     if done.signal is not None:
         console.say(
-            f"stopped after the current chunk; the same command goes on from {folder}"
+            "stopped after the current chunk; the same command goes on from "
+            f"{done.folder}"
         )
     elif done.results:
-        console.say(f"{folder}: results.md, results.csv, seeds.csv, masks, figures")
+        console.say(
+            f"{done.folder}: report.html, results.md, results.csv, seeds.csv, masks, "
+            "figures"
+        )
     if flags.json:
         results = [r._asdict() for r in done.results]
-        print(json.dumps(plain({"folder": str(folder), "results": results})))
-    return 0 if done.signal is None else 128 + done.signal
+        print(json.dumps(plain({"folder": str(done.folder), "results": results})))
 
 
-def _explain(error: ValueError | OSError) -> object:
+def _explain(error: object) -> object:
     if isinstance(error, OSError) and error.errno and error.strerror:
         return f"{error.filename or 'while writing the run'}: {error.strerror}"
     return error

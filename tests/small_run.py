@@ -1,6 +1,7 @@
 """A run small enough for tests; data and compiled programs are kept between tests."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import sys
 
 import numpy as np
 
-from jaxattn import config, data, experiment, outputs, sweep, train
+from jaxattn import config, data, outputs, schedule, sweep, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 # The words of one program are the full-text reference of another, so that both
@@ -48,7 +49,8 @@ def arguments(folder, data_dir, base=PROBE, **changes) -> list[str]:
 
 def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
     """Lets runs of this process share data and compiled programs."""
-    load, compile_program = data.load, sweep.compile_program
+    load, training = data.load, sweep.compile_training
+    measuring = sweep.compile_measure
 
     def load_once(task, length, min_count, data_dir, say):
         key = ("data", task, length, min_count, str(data_dir))
@@ -56,18 +58,20 @@ def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
             kept[key] = load(task, length, min_count, data_dir, say)
         return kept[key]
 
-    def compile_once(program, splits, mesh):
+    def once(compile_program, program, splits, mesh, shape, *more):
         neutral = config.Config()
         static = program.static
         same = dataclasses.replace(static.config, full_text_epochs=1)
         same = config.with_numbers(same, config.numbers(neutral))
-        key = (program.source.digest, static._replace(config=same))
+        static = static._replace(config=same)
+        key = (compile_program, program.source.digest, static, shape, mesh)
         if key not in kept:
-            kept[key] = compile_program(program, splits, mesh)
+            kept[key] = compile_program(program, splits, mesh, shape, *more)
         return kept[key]
 
     monkeypatch.setattr(data, "load", load_once)
-    monkeypatch.setattr(sweep, "compile_program", compile_once)
+    monkeypatch.setattr(sweep, "compile_training", functools.partial(once, training))
+    monkeypatch.setattr(sweep, "compile_measure", functools.partial(once, measuring))
 
 
 def draw_nothing(monkeypatch) -> None:
@@ -86,7 +90,7 @@ def run(*words) -> int:
 
 def stop_after(monkeypatch, chunk: int, number: int = signal.SIGTERM) -> None:
     """Sends this process a signal in the `chunk`-th chunk of its next run, once."""
-    append, seen = experiment.append_json, []
+    append, seen = schedule.append_json, []
 
     def append_and_stop(path, record):
         append(path, record)
@@ -94,7 +98,7 @@ def stop_after(monkeypatch, chunk: int, number: int = signal.SIGTERM) -> None:
         if len(seen) == chunk:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(experiment, "append_json", append_and_stop)
+    monkeypatch.setattr(schedule, "append_json", append_and_stop)
 
 
 def start(*words, code: str = "", **options) -> subprocess.Popen[str]:

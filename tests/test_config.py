@@ -18,11 +18,11 @@ from jaxattn.config import (
     check,
     differences,
     fingerprint,
-    load,
     numbers,
     to_dict,
     with_numbers,
 )
+from jaxattn.settings import load
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -84,7 +84,7 @@ BAD = [
     ("first_seed", 2**31, ["first_seed"]),
     ("epochs", 0, ["epochs = 0"]),
     ("batch_size", 1, ["batch_size = 1", "2 to"]),
-    ("lane", 0, ["lane = 0"]),
+    ("lane", -1, ["lane = -1"]),
     ("data.length", 0, ["data.length = 0"]),
     ("data.min_count", 0, ["data.min_count"]),
     ("model.features", 0, ["model.features"]),
@@ -123,11 +123,14 @@ BAD = [
     ("name", "", ["name = ''"]),
     ("tasks", "syn4", ["tasks = 'syn4'", "expected a tuple"]),
     ("also", "model.penalty=1", ["also = 'model.penalty=1'", "expected a tuple"]),
-    ("also", ("model.penalty",), ["'model.penalty'", "NUMBER=VALUE"]),
-    ("also", ("model.penlty=1",), ["'model.penlty'", "meant model.penalty"]),
+    ("also", ("model.penalty",), ["'model.penalty'", "FIELD=VALUE"]),
+    ("also", ("model.penlty=1",), ["'model.penlty=1'", "meant model.penalty"]),
     ("also", ("model.penalty=a",), ["'a' is not a number"]),
     ("also", ("model.penalty=-1",), ["model.penalty = -1.0", "0 to 1000"]),
-    ("also", ("model.hidden=3",), ["'model.hidden'", "allowed: model.temperature"]),
+    ("also", ("model.hidden=3.5",), ["'3.5' is not a whole number"]),
+    ("also", ("model.query=gru2",), ["model.query = 'gru2'", "meant gru"]),
+    ("also", ("data.length=8",), ["'data.length=8'", "allowed: epochs"]),
+    ("also", ("seeds=8",), ["'seeds=8'", "allowed: epochs"]),
     ("name", "..", ["name = '..'"]),
     ("name", ".", ["name = '.'"]),
 ]
@@ -184,8 +187,8 @@ def test_differences_name_each_field_that_differs():
         "seeds: 16 -> 3",
     ]
     without = {k: v for k, v in old.items() if k != "lane"}
-    assert differences(without, old) == ["lane: absent -> 4"]
-    assert differences(old, without) == ["lane: 4 -> absent"]
+    assert differences(without, old) == ["lane: absent -> 0"]
+    assert differences(old, without) == ["lane: 0 -> absent"]
 
 
 def test_to_dict_is_plain_json():

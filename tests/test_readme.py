@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxattn.leakage.command import main as audit
+from jaxattn.reporting.command import main as report
 from jaxattn.train import main
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +77,23 @@ def test_the_audit_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert audit([*words[3:], "--permutations", "19"]) in (0, 4)
     assert list(tmp_path.glob("audits/*/audit.html"))
+
+
+def test_the_report_command(tmp_path, monkeypatch):
+    """It redraws what the first command of the README has left."""
+    (command,) = {c for c in commands() if ".report" in c}
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "jaxattn.report"]
+    monkeypatch.chdir(ROOT)
+    small_run(["--config", "configs/probe.py"], tmp_path)
+    (tmp_path / words[3]).parent.mkdir(parents=True)
+    (tmp_path / "run").rename(tmp_path / words[3])
+    page = tmp_path / words[3] / "report.html"
+    first = page.read_bytes()
+    page.unlink()
+    monkeypatch.chdir(tmp_path)
+    assert report(words[3:]) == 0
+    assert len(page.read_bytes()) == pytest.approx(len(first), rel=0.05)
 
 
 def test_install_commands_name_what_there_is():

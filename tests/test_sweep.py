@@ -99,7 +99,7 @@ def test_settings_are_cells_of_the_same_program():
     labels = ["joint", *(f"joint@{setting}" for setting in also)]
     assert [label for label, _ in program.cells] == 2 * labels
     cells = list(program.cells)[:3] * sweep.mesh_of_all_devices().size
-    stacked = sweep._stack(program, cells, sweep.mesh_of_all_devices())
+    stacked = sweep.stack(program, cells, sweep.mesh_of_all_devices())
     stacked = jax.tree.map(lambda x: x[:3], stacked)
     base = config.Config()
     np.testing.assert_allclose(stacked.numbers["model.penalty"], [0, 0.1, 0])
@@ -172,8 +172,8 @@ def test_another_learning_rate_is_the_same_program(monkeypatch, data_dir):
     def text(**numbers):
         words = arguments("x", data_dir, WORDS, **numbers)
         program, *_ = plan.plan(train.parse(words).config, texts)
-        cells = sweep._stack(program, [program.cells[0]] * 2, mesh)
-        init, chunk, _ = sweep.functions(program, mesh)
+        cells = sweep.stack(program, [program.cells[0]] * 2, mesh)
+        init, chunk, _ = sweep.functions(program, mesh, sweep.Shape(1))
         state = jax.eval_shape(init, cells)
         return chunk.lower(state, cells, splits.stored).as_text()
 
@@ -257,7 +257,7 @@ def test_how_many_run_side_by_side_does_not_matter(monkeypatch, tmp_path, data_d
 
 def diverge(monkeypatch, *cells):
     """Gives these cells a learning rate that is no number."""
-    stack = sweep._stack
+    stack = sweep.stack
 
     def with_nan(program, wanted, mesh):
         stacked = stack(program, wanted, mesh)
@@ -269,7 +269,7 @@ def diverge(monkeypatch, *cells):
         rates = {"optimizer.learning_rate": jax.device_put(rate, old.sharding)}
         return stacked._replace(numbers=stacked.numbers | rates)
 
-    monkeypatch.setattr(sweep, "_stack", with_nan)
+    monkeypatch.setattr(sweep, "stack", with_nan)
 
 
 def test_a_cell_that_diverges_is_named_and_left_out(

@@ -21,7 +21,7 @@ from small_run import (
     unlike,
 )
 
-from jaxattn import config, console, train, workdir
+from jaxattn import config, console, settings, train, workdir
 from jaxattn.data import load
 from jaxattn.metrics.definitions import METRICS
 from jaxattn.results import Result, read_results, read_seeds
@@ -474,4 +474,4 @@ def test_flags_win_over_the_file(tmp_path):
     assert (flags.config.seeds, flags.config.model.hidden) == (5, 6)
     assert (flags.config.batch_size, flags.config.model.features) == (1024, 4)
     same = train.parse([f"--config={file}"])
-    assert same.config == config.load(file)
+    assert same.config == settings.load(file)

@@ -13,7 +13,7 @@ from setups import DRAWS, EXAMPLES, LEARNING_RATE, PREDICTOR, SELECTOR, TEMPERAT
 from sweep_setups import Setup
 
 from jaxattn import config as configs
-from jaxattn import forward, loop, objective, sweep
+from jaxattn import forward, lanes, loop, objective, settings, sweep
 from jaxattn.nn import model as nn_model
 from jaxattn.plan import Program, plan
 from jaxattn.source import load
@@ -24,7 +24,7 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 def config_of(setup: Setup, seeds: int) -> configs.Config:
     """The default config of a set-up, with `joint` alone."""
     if setup.config:
-        asked = configs.load(CONFIGS / f"{setup.config}.py")
+        asked = settings.load(CONFIGS / f"{setup.config}.py")
         model = dataclasses.replace(asked.model, query=setup.query)
         if setup.config == "bags":
             model = asked.model
@@ -66,9 +66,9 @@ def program_of(setup: Setup, seeds: int) -> Program:
 
 
 @functools.cache
-def _functions(static: forward.Static, mesh: Any) -> tuple:
+def _functions(static: forward.Static, mesh: Any, shape: sweep.Shape) -> tuple:
     # The number of seeds is no part of a program, so that all numbers share one.
-    return sweep.functions(Program("", None, static, ()), mesh)
+    return sweep.functions(Program("", None, static, ()), mesh, shape)
 
 
 class Sweep:
@@ -77,13 +77,14 @@ class Sweep:
     def __init__(self, setup: Setup, seeds: int):
         self.program = program_of(setup, seeds)
         self.mesh = sweep.mesh_of_all_devices()
-        lane = self.program.static.config.lane
-        self.size = lane * self.mesh.size
+        # What the library begins with where it is not told; see `lanes.best`.
+        shape = lanes.guess(self.program, self.mesh, 0)
+        self.size = shape.cells(self.mesh)
         self.waves = -(-seeds // self.size)
         self.steps = self.program.static.steps_per_epoch
-        self.lanes = f"{lane} on each of {self.mesh.size}"
+        self.lanes = f"{shape.lane} on each of {self.mesh.size}"
         self.stored = sweep.make_splits(self.program.source, self.mesh).stored
-        self.init, self.chunk, _ = _functions(self.program.static, self.mesh)
+        self.init, self.chunk, _ = _functions(self.program.static, self.mesh, shape)
         self.states: dict[int, Any] = {}
         self.nats: dict[int, list[float]] = {}
 
@@ -91,7 +92,7 @@ class Sweep:
         # The last wave is filled up, as the sweep does it.
         names = list(self.program.cells[wave * self.size : (wave + 1) * self.size])
         names += [names[-1]] * (self.size - len(names))
-        return sweep._stack(self.program, names, self.mesh)
+        return sweep.stack(self.program, names, self.mesh)
 
     def begin(self, wave: int) -> None:
         self.states[wave] = jax.block_until_ready(self.init(self.cells(wave)))
@@ -111,8 +112,9 @@ class OneSeed:
         mesh = sweep.mesh_of_all_devices()
         self.static = program.static
         self.steps = self.static.steps_per_epoch
-        cells = sweep._stack(program, [program.cells[0]] * mesh.size, mesh)
-        self.cell = jax.tree.map(lambda x: x[0], cells)
+        cells = sweep.stack(program, [program.cells[0]] * mesh.size, mesh)
+        cell = jax.tree.map(lambda x: x[0], cells)
+        self.cell = cell._replace(key=jax.random.key(cell.key))
         self.stored = sweep.make_splits(program.source, mesh).stored
         chunk = functools.partial(loop.chunk, self.static)
         self.chunk = jax.jit(chunk, donate_argnums=1)

@@ -213,11 +213,11 @@ class Engine:
         # The evaluator is no part of the published set-ups.
         static = program.static._replace(model=model, evaluated=False)
         program = program._replace(static=static)
-        init, self.chunk, _ = sweep.functions(program, mesh)
+        init, self.chunk, _ = sweep.functions(program, mesh, sweep.Shape(lane))
         size = lane * mesh.size
         starts = range(0, self.seeds, size)
         self.cells = [
-            sweep._stack(program, list(program.cells[i : i + size]), mesh)
+            sweep.stack(program, list(program.cells[i : i + size]), mesh)
             for i in starts
         ]
         self.states = [init(cells) for cells in self.cells]

@@ -1,0 +1,211 @@
+"""How many cells run side by side: a first guess, memory, and a short measurement.
+
+On a CPU one cell at a time is usually best, for its state stays in the cache; an
+accelerator wants as many as its memory holds. Where a program will run for long, other
+lanes are tried, each for one chunk, and the fastest is taken.
+"""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxattn import hosts, sweep
+from jaxattn.plan import Program
+from jaxattn.sweep import Compiled, Shape, Splits
+
+WAVES = 64
+"""More waves than this cost more between chunks than they are worth."""
+WIDEST = 256
+"""Cells side by side on an accelerator at first: more seldom make it any faster."""
+CHUNK_SECONDS = 5.0
+"""The longest chunk that is made of several lanes: a run is stopped between chunks."""
+TRIAL_SECONDS = 60.0
+"""Where training takes longer than this, other lanes are tried."""
+GAIN = 1.05
+SHARE = 0.9
+"""Of the memory that is there, which a program may take."""
+
+
+class Price(NamedTuple):
+    """What a program costs: seconds of training, most bytes on one device."""
+
+    seconds: float
+    memory: int
+
+
+def guess(program: Program, mesh: Mesh, lane: int) -> Shape:
+    """The shape to begin with, `lane` cells side by side if that is not 0."""
+    share = -(-len(program.cells) // mesh.size)
+    if not lane:
+        cpu = mesh.devices.flat[0].platform == "cpu"
+        lane = 1 if cpu else _power(min(share, WIDEST))
+    lane = min(lane, _power(share))
+    return Shape(lane, -(-share // (lane * WAVES)))
+
+
+def _power(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def waves(program: Program, shape: Shape, mesh: Mesh) -> int:
+    return -(-len(program.cells) // shape.cells(mesh))
+
+
+def halved(shape: Shape) -> Shape | None:
+    """The next smaller shape for as many cells, or None where there is none."""
+    if shape.lane > 1:
+        return Shape(-(-shape.lane // 2), shape.depth * 2)
+    return Shape(1, -(-shape.depth // 2)) if shape.depth > 1 else None
+
+
+def memory(compiled: Compiled) -> int:
+    """Bytes that a chunk takes on one device; 0 where that cannot be known."""
+    found: Any = compiled.chunk.memory_analysis()
+    if found is None:
+        return 0
+    return (
+        found.argument_size_in_bytes
+        + found.output_size_in_bytes
+        + found.temp_size_in_bytes
+        - found.alias_size_in_bytes
+    )
+
+
+def available(mesh: Mesh) -> int:
+    """Bytes that one device may take; 0 where that cannot be known."""
+    device = mesh.local_devices[0]
+    if device.platform == "cpu":
+        return _main_memory() // len(mesh.local_devices)
+    stats = device.memory_stats() or {}
+    return stats.get("bytes_limit", 0)
+
+
+def _main_memory() -> int:
+    """Bytes of main memory that are free, or that a container still allows."""
+    free = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = pathlib.Path("/proc/meminfo").read_text()
+        free.append(int(text.split("MemAvailable:")[1].split()[0]) * 1024)
+    with contextlib.suppress(OSError, ValueError):
+        group = pathlib.Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        free.append(limit - int((group / "memory.current").read_text()))
+    return max(0, min(free, default=0))
+
+
+def fitting(
+    program: Program,
+    splits: Splits,
+    mesh: Mesh,
+    shape: Shape,
+    say: Callable[[str], None],
+) -> Compiled:
+    """The program compiled for a shape, halved until it fits into memory.
+
+    Raises: ValueError where not even one cell at a time fits.
+    """
+    while True:
+        try:
+            compiled = sweep.compile_training(program, splits, mesh, shape)
+            room, taken = available(mesh), memory(compiled)
+            if not room or taken <= SHARE * room:
+                return compiled
+            why = f"takes {taken / 1e9:.1f} of {room / 1e9:.1f} GB"
+        except RuntimeError as error:
+            if not exhausted(error):
+                raise
+            why = "does not fit into memory"
+        shape = smaller(program, shape, why, say)
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether an error of jax says that memory has run out."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+
+
+def smaller(
+    program: Program, shape: Shape, why: str, say: Callable[[str], None]
+) -> Shape:
+    """The halved shape, and says so; raises ValueError where there is none."""
+    less = halved(shape)
+    if less is None:
+        raise ValueError(
+            f"{program.label} {why} with one cell at a time: choose a smaller "
+            "--batch-size or model, or a machine with more memory"
+        )
+    say(
+        f"{program.label} {why} with {shape.lane} cells side by side: goes on with "
+        f"{less.lane}"
+    )
+    return less
+
+
+def seconds(program: Program, compiled: Compiled, splits: Splits, mesh: Mesh) -> float:
+    """How long one chunk of a full wave takes; the first one, which warms up, apart."""
+    cells = list(program.cells)[: compiled.shape.cells(mesh)]
+    cells = sweep.filled(cells, compiled.shape, mesh)
+    stacked = sweep.stack(program, cells, mesh)
+    state, best = compiled.init(stacked), np.inf
+    for _ in range(2):
+        jax.block_until_ready(state)
+        begun = time.perf_counter()
+        state, curve = compiled.chunk(state, stacked, splits.stored)
+        jax.block_until_ready((state, curve))
+        best = min(best, time.perf_counter() - begun)
+        if best > 1:  # a long chunk needs no second look
+            break
+    # Processes that decide by their own clocks would decide apart.
+    return hosts.most(best)[0]
+
+
+def best(
+    program: Program,
+    compiled: Compiled,
+    splits: Splits,
+    mesh: Mesh,
+    chunk_seconds: float,
+    say: Callable[[str], None],
+) -> tuple[Compiled, float]:
+    """The fastest shape found for a program that will run long, and its chunk seconds.
+
+    Wider lanes are tried as long as they gain; where the first does not, narrower ones.
+    """
+    found = compiled, chunk_seconds
+    chunks = waves(program, compiled.shape, mesh) * program.static.config.epochs
+    if chunks * chunk_seconds <= TRIAL_SECONDS:
+        return found
+    for factor in (2, 0.5):
+        begun = found[0].shape.lane
+        while True:
+            lane = found[0].shape.lane * factor
+            if lane < 1 or lane > _power(-(-len(program.cells) // mesh.size)):
+                break
+            shape = guess(program, mesh, int(lane))
+            with contextlib.suppress(ValueError):
+                other = fitting(program, splits, mesh, shape, lambda _: None)
+                if other.shape != shape:
+                    break
+                took = seconds(program, other, splits, mesh)
+                faster = _rate(found, mesh) * GAIN < shape.cells(mesh) / took
+                say(
+                    f"{program.label}: {shape.lane} cells side by side, "
+                    f"{shape.cells(mesh) / took:.3g} cell-epochs a second"
+                )
+                if faster:
+                    found = other, took
+                    continue
+            break
+        if found[0].shape.lane != begun:
+            break
+    return found
+
+
+def _rate(found: tuple[Compiled, float], mesh: Mesh) -> float:
+    return found[0].shape.cells(mesh) / found[1]

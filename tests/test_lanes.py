@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import small_run
+from small_run import (
+    PROBE,
+    arguments,
+    contents,
+    draw_nothing,
+    keep_compiled,
+    run,
+    unlike,
+)
+
+from jaxattn import console, lanes, sweep
+from jaxattn.results import read_seeds
+from jaxattn.sweep import Shape
+
+# Two methods of one program: four cells with two seeds, two on each device.
+WORDS = small_run.WORDS | {"--methods": "joint uniform"}
+
+
+class Mesh:
+    """As much of a mesh as the arithmetic looks at."""
+
+    def __init__(self, size, platform="cpu"):
+        self.size = size
+        device = type("Device", (), {"platform": platform})()
+        self.devices = np.array([device] * size)
+
+
+class Program:
+    label = "program"
+
+    def __init__(self, cells):
+        self.cells = [("joint", i) for i in range(cells)]
+
+
+@pytest.fixture(autouse=True)
+def kept(monkeypatch):
+    keep_compiled(monkeypatch)
+    draw_nothing(monkeypatch)
+    yield
+    console.settings.quiet = False
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("lane", [0, 1, 4, 7])
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("cells", [1, 3, 64, 1000, 5000])
+def test_a_guess_has_room_for_all_cells_in_few_waves(cells, devices, lane, platform):
+    mesh, program = Mesh(devices, platform), Program(cells)
+    shape = lanes.guess(program, mesh, lane)
+    assert 1 <= lanes.waves(program, shape, mesh) <= lanes.WAVES
+    share = -(-cells // devices)
+    assert shape.lane < 2 * share, "not twice as many as there are"
+    if lane:
+        assert shape.lane <= lane
+    elif platform == "cpu":
+        assert shape.lane == 1
+    else:
+        assert shape.lane >= min(share, lanes.WIDEST)
+
+
+def test_halving_ends_at_one_cell():
+    shape, seen = Shape(8, 2), []
+    while shape is not None:
+        seen.append(shape)
+        shape = lanes.halved(shape)
+    assert seen[0] == Shape(8, 2) and seen[-1] == Shape(1, 1)
+    cells = [s.lane * s.depth for s in seen]
+    assert cells == sorted(cells, reverse=True) and len(set(seen)) == len(seen)
+
+
+def numbers(folder):
+    rows = read_seeds(folder / "seeds.csv")
+    return {row[:-1]: row.value for row in rows}
+
+
+def test_lanes_one_after_another_change_nothing(tmp_path, data_dir, monkeypatch):
+    """Two lanes in one call of the program, and two calls."""
+    words = arguments(tmp_path / "calls", data_dir, WORDS, seeds="2")
+    assert run(*words) == 0
+    monkeypatch.setattr(lanes, "WAVES", 1)
+    words = arguments(tmp_path / "lanes", data_dir, WORDS, seeds="2")
+    assert run(*words) == 0
+    many, one = (list((tmp_path / x / "checkpoints/program-0").glob("*.npz"))
+                 for x in ("calls", "lanes"))  # fmt: skip
+    assert len(many) == 2 and len(one) == 1
+    two, other = numbers(tmp_path / "calls"), numbers(tmp_path / "lanes")
+    assert set(two) == set(other)
+    for key, value in two.items():
+        close = 5e-3 if "tau" in key[3] else 1e-5
+        assert other[key] == pytest.approx(value, abs=close, nan_ok=True), key
+
+
+def out_of_memory(*_, **__):
+    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+
+def test_a_lane_that_memory_cannot_hold_is_halved_and_said(
+    tmp_path, data_dir, capsys, monkeypatch
+):
+    compile_training, tried = sweep.compile_training, []
+
+    def small_only(program, splits, mesh, shape):
+        tried.append(shape.lane)
+        if shape.lane > 1:
+            out_of_memory()
+        return compile_training(program, splits, mesh, shape)
+
+    monkeypatch.setattr(sweep, "compile_training", small_only)
+    words = arguments(tmp_path / "run", data_dir, WORDS, lane="2", seeds="2")
+    assert run(*words) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert tried == [2, 1]
+    assert "does not fit into memory with 2 cells side by side: goes on with 1" in out
+
+
+def test_memory_that_runs_out_in_a_wave_halves_it_and_goes_on(
+    tmp_path, data_dir, capsys, monkeypatch
+):
+    straight = tmp_path / "straight"
+    assert run(*arguments(straight, data_dir, WORDS, seeds="2")) == 0
+    run_wave, failed = sweep.run_wave, []
+
+    def fails_once(program, compiled, *more, **named):
+        if compiled.shape.lane > 1 and not failed:
+            failed.append(compiled.shape)
+            out_of_memory()
+        return run_wave(program, compiled, *more, **named)
+
+    monkeypatch.setattr(sweep, "run_wave", fails_once)
+    folder = tmp_path / "run"
+    words = arguments(folder, data_dir, WORDS, lane="2", seeds="2")
+    assert run(*words) == 0
+    assert failed and "goes on with 1" in " ".join(capsys.readouterr().out.split())
+    one, other = numbers(straight), numbers(folder)
+    assert set(one) == set(other)
+    for key, value in one.items():
+        close = 5e-3 if "tau" in key[3] else 1e-5
+        assert other[key] == pytest.approx(value, abs=close, nan_ok=True), key
+    # Two lanes of one cell, one after another: still one wave of four.
+    assert len(contents(folder)["metrics.jsonl"]) == 3, "each chunk once"
+
+
+def test_where_nothing_fits_it_says_so(tmp_path, data_dir, capsys, monkeypatch):
+    monkeypatch.setattr(lanes, "available", lambda mesh: 1000)
+    folder = tmp_path / "run"
+    assert run(*arguments(folder, data_dir, WORDS, lane="2")) == 2
+    err = capsys.readouterr().err
+    assert "with one cell at a time: choose a smaller" in err and err.count("\n") == 1
+
+
+def test_a_long_program_takes_the_fastest_lane(tmp_path, data_dir, monkeypatch, capsys):
+    """The measurement is made up; what follows from it is not."""
+    monkeypatch.setattr(lanes, "TRIAL_SECONDS", 0.0)
+    took = {1: 1.0, 2: 1.2, 4: 4.0}
+    monkeypatch.setattr(
+        lanes, "seconds", lambda program, compiled, *_: took[compiled.shape.lane]
+    )
+    folder = tmp_path / "run"
+    words = arguments(folder, data_dir, WORDS, lane="0", seeds="2")
+    assert run(*words) == 0
+    assert (folder / "checkpoints/shapes.json").read_text() == '{"0": [2, 1]}\n'
+    assert "2 cells side by side" in capsys.readouterr().out
+    # A lane that was asked for is not questioned.
+    words = arguments(tmp_path / "asked", data_dir, WORDS, lane="1", seeds="2")
+    assert run(*words) == 0
+    text = (tmp_path / "asked/checkpoints/shapes.json").read_text()
+    assert text == '{"0": [1, 1]}\n'
+
+
+def test_dry_run_tells_the_plan_and_leaves_nothing(tmp_path, data_dir, capsys):
+    folder = tmp_path / "run"
+    words = arguments(folder, data_dir, PROBE, seeds="4")
+    assert run(*words, "--dry-run", "--sweep", "model.hidden=4,8") == 0
+    out = capsys.readouterr().out
+    assert not folder.exists()
+    plan = [line.split() for line in out.splitlines() if " GB " in line]
+    assert [line[0] for line in plan] == ["joint", "mask_swap", "joint", "mask_swap",
+                                          "full"]  # fmt: skip
+    assert [line[-8] for line in plan] == ["4"] * 5, "cells"
+    assert "training takes about" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_plan_of_a_finished_run(tmp_path, data_dir, capsys):
+    folder = tmp_path / "run"
+    words = arguments(folder, data_dir, WORDS)
+    assert run(*words) == 0
+    before = contents(folder)
+    capsys.readouterr()
+    assert run(*words, "--dry-run") == 0
+    assert "all of its cells are finished" in capsys.readouterr().out
+    assert unlike(contents(folder), before) == []
