@@ -19,6 +19,8 @@ class Split(NamedTuple):
     truth: [N, T] bool, positions that are evidence for the label, where it is known.
     targets: [N, classes] float32, soft labels, where there are any.
     attributions: [N, T] float32 by name, scores of other explanations.
+    evidence: [N, T] float32, 0 to 1: how far people marked each token as evidence for
+        the label; NaN in rows that nobody marked, and in padding.
     """
 
     inputs: np.ndarray
@@ -28,6 +30,7 @@ class Split(NamedTuple):
     truth: np.ndarray | None = None
     targets: np.ndarray | None = None
     attributions: dict[str, np.ndarray] | None = None
+    evidence: np.ndarray | None = None
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """All arrays there are, in a fixed order; attributions after their names."""
@@ -35,6 +38,7 @@ class Split(NamedTuple):
         if self.attributions:
             names = sorted(self.attributions)
             more += [np.array(names), *(self.attributions[name] for name in names)]
+        more += [] if self.evidence is None else [self.evidence]
         return (*self[:4], *more)
 
 
