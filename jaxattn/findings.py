@@ -40,6 +40,7 @@ def sentences(
         found += _cost(config, results)
     else:
         found += _competition(config, results)
+    found += _marked(config, results)
     found += _pretraining(config, results)
     found += _weighting(config, results)
     if diverged:
@@ -169,6 +170,27 @@ def _explanation(config: Config, results: list[Result]) -> list[str]:
         f"{kept.null:.3f}), and as an evaluator sees it: {'; '.join(found)}."
         for kept in [_get(config, results, "joint", "post_hoc_accuracy")]
         if kept
+    ]
+
+
+def _marked(config: Config, results: list[Result]) -> list[str]:
+    """Do maps find what people marked, and better than a ranking without a model?"""
+    texts, beside = [], []
+    for method in config.methods:
+        area = _get(config, results, method, "human_auroc")
+        if area and area.variant == "" and method not in CONTROLS:
+            texts.append(f"{method} {_text(area)}")
+    for name in ("idf", "position"):
+        same = [
+            _get(config, results, method, f"human_auroc:{name}")
+            for method in config.methods
+        ]
+        beside += [f"{name} {r.mean:.3f}" for r in same[:1] if r]
+    if not texts:
+        return []
+    return [
+        f"What people marked, AUROC within each text (chance 0.500): "
+        f"{'; '.join(texts)}. Without any model: {', '.join(beside)}."
     ]
 
 

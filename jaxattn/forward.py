@@ -25,7 +25,8 @@ class Arrays(NamedTuple):
     """One split on the device: inputs [N, T] or [N, T, D], lengths [N], labels [N].
 
     Where they are known: evidence `truth` [N, T], soft labels `targets` [N, classes],
-    and scores [N, T] of other explanations by name.
+    scores [N, T] of other explanations by name, and `evidence` [N, T] as people marked
+    it, NaN where they did not.
     """
 
     inputs: Array
@@ -34,6 +35,7 @@ class Arrays(NamedTuple):
     truth: Array | None = None
     targets: Array | None = None
     attributions: Mapping[str, Array] | None = None
+    evidence: Array | None = None
 
 
 class Cell(NamedTuple):

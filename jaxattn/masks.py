@@ -23,6 +23,8 @@ def write_masks(folder: Path, source: Source, methods: dict[str, Outcome]) -> No
         # Images would be stored once for each method; their ids say which they are.
         common |= {"tokens": test.inputs} if kind == "tokens" else {}
         common |= {} if test.truth is None else {"truth": test.truth}
+        if test.evidence is not None:
+            common["evidence"] = test.evidence.astype(np.float16)
     for method, outcome in methods.items():
         seeds = np.array([seed for _, seed in outcome.cells])
         arrays: Any = {"alive": outcome.alive, "seeds": seeds}

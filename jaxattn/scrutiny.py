@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn import adversary, forward, removals
+from jaxattn import adversary, forward, human, removals
 from jaxattn.config import Config
 from jaxattn.forward import Arrays, Cell, Static
 from jaxattn.interventions import (
@@ -92,6 +92,8 @@ def measure(
         each = _each(lambda one: _agreement(static, cell, params, one), ones)
         kept = {"gradient": each.pop("gradient"), "gradient_rows": rows}
         found |= {name: jnp.nanmean(values) for name, values in each.items()}
+    if "plausibility" in chosen and test.evidence is not None:
+        found |= human.measure(train, test, masks, lexicon)
     if "plausibility" in chosen and lexicon.size:
         texts, there, _ = forward.unpack(train)
         counts = document_frequency(texts, there, len(lexicon))

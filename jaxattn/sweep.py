@@ -274,6 +274,7 @@ def arrays(split: Any) -> Arrays:
         split.truth,
         split.targets,
         split.attributions,
+        split.evidence,
     )
 
 

@@ -70,6 +70,16 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "seed_jsd",
     ),
     "Plausibility": (
+        "human_auroc",
+        "human_auroc:idf",
+        "human_auroc:position",
+        "human_auroc:lexicon",
+        "human_ap",
+        "human_ap:idf",
+        "human_auprc",
+        "human_auprc:idf",
+        "human_auprc:position",
+        "human_mass",
         "lexicon_auroc",
         "lexicon_auroc:idf",
         "lexicon_auroc:position",
@@ -101,6 +111,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 TERMINAL = (
     ("tpr", ("accuracy", "true_mask_accuracy", "tpr")),
     ("evidence_mass", ("accuracy", "true_mask_accuracy", "evidence_auroc")),
+    ("human_auroc", ("accuracy", "human_auroc", "leak_bits")),
     ("post_hoc_accuracy", ("post_hoc_accuracy", "evalx_accuracy", "leak_bits")),
 )
 """The first of these whose metric was measured says what the terminal shows."""

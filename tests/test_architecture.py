@@ -104,6 +104,7 @@ ALLOWED = {
     ),
     "jaxattn.known": ("jaxattn.forward", "jaxattn.metrics", "jaxattn.nn"),
     "jaxattn.interventions": ("jaxattn.forward", "jaxattn.nn"),
+    "jaxattn.human": ("jaxattn.forward", "jaxattn.metrics"),
     "jaxattn.adversary": (
         "jaxattn.config",
         "jaxattn.forward",
@@ -119,6 +120,7 @@ ALLOWED = {
         "jaxattn.adversary",
         "jaxattn.config",
         "jaxattn.forward",
+        "jaxattn.human",
         "jaxattn.interventions",
         "jaxattn.metrics",
         "jaxattn.nn",

@@ -194,6 +194,8 @@ PAIRED = (
     "true_mask_accuracy",
     "evidence_auroc",
     "evidence_mass",
+    "human_auroc",
+    "human_auprc",
     "tpr",
     "fdr",
     "median_rank",

@@ -20,6 +20,24 @@ OF_ATTENTION: dict[str, tuple[str, str, str]] = {
         "Kendall's tau-b of gradients and leave-one-out: what two accepted rankings "
         "reach with one another.",
     ),
+    "human_auroc": (
+        "share",
+        "higher",
+        "Area under the ROC curve of attention for what people marked (graded marks: "
+        "from 0.5 on), within each marked example; variants: idf, position, lexicon.",
+    ),
+    "human_ap": (
+        "share",
+        "higher",
+        "Average precision of attention for what people marked, within each example.",
+    ),
+    "human_auprc": (
+        "share",
+        "higher",
+        "Area under the precision-recall curve for what people marked, by trapezoids as "
+        "in ERASER (optimistic beside `human_ap`).",
+    ),
+    "human_mass": ("share", "higher", "Mean attention on what people marked."),
     "lexicon_auroc": (
         "share",
         "higher",

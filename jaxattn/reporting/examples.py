@@ -194,6 +194,9 @@ def _known(kept: Masks, names: Names, i: int, width: int) -> dict[str, np.ndarra
         found["people's ratings (-4 to 4)"] = np.array(rated)
     if "truth" in kept:
         found["evidence"] = kept["truth"][i].astype(np.float64)
+    if "evidence" in kept and np.isfinite(kept["evidence"][i]).any():
+        marked = np.nan_to_num(kept["evidence"][i].astype(np.float64))
+        found["marked by people"] = marked
     return {name: np.pad(x, (0, width - len(x))) for name, x in found.items()}
 
 

@@ -20,6 +20,7 @@ PLAUSIBLE = (
     "evidence_auroc",
     "tpr",
     "post_hoc_accuracy",
+    "human_auroc",
     "lexicon_auroc",
     "evidence_mass",
 )

@@ -19,6 +19,7 @@ COMPARED = (
     "true_mask_accuracy",
     "evidence_auroc",
     "foreign_values_accuracy",
+    "human_auroc",
     "lexicon_auroc",
     "comprehensiveness",
 )

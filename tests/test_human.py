@@ -1,0 +1,132 @@
+"""Maps against what people marked: by hand, by other code, and in a whole run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_run import WORDS, arguments, draw_nothing, run
+
+from jaxattn import data, human
+from jaxattn.forward import Arrays
+from jaxattn.metrics import plausibility
+from jaxattn.reporting import run_folder
+from jaxattn.results import read_results
+
+N, T, V = 40, 9, 12
+SPLIT = Arrays(
+    inputs=np.random.default_rng(0).integers(2, V, (N, T)).astype(np.uint8),
+    lengths=np.random.default_rng(1).integers(3, T + 1, N).astype(np.int32),
+    labels=np.zeros(N, np.int32),
+)
+VALID = np.arange(T) < SPLIT.lengths[:, None]
+MARKS = np.random.default_rng(2).random((N, T)).round(1).astype(np.float32)
+# Every third example was shown to nobody.
+MARKS[::3] = np.nan
+MARKS[~VALID] = np.nan
+MASKS = np.random.default_rng(3).integers(0, 4, (N, T)) / 4 * VALID
+RATED = np.arange(V) % 3 == 0
+measure = jax.jit(human.measure)
+
+
+def test_areas_are_those_of_the_other_implementation_over_marked_examples():
+    found = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(MASKS), RATED)
+    shown = np.isfinite(MARKS).any(axis=1)
+    marked = (np.nan_to_num(MARKS) >= human.MARKED)[shown]
+    valid = VALID[shown]
+    both = marked.any(axis=1) & (valid & ~marked).any(axis=1)
+    marked, valid = marked[both], valid[both]
+    position = np.broadcast_to(-np.arange(T, dtype=float), (N, T))
+    rankings = {"": MASKS, ":position": position, ":lexicon": RATED[SPLIT.inputs]}
+    for name, scores in rankings.items():
+        scores = scores[shown][both].astype(float)
+        areas = plausibility.auprc(scores, marked, valid)
+        roc = plausibility.auroc(scores, marked, valid)
+        assert found[f"human_auroc{name}"] == pytest.approx(roc.area, abs=1e-6)
+        assert found[f"human_auprc{name}"] == pytest.approx(areas.trapezoid, abs=1e-6)
+        precision = areas.average_precision
+        assert found[f"human_ap{name}"] == pytest.approx(precision, abs=1e-6)
+    chance = (marked.sum(axis=1) / valid.sum(axis=1)).mean()
+    assert found["human_ap:random"] == pytest.approx(chance, abs=1e-6)
+    assert found["human_mass:uniform"] == pytest.approx(chance, abs=1e-6)
+    # Of random scores the area by trapezoids is near to chance, from above.
+    assert abs(found["human_auprc:random"] - chance) < 0.2
+
+
+def test_a_map_of_the_marks_is_perfect_and_idf_ranks_by_rarity():
+    marks = np.where(VALID, (SPLIT.inputs == 2).astype(np.float32), np.nan)
+    masks = jnp.array(np.nan_to_num(marks))
+    found = measure(SPLIT, SPLIT._replace(evidence=marks), masks, RATED)
+    for name in ("human_auroc", "human_ap", "human_auprc", "human_mass"):
+        assert found[name] == pytest.approx(1)
+    # A word of every text is the commonest of all: rarity ranks it last.
+    inputs = SPLIT.inputs.copy()
+    inputs[:, 0] = 2
+    common = SPLIT._replace(inputs=inputs)
+    marks = np.where(VALID, np.arange(T) == 0, np.nan).astype(np.float32)
+    inputs[:, 1:][inputs[:, 1:] == 2] = 3
+    found = measure(common, common._replace(evidence=marks), masks, RATED)
+    assert found["human_auroc:idf"] == 0
+    assert found["human_auroc:position"] == 1
+
+
+def test_what_nobody_marked_and_what_lies_in_padding_changes_nothing():
+    whole = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(MASKS), RATED)
+    masks = np.where(np.isfinite(MARKS), MASKS, 7.0)
+    again = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(masks), RATED)
+    for name, value in whole.items():
+        if name != "human_mass":  # a share of the whole mask, which is 0 in padding
+            assert again[name] == pytest.approx(float(value), abs=1e-6), name
+
+
+def test_nothing_marked_is_no_number():
+    marks = np.where(VALID, 0, np.nan).astype(np.float32)
+    found = measure(SPLIT, SPLIT._replace(evidence=marks), jnp.array(MASKS), RATED)
+    assert all(np.isnan(value) for value in found.values())
+
+
+def test_vectors_have_no_words_to_rank_by():
+    inputs = np.random.default_rng(4).random((N, T, 2)).astype(np.float32)
+    split = SPLIT._replace(inputs=inputs, evidence=MARKS)
+    found = measure(split, split, jnp.array(MASKS), np.zeros(0, bool))
+    assert "human_auroc:idf" not in found and "human_auroc:position" in found
+    assert np.isfinite(found["human_auroc"])
+
+
+def test_a_run_says_how_its_maps_lie_to_the_marks(tmp_path, data_dir, monkeypatch):
+    draw_nothing(monkeypatch)
+    load = data.load
+
+    def marked(*args):
+        made = load(*args)
+        test = made.test
+        rated = ~np.isnan(made.lexicon)[test.inputs]
+        there = np.arange(test.inputs.shape[1]) < test.lengths[:, None]
+        evidence = np.where(there, rated, np.nan).astype(np.float32)
+        return made._replace(test=test._replace(evidence=evidence))
+
+    monkeypatch.setattr(data, "load", marked)
+    words = arguments(
+        tmp_path / "run",
+        data_dir,
+        WORDS,
+        methods="joint uniform",
+        metrics="plausibility",
+        seeds="2",
+        epochs="1",
+    )
+    assert run(*words) == 0
+    results = read_results(tmp_path / "run" / "results.csv")
+    found = {(r.method, r.metric, r.variant): r for r in results if r.split == "test"}
+    assert found["joint", "human_auroc", "lexicon"].mean == pytest.approx(1)
+    assert found["uniform", "human_auroc", ""].mean == pytest.approx(0.5)
+    assert found["joint", "human_auroc", ""].null == 0.5
+    of_random = found["joint", "human_ap", "random"].mean
+    assert found["joint", "human_ap", ""].null == of_random
+    # On the few examples of `lexicon_auroc` it is the same question.
+    near = found["joint", "lexicon_auroc", ""].mean
+    assert found["joint", "human_auroc", ""].mean == pytest.approx(near, abs=0.1)
+    assert ("uniform", "human_auroc_vs_joint", "") in found
+    said = (tmp_path / "run" / "results.md").read_text()
+    assert "What people marked, AUROC within each text" in said
+    kept = run_folder.read(tmp_path / "run").masks["movie_sentiment"]["joint"]
+    assert kept["evidence"].shape == kept["tokens"].shape
