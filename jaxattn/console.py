@@ -48,6 +48,13 @@ def error(message: object) -> None:
     _write("error: " + " ".join(str(message).split()), sys.stderr)
 
 
+def reason(error: object, doing: str) -> object:
+    """What to tell of an error that ended a command while `doing` something."""
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return f"{error.filename or f'while {doing}'}: {error.strerror}"
+    return error
+
+
 def table(
     headers: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
 ) -> None:

@@ -78,7 +78,7 @@ def run(
         _say_prices(config, programs)
         outcomes: list[list[Outcome]] = [[] for _ in programs]
         if hosts.first():
-            outcomes = schedule.finished(folder, programs)
+            outcomes = schedule.finished(folder, programs, dry_run)
         left = _left(config, programs, outcomes, splits)
         if not left and dry_run:
             console.say("all of its cells are finished")

@@ -65,20 +65,19 @@ def make_plan(jobs: list[Job], mesh: Mesh, folder: Path, timed: bool = True) -> 
             one = by_key[job.key]
             compiled.append(one.result() if hasattr(one, "result") else one)
     for i, job in enumerate(jobs):
-        given = job.program, compiled[i], job.splits, mesh
-        took = lanes.seconds(*given) if timed else 0.0
+        given, took = (job.splits, mesh), 0.0
+        if timed:
+            one = job.program, compiled[i]
+            compiled[i], took = lanes.timed(*one, *given, console.say)
         # Chosen before, or by the user: not to be questioned.
         if timed and not job.setting and str(job.number) not in shapes:
-            compiled[i], took = lanes.best(*given, took, console.say)
-        n = waves_of(job, compiled[i], mesh) * job.program.static.config.epochs
+            one = job.program, compiled[i]
+            compiled[i], took = lanes.best(*one, *given, took, console.say)
+        n = lanes.waves(len(job.left), compiled[i].shape, mesh)
+        n *= job.program.static.config.epochs
         prices.append(lanes.Price(took * n, lanes.memory(compiled[i])))
         shapes[str(job.number)] = list(compiled[i].shape)
     return Plan(jobs, compiled, prices)
-
-
-def waves_of(job: Job, compiled: Compiled, mesh: Mesh) -> int:
-    """How many waves the cells that are left make."""
-    return -(-len(job.left) // compiled.shape.cells(mesh))
 
 
 def table(plan: Plan, mesh: Mesh) -> tuple[list[str], list[list[Any]]]:
@@ -88,7 +87,7 @@ def table(plan: Plan, mesh: Mesh) -> tuple[list[str], list[list[Any]]]:
         shape = one.shape
         size = f"{shape.lane} x {mesh.size}"
         size += f" x {shape.depth}" if shape.depth > 1 else ""
-        n = waves_of(job, one, mesh)
+        n = lanes.waves(len(job.left), shape, mesh)
         gigabytes = f"{price.memory * len(mesh.local_devices) / 1e9:.2f} GB"
         time = console.clock(price.seconds) if price.seconds else None
         rows.append([job.program.label, len(job.left), size, n, gigabytes, time])

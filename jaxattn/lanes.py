@@ -54,8 +54,9 @@ def _power(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def waves(program: Program, shape: Shape, mesh: Mesh) -> int:
-    return -(-len(program.cells) // shape.cells(mesh))
+def waves(cells: int, shape: Shape, mesh: Mesh) -> int:
+    """How many waves so many cells make."""
+    return -(-cells // shape.cells(mesh))
 
 
 def halved(shape: Shape) -> Shape | None:
@@ -147,6 +148,28 @@ def smaller(
     return less
 
 
+def timed(
+    program: Program,
+    compiled: Compiled,
+    splits: Splits,
+    mesh: Mesh,
+    say: Callable[[str], None],
+) -> tuple[Compiled, float]:
+    """`seconds` of a program, halved where memory runs out though it seemed to fit.
+
+    Raises: ValueError where not even one cell at a time fits.
+    """
+    while True:
+        try:
+            return compiled, seconds(program, compiled, splits, mesh)
+        except RuntimeError as error:
+            # Processes that meet no error would wait for the one that does.
+            if not exhausted(error) or jax.process_count() > 1:
+                raise
+        shape = smaller(program, compiled.shape, "has run out of memory", say)
+        compiled = fitting(program, splits, mesh, shape, say)
+
+
 def seconds(program: Program, compiled: Compiled, splits: Splits, mesh: Mesh) -> float:
     """How long one chunk of a full wave takes; the first one, which warms up, apart."""
     cells = list(program.cells)[: compiled.shape.cells(mesh)]
@@ -178,7 +201,9 @@ def best(
     Wider lanes are tried as long as they gain; where the first does not, narrower ones.
     """
     found = compiled, chunk_seconds
-    chunks = waves(program, compiled.shape, mesh) * program.static.config.epochs
+    chunks = (
+        waves(len(program.cells), compiled.shape, mesh) * program.static.config.epochs
+    )
     if chunks * chunk_seconds <= TRIAL_SECONDS:
         return found
     for factor in (2, 0.5):

@@ -135,6 +135,16 @@ def _references(source: Source, methods: dict[str, Outcome]) -> list[Row]:
     ]
 
 
+def _gathered(
+    config: Config,
+    sources: list[Source],
+    programs: list[Program],
+    outcomes: list[list[Outcome]],
+) -> tuple[Found, list[Row]]:
+    found = collect(config, programs, outcomes)
+    return found, [row for s in sources for row in rows_of(config, s, found[s.task])]
+
+
 def write_seeds_so_far(
     folder: Path,
     config: Config,
@@ -143,8 +153,7 @@ def write_seeds_so_far(
     outcomes: list[list[Outcome]],
 ) -> None:
     """Writes `seeds.csv` of what is finished, so that it can be looked at meanwhile."""
-    found = collect(config, programs, outcomes)
-    rows = [row for s in sources for row in rows_of(config, s, found[s.task])]
+    _, rows = _gathered(config, sources, programs, outcomes)
     write_seeds(folder / "seeds.csv", rows)
 
 
@@ -156,8 +165,7 @@ def write(
     outcomes: list[list[Outcome]],
 ) -> tuple[list[Result], list[str], list[tuple[str, int]]]:
     """Writes results, masks and figures; gives means, sentences, diverged cells."""
-    found = collect(config, programs, outcomes)
-    rows = [row for s in sources for row in rows_of(config, s, found[s.task])]
+    found, rows = _gathered(config, sources, programs, outcomes)
     results = summarise(rows, NULLS, config.statistic)
     sentences, all_diverged = [], []
     for source in sources:

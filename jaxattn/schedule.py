@@ -25,13 +25,20 @@ from jaxattn.plan import Name, Program
 from jaxattn.sweep import Compiled, Outcome, Start
 
 
-def finished(folder: Path, programs: list[Program]) -> list[list[Outcome]]:
-    """The outcomes of each program that earlier runs left (first process only)."""
+def finished(
+    folder: Path, programs: list[Program], look_only: bool = False
+) -> list[list[Outcome]]:
+    """The outcomes of each program that earlier runs left (first process only).
+
+    With `look_only` nothing is removed, however damaged it is.
+    """
     kept = folder / "checkpoints"
     found = []
     for number, _ in enumerate(programs):
-        found.append(waves.finished(kept / f"program-{number}", console.say))
-        shutil.rmtree(kept / f"program-{number}" / "done", ignore_errors=True)
+        own = kept / f"program-{number}"
+        found.append(waves.finished(own, console.say, look_only))
+        if not look_only:
+            shutil.rmtree(own / "done", ignore_errors=True)
     return found
 
 

@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         hosts.start(hosts.parse(flags.distributed))
     except (ValueError, OSError) as error:
-        console.error(_explain(error))
+        console.error(console.reason(error, "writing the run"))
         return 2
     except KeyboardInterrupt:
         console.error("stopped before it began")
@@ -138,7 +138,7 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             error = "out of memory: choose a smaller --lane or --batch-size"
-        console.error(_explain(error))
+        console.error(console.reason(error, "writing the run"))
         return 2, False
     except KeyboardInterrupt:
         console.error("stopped at once; the same command resumes the last checkpoint")
@@ -178,12 +178,6 @@ def _tell(flags: Flags, done: Any) -> None:
     if flags.json:
         results = [r._asdict() for r in done.results]
         print(json.dumps(plain({"folder": str(done.folder), "results": results})))
-
-
-def _explain(error: object) -> object:
-    if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"{error.filename or 'while writing the run'}: {error.strerror}"
-    return error
 
 
 if __name__ == "__main__":

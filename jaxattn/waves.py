@@ -29,7 +29,9 @@ def keep(folder: Path, outcome: Outcome) -> None:
         np.savez(file, **arrays)
 
 
-def finished(folder: Path, say: Callable[[str], None]) -> list[Outcome]:
+def finished(
+    folder: Path, say: Callable[[str], None], keep_damaged: bool = False
+) -> list[Outcome]:
     """The finished waves of a program; a damaged one is named and run again."""
     outcomes = []
     for path in sorted(folder.glob("*.npz")):
@@ -59,7 +61,8 @@ def finished(folder: Path, say: Callable[[str], None]) -> list[Outcome]:
         except Exception as error:
             reason = " ".join(str(error).split())
             say(f"{path} is damaged ({reason}); its cells are run again")
-            path.unlink(missing_ok=True)
+            if not keep_damaged:
+                path.unlink(missing_ok=True)
     return outcomes
 
 

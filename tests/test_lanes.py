@@ -50,7 +50,7 @@ def kept(monkeypatch):
 def test_a_guess_has_room_for_all_cells_in_few_waves(cells, devices, lane, platform):
     mesh, program = Mesh(devices, platform), Program(cells)
     shape = lanes.guess(program, mesh, lane)
-    assert 1 <= lanes.waves(program, shape, mesh) <= lanes.WAVES
+    assert 1 <= lanes.waves(len(program.cells), shape, mesh) <= lanes.WAVES
     share = -(-cells // devices)
     assert shape.lane < 2 * share, "not twice as many as there are"
     if lane:
@@ -143,6 +143,24 @@ def test_memory_that_runs_out_in_a_wave_halves_it_and_goes_on(
     assert len(contents(folder)["metrics.jsonl"]) == 3, "each chunk once"
 
 
+def test_memory_that_runs_out_in_the_timed_chunk_halves_the_lane(
+    tmp_path, data_dir, capsys, monkeypatch
+):
+    seconds = lanes.seconds
+
+    def narrow_only(program, compiled, *more):
+        if compiled.shape.lane > 1:
+            out_of_memory()
+        return seconds(program, compiled, *more)
+
+    monkeypatch.setattr(lanes, "seconds", narrow_only)
+    folder = tmp_path / "run"
+    assert run(*arguments(folder, data_dir, WORDS, lane="2", seeds="2")) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "has run out of memory with 2 cells side by side: goes on with 1" in out
+    assert (folder / "checkpoints/shapes.json").read_text() == '{"0": [1, 2]}\n'
+
+
 def test_where_nothing_fits_it_says_so(tmp_path, data_dir, capsys, monkeypatch):
     monkeypatch.setattr(lanes, "available", lambda mesh: 1000)
     folder = tmp_path / "run"
@@ -192,4 +210,11 @@ def test_the_plan_of_a_finished_run(tmp_path, data_dir, capsys):
     capsys.readouterr()
     assert run(*words, "--dry-run") == 0
     assert "all of its cells are finished" in capsys.readouterr().out
+    assert unlike(contents(folder), before) == []
+    # What is damaged is named, and stays for the run that will replace it.
+    wave = next((folder / "checkpoints/program-0").glob("*.npz"))
+    wave.write_bytes(wave.read_bytes()[:-9])
+    before = contents(folder)
+    assert run(*words, "--dry-run") == 0
+    assert "is damaged" in capsys.readouterr().out
     assert unlike(contents(folder), before) == []

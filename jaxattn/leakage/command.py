@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.settings.quiet = flags.quiet
         return _run(flags)
     except (ValueError, OSError) as error:
-        console.error(_explain(error))
+        console.error(console.reason(error, "writing the audit"))
         return USAGE
     except KeyboardInterrupt:
         console.error("stopped; nothing was written")
@@ -186,12 +186,6 @@ def _one_seed(found: dict[str, Any], seed: int | None, path: Path) -> dict[str, 
     many = {k: v for k, v in found.items() if k not in gone}
     console.say(f"seed {seed} of a run's {len(seeds)}; another with --run-seed")
     return {k: v[i] if len(v) == len(seeds) else v for k, v in many.items()}
-
-
-def _explain(error: ValueError | OSError) -> object:
-    if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"{error.filename or 'while writing the audit'}: {error.strerror}"
-    return error
 
 
 if __name__ == "__main__":

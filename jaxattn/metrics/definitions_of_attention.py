@@ -34,8 +34,8 @@ OF_ATTENTION: dict[str, tuple[str, str, str]] = {
     "human_auprc": (
         "share",
         "higher",
-        "Area under the precision-recall curve for what people marked, by trapezoids as "
-        "in ERASER (optimistic beside `human_ap`).",
+        "Area under the precision-recall curve for what people marked, by trapezoids "
+        "as in ERASER (optimistic beside `human_ap`).",
     ),
     "human_mass": ("share", "higher", "Mean attention on what people marked."),
     "lexicon_auroc": (

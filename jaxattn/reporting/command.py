@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.settings.quiet = flags.quiet
         console.say(f"{_written(flags)}: open it in a browser")
     except (ValueError, OSError) as error:
-        console.error(_explain(error))
+        console.error(console.reason(error, "writing the report"))
         return USAGE
     except KeyboardInterrupt:
         console.error("stopped; nothing was written")
@@ -60,9 +60,3 @@ def _written(flags: Flags) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
     return out
-
-
-def _explain(error: ValueError | OSError) -> object:
-    if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"{error.filename or 'while writing the report'}: {error.strerror}"
-    return error
