@@ -1,4 +1,4 @@
-"""The fixed split of the embedded snippets, the same for every task."""
+"""The fixed split of the embedded snippets, and of rows that come without one."""
 
 import hashlib
 
@@ -17,5 +17,10 @@ def side_of(snippet_id: str) -> str:
     A fixed function of the document's id alone, the same for every task. It never
     changes: results of different versions stay comparable.
     """
-    raw = hashlib.sha256((_SALT + document_of(snippet_id)).encode()).digest()
+    return side_by(document_of(snippet_id))
+
+
+def side_by(key: str) -> str:
+    """The split, "train", "validation" or "test" (80 / 10 / 10), that a key falls in."""
+    raw = hashlib.sha256((_SALT + key).encode()).digest()
     return SIDES[max(int.from_bytes(raw[:8], "big") % 10 - 7, 0)]

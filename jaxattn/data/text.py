@@ -4,7 +4,7 @@ import bz2
 import importlib.resources
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -61,8 +61,13 @@ def build_vocabulary(
     Raises:
         ValueError: `min_count` is under 1, or no token is that frequent.
     """
-    check_whole("min_count", min_count)
     counts = Counter(token for document in documents for token in document)
+    return most_frequent(counts, min_count)
+
+
+def most_frequent(counts: Mapping[str, int], min_count: int) -> tuple[str, ...]:
+    """The vocabulary of tokens that are met so often; see `build_vocabulary`."""
+    check_whole("min_count", min_count)
     kept = [(-n, token) for token, n in counts.items() if n >= min_count]
     if not kept:
         most = max(counts.values(), default=0)

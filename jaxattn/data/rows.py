@@ -1,0 +1,275 @@
+"""From rows of text to a data set: what readers give and how it becomes arrays."""
+
+import dataclasses
+import math
+import time
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxattn.data import splitting
+from jaxattn.data.dataset import Cut, Dataset, Split, assemble
+from jaxattn.data.sides import SIDES
+from jaxattn.data.text import (
+    MAX_LENGTH,
+    PAD,
+    UNKNOWN,
+    check_whole,
+    kinds,
+    lexicon_ratings,
+    most_frequent,
+)
+
+SAY_SECONDS = 5.0
+
+
+class Row(NamedTuple):
+    """One example as a reader gives it."""
+
+    tokens: Sequence[str]
+    label: str | int
+    where: str
+    """For messages, as "mydata.jsonl, row 3"."""
+    evidence: Sequence[float] | None = None
+    """One number from 0 to 1 per token; None where nobody marked the row."""
+    split: str | None = None
+    """train, validation (val, dev, valid) or test."""
+    id: str | None = None
+    group: str | None = None
+    """Rows of a group stay in one split."""
+
+
+def _numbering(*first: str) -> defaultdict[str, int]:
+    """A dictionary that gives each new key the next number."""
+    index: defaultdict[str, int] = defaultdict()
+    index.default_factory = index.__len__
+    for key in first:
+        index[key]
+    return index
+
+
+@dataclasses.dataclass
+class Gathered:
+    """All rows so far, in flat arrays; tokens and labels by order of appearance."""
+
+    classes: tuple[str, ...] | None = None
+    """Names of the classes, where labels are their numbers."""
+    index: defaultdict[str, int] = dataclasses.field(
+        default_factory=lambda: _numbering(PAD, UNKNOWN)
+    )
+    names: defaultdict[str, int] = dataclasses.field(default_factory=_numbering)
+    tokens: array = dataclasses.field(default_factory=lambda: array("I"))
+    lengths: array = dataclasses.field(default_factory=lambda: array("I"))
+    labels: array = dataclasses.field(default_factory=lambda: array("I"))
+    marks: array = dataclasses.field(default_factory=lambda: array("f"))
+    """Evidence of the rows that have some, one after another."""
+    marked: array = dataclasses.field(default_factory=lambda: array("b"))
+    empty: int = 0
+    rows: splitting.Keys = dataclasses.field(default_factory=splitting.Keys)
+
+    def add(self, row: Row) -> None:
+        """Takes a row in; raises ValueError, and takes nothing, where it is wrong."""
+        try:
+            text = "\0".join(row.tokens)
+            text.encode()
+        except TypeError:
+            raise ValueError(f"{row.where}: tokens must be texts") from None
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{row.where}: a character is broken (half of a surrogate pair)"
+            ) from None
+        if text.count("\0") >= max(len(row.tokens), 1):
+            raise ValueError(f"{row.where}: a NUL character: no text has one")
+        label = self._label(row)
+        if row.evidence is not None:
+            _check_evidence(row)
+        self.rows.add(row, text)
+        self.labels.append(self.names[label])
+        # An empty text is one unknown token, so that there is something to attend to.
+        self.empty += not row.tokens
+        ids = map(self.index.__getitem__, row.tokens or (UNKNOWN,))
+        before = len(self.tokens)
+        self.tokens.extend(ids)
+        self.lengths.append(len(self.tokens) - before)
+        self.marked.append(row.evidence is not None)
+        if row.evidence is not None:
+            self.marks.extend(row.evidence if row.tokens else (0.0,))
+
+    def _label(self, row: Row) -> str:
+        label = row.label
+        if isinstance(label, int | np.integer) and not isinstance(label, bool):
+            if self.classes is None:
+                return str(int(label))
+            if 0 <= label < len(self.classes):
+                return self.classes[label]
+            raise ValueError(
+                f"{row.where}: label {label}; there are {len(self.classes)} classes"
+            )
+        if not isinstance(label, str):
+            raise ValueError(
+                f"{row.where}: label {label!r}; allowed: a text or a whole number"
+            )
+        if not label.strip():
+            raise ValueError(f"{row.where}: no label")
+        splitting.check_name(row.where, "label", label)
+        if self.classes is not None and label not in self.classes:
+            raise ValueError(
+                f"{row.where}: label {label!r}; allowed: {', '.join(self.classes)}"
+            )
+        return label
+
+
+def _check_evidence(row: Row) -> None:
+    evidence = row.evidence
+    assert evidence is not None
+    if len(evidence) != len(row.tokens):
+        raise ValueError(
+            f"{row.where}: evidence has {len(evidence):,} numbers for "
+            f"{len(row.tokens):,} tokens: one for each is needed"
+        )
+    try:
+        good = not evidence or (
+            0 <= min(evidence)
+            and max(evidence) <= 1
+            # min and max pass over a NaN.
+            and not math.isnan(sum(evidence))
+        )
+    except TypeError:
+        good = False
+    if not good:
+        raise ValueError(f"{row.where}: evidence must be numbers from 0 to 1")
+
+
+def from_rows(
+    rows: Iterable[Row],
+    name: str,
+    length: int,
+    min_count: int,
+    say: Callable[[str], None] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Dataset:
+    """The data set of the rows, which are read once and as they come.
+
+    Rows without a split are divided by a hash of their group, id or text, 80 / 10 / 10;
+    where only the validation split is missing, a tenth of training becomes it. A text
+    that is in two splits stays in the later one. Words are counted in training.
+
+    Args:
+        length: tokens kept of each text, T.
+        min_count: a token rarer than this in the training split is "<unk>".
+        say: called with one line for whatever was decided, and for progress.
+        classes: their names, where the order is fixed or labels are numbers of them;
+            otherwise they are sorted.
+
+    Raises: ValueError, one line, for a row that is wrong, ids or groups in two splits,
+        an empty split, fewer than two classes or about as many as rows.
+    """
+    check_whole("length", length, MAX_LENGTH)
+    check_whole("min_count", min_count)
+    say = say or (lambda line: None)
+    found = Gathered(None if classes is None else tuple(classes))
+    for row in counted(rows, say):
+        found.add(row)
+    verdict = splitting.judge(found.rows, found.labels, list(found.names), name)
+    if verdict.problems:
+        raise ValueError(verdict.problems[0])
+    for line in verdict.notes:
+        say(line)
+    if found.empty:
+        say(f"{found.empty:,} texts without any token became a single {UNKNOWN}")
+    return _finished(found, verdict.sides, name, length, min_count, say)
+
+
+def counted(rows: Iterable[Row], say: Callable[[str], None]) -> Iterable[Row]:
+    """The same rows, with a line of progress every few seconds."""
+    last = time.monotonic()
+    for number, row in enumerate(rows, 1):
+        yield row
+        if not number % 1024 and time.monotonic() - last > SAY_SECONDS:
+            last = time.monotonic()
+            say(f"{number:,} rows read")
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Class names sorted, by their size where all are whole numbers."""
+    names = list(names)
+    try:
+        return sorted(names, key=lambda name: (int(name), name))
+    except ValueError:
+        return sorted(names)
+
+
+def _finished(
+    found: Gathered,
+    sides: np.ndarray,
+    name: str,
+    length: int,
+    min_count: int,
+    say: Callable[[str], None],
+) -> Dataset:
+    flat = np.frombuffer(found.tokens, np.uint32)
+    lengths = np.frombuffer(found.lengths, np.uint32).astype(np.int64)
+    counts = np.bincount(flat[np.repeat(sides == 0, lengths)], None, len(found.index))
+    counts[:2] = 0
+    words = list(found.index)
+    seen = {words[i]: int(counts[i]) for i in np.flatnonzero(counts)}
+    vocabulary = most_frequent(seen, min_count)
+    new_id = {token: i for i, token in enumerate(vocabulary)}
+    unknown = new_id[UNKNOWN]
+    # A token that is spelt like padding is none.
+    new_ids = np.array(
+        [unknown if i < 2 else new_id.get(w, unknown) for i, w in enumerate(words)],
+        np.min_scalar_type(len(vocabulary) - 1),
+    )
+    classes = list(found.classes or in_order(found.names))
+    new_label = np.array([classes.index(n) for n in found.names], np.int32)
+    labels = new_label[np.frombuffer(found.labels, np.uint32)]
+    marked = np.frombuffer(found.marked, np.bool_)
+    marks = np.frombuffer(found.marks, np.float32)
+    marked_tokens = np.repeat(marked, lengths)
+    kept = np.minimum(lengths, length)
+    within = _ranges(lengths) < length
+    splits, cut, lost = {}, {}, 0.0
+    for side, split in enumerate(SIDES):
+        mine = sides == side
+        places = np.flatnonzero(mine)
+        tokens = np.repeat(mine, lengths)
+        filled = np.arange(length) < kept[mine, None]
+        inputs = np.zeros(filled.shape, new_ids.dtype)
+        inputs[filled] = new_ids[flat[tokens & within]]
+        evidence = None
+        if marked.any():
+            evidence = np.full(filled.shape, np.nan, np.float32)
+            own = marks[(tokens & within)[marked_tokens]]
+            evidence[filled & marked[mine, None]] = own
+            lost += marks[(tokens & ~within)[marked_tokens]].sum()
+        splits[split] = Split(
+            inputs,
+            kept[mine].astype(np.int32),
+            labels[mine],
+            np.array([found.rows.ids[i] for i in places]),
+            evidence=evidence,
+        )
+        more = lengths[mine] - kept[mine]
+        cut[split] = Cut(int((more > 0).sum()), int(more.sum()))
+    if lost:
+        share = lost / marks.sum()
+        say(f"{share:.1%} of the evidence lies behind the first {length} tokens: lost")
+    return assemble(
+        name,
+        tuple(classes),
+        splits,
+        vocabulary,
+        kinds(vocabulary),
+        lexicon_ratings(vocabulary),
+        cut,
+    )
+
+
+def _ranges(lengths: np.ndarray) -> np.ndarray:
+    """0, 1, ... within each row, one row after another."""
+    starts = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum(), dtype=np.int64) - np.repeat(starts, lengths)
