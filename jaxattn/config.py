@@ -103,6 +103,7 @@ def check(config: Config) -> Config:
             raise ValueError(f"{field} names {', '.join(sorted(twice))} more than once")
     for setting in config.also:
         at_setting(config, setting)
+    _check_source(config)
     if config.name in ("", ".", "..") or Path(config.name).name != config.name:
         raise ValueError(f"name = {config.name!r}: expected a plain folder name")
     if config.random_masks.low > config.random_masks.high:
@@ -129,6 +130,30 @@ def _check_types(config: Config) -> None:
         raise ValueError(
             f"also = {config.also!r}: expected a tuple of texts as 'model.penalty=0.1'"
         )
+
+
+def _check_source(config: Config) -> None:
+    """Whether data of one's own are named where they are used, and only there."""
+    data = config.data
+    for field in ("source", "tokenizer"):
+        if not isinstance(getattr(data, field), str):
+            raise ValueError(f"data.{field} = {getattr(data, field)!r}: a text")
+    if not isinstance(data.fields, tuple | list) or not all(
+        isinstance(word, str) for word in data.fields
+    ):
+        raise ValueError(
+            f"data.fields = {data.fields!r}: expected a tuple of texts as 'label=stars'"
+        )
+    if "own" in config.tasks:
+        if not data.source:
+            raise ValueError("task own needs data of one's own: give --data FILE")
+        return
+    for field in ("source", "fields", "tokenizer"):
+        if getattr(data, field):
+            given = "--data FILE and " if field != "source" else ""
+            raise ValueError(
+                f"data.{field} is for data of one's own: give {given}task own"
+            )
 
 
 def at_setting(config: Config, setting: str) -> Config:

@@ -56,10 +56,12 @@ def run(
     data_dir: Path | None = None,
     checkpoint_seconds: float = 15.0,
     dry_run: bool = False,
+    download: bool = False,
 ) -> Run:
     """Runs or resumes a config in `folder` and writes everything there.
 
-    `dry_run` says what would be run, and what it would cost, and leaves nothing.
+    `dry_run` says what would be run, and what it would cost, and leaves nothing. With
+    `download`, data may be fetched from the network.
 
     Raises: ValueError or OSError, one line, for whatever the user can put right: data,
     folder, a config that differs from the folder's, damaged checkpoints.
@@ -67,7 +69,8 @@ def run(
     with contextlib.ExitStack() as held:
         begun = hosts.lead(lambda: held.enter_context(workdir.hold(config, folder)))
         begun = hosts.share(begun)
-        sources = _load(config, data_dir, None if dry_run else folder / "black_boxes")
+        cache = None if dry_run else folder / "black_boxes"
+        sources = _load(config, data_dir, cache, download)
         mesh = sweep.mesh_of_all_devices()
         splits = {s.task: sweep.make_splits(s, mesh) for s in sources}
         programs = [p for s in sources for p in plan(config, s)]
@@ -107,12 +110,14 @@ def run(
         return Run(folder, results, findings, diverged, received)
 
 
-def _load(config: Config, data_dir: Path | None, cache: Path | None) -> list[Source]:
+def _load(
+    config: Config, data_dir: Path | None, cache: Path | None, download: bool
+) -> list[Source]:
     """The sources of a run; what has to be prepared, the first process prepares."""
 
     def load() -> list[Source]:
         return [
-            source.load(config, task, data_dir, cache, console.say)
+            source.load(config, task, data_dir, cache, console.say, download)
             for task in config.tasks
         ]
 

@@ -42,6 +42,7 @@ TaskName = Literal[
     "explain_gru",
     "explain_digits_pixels",
     "explain_digits_patches",
+    "own",
 ]
 MethodName = Literal[
     "joint",
@@ -104,6 +105,12 @@ class Data:
     """Test examples of generated tasks, never the training ones."""
     fresh: bool = False
     """Draw new training examples in every epoch (generated tasks)."""
+    source: str = ""
+    """Data of one's own (task own), as --data gives it."""
+    fields: tuple[str, ...] = ()
+    """Which field of one's own data is what, as --fields gives it: ROLE=FIELD."""
+    tokenizer: str = ""
+    """Of one's own texts, as --tokenizer gives it; the package's own if not given."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,8 +92,11 @@ def load(
     data_dir: Path | None,
     cache: Path | None,
     say: Callable[[str], None],
+    download: bool = False,
 ) -> Source:
     """The source of a task; what takes long to make is kept in `cache`.
+
+    Nothing is fetched from the network unless `download`.
 
     Raises: ValueError or OSError, one line, for whatever the user can put right.
     """
@@ -108,6 +111,21 @@ def load(
 
         dataset, black_box = blackbox.explained(
             task, length, min_count, data_dir, cache, say
+        )
+    elif task == "own":
+        # Here, since most runs need none of it.
+        from jaxattn.data import doors
+
+        own = config.data
+        dataset = doors.load_own(
+            own.source,
+            length,
+            min_count,
+            data_dir,
+            own.fields,
+            download,
+            say,
+            own.tokenizer,
         )
     else:
         dataset = data.load(task, length, min_count, data_dir, say)

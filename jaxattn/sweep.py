@@ -289,7 +289,7 @@ def make_splits(source: Source, mesh: Mesh) -> Splits:
         vocabulary = (
             dataset.kind == 2,
             ~np.isnan(dataset.lexicon),
-            np.array([word in STOP_WORDS for word in dataset.vocabulary], bool),
+            np.array([w.lower() in STOP_WORDS for w in dataset.vocabulary], bool),
         )
     black_box = () if source.black_box is None else source.black_box.params
     shared = Splits(stored, probe.Vocabulary(*vocabulary), black_box)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import re
 import signal
 import sys
 import textwrap
@@ -25,6 +26,16 @@ class Flags:
     """
 
     config: Annotated[configs.Config, tyro.conf.arg(name="")]
+    data: str = ""
+    """Data of one's own in place of the tasks: FILE.jsonl, .json, .csv or .tsv (also
+    .gz), a folder in ERASER's form, tfds:NAME, imdb:PATH, ag_news:PATH, bags:FILE."""
+    fields: tuple[str, ...] = ()
+    """Which of its fields is what, if not named so: label=stars text=review, of text,
+    tokens, label, evidence, split, id, group; "split=" passes one over."""
+    tokenizer: str = ""
+    """Of its texts: module:function, or a tokenizer.json of Hugging Face."""
+    download: bool = False
+    """Fetch what is missing from the network."""
     workdir: Path | None = None
     """Where the run is kept; runs/NAME if not given."""
     data_dir: Path | None = None
@@ -57,13 +68,31 @@ def parse(arguments: list[str]) -> Flags:
         default=Flags(config=default),
         prog="python -m jaxattn.train [--config FILE]",
     )
-    found = settings.placed(configs.check(flags.config), settings.grid(axes))
+    found = configs.check(_with_data(flags, default.name))
+    found = settings.placed(found, settings.grid(axes))
     flags = dataclasses.replace(flags, config=found, sweep=tuple(axes))
     if not flags.checkpoint_seconds >= 0:
         raise ValueError(
             f"checkpoint_seconds = {flags.checkpoint_seconds}: must be 0 or more"
         )
     return flags
+
+
+def _with_data(flags: Flags, usual_name: str) -> configs.Config:
+    """The config with the data of --data as its task, and in its name."""
+    config, given = flags.config, {}
+    if flags.data:
+        given["source"] = flags.data
+        tasks = config.tasks if "own" in config.tasks else ("own",)
+        name = config.name
+        if name == usual_name:
+            stem = Path(flags.data.partition(":")[2] or flags.data).name
+            stem = re.sub(r"\W+", "_", stem.partition(".")[0])
+            name = f"{name}_{stem}".strip("_")
+        config = dataclasses.replace(config, tasks=tasks, name=name)
+    given |= {"fields": flags.fields} if flags.fields else {}
+    given |= {"tokenizer": flags.tokenizer} if flags.tokenizer else {}
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
 
 
 def _axes(words: list[str]) -> tuple[list[str], list[str]]:
@@ -129,6 +158,7 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
             flags.data_dir,
             flags.checkpoint_seconds,
             flags.dry_run,
+            flags.download,
         )
     except (ValueError, OSError, RuntimeError) as error:
         if hosts.lost(error):

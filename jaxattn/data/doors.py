@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jaxattn.data import own
 from jaxattn.data.dataset import Dataset
+from jaxattn.data.lines import header_of, suffix_of
 
-FILES = (".jsonl", ".json", ".csv", ".tsv")
 FORMS = (
     "FILE.jsonl, FILE.json, FILE.csv or FILE.tsv (also .gz), a folder in ERASER's "
     "form, tfds:NAME, imdb:PATH, ag_news:PATH, bags:FILE.csv"
@@ -34,12 +35,12 @@ def load_own(
 
     Raises: ValueError or OSError, one line.
     """
-    kind, colon, rest = source.partition(":")
+    kind, colon, _ = source.partition(":")
     more = (data_dir, fields, download, say)
     if colon and kind == "tfds":
         from jaxattn.data import tfds_door
 
-        return tfds_door.load(rest, length, min_count, *more)
+        return tfds_door.load(source, length, min_count, *more)
     if colon and kind in ("imdb", "ag_news"):
         from jaxattn.data import archives
 
@@ -47,10 +48,17 @@ def load_own(
     if colon and kind == "bags":
         from jaxattn.data import slides
 
-        return slides.load(rest, length, min_count, *more)
+        return slides.load(source, length, min_count, *more)
     path = Path(source)
     if path.is_dir():
         from jaxattn.data import eraser
 
         return eraser.load(source, length, min_count, *more)
-    raise ValueError(f"data {source!r}: allowed: {FORMS}")
+    kind = suffix_of(path)
+    if kind not in own.FILES:
+        raise ValueError(f"data {source!r}: allowed: {FORMS}")
+    if kind in (".csv", ".tsv") and path.is_file() and "slide" in header_of(path):
+        from jaxattn.data import slides
+
+        return slides.load(source, length, min_count, *more)
+    return own.load(source, length, min_count, *more, tokenizer)

@@ -21,6 +21,6 @@ def side_of(snippet_id: str) -> str:
 
 
 def side_by(key: str) -> str:
-    """The split, "train", "validation" or "test" (80 / 10 / 10), that a key falls in."""
+    """The split that a key falls in: "train", "validation" or "test", 80 / 10 / 10."""
     raw = hashlib.sha256((_SALT + key).encode()).digest()
     return SIDES[max(int.from_bytes(raw[:8], "big") % 10 - 7, 0)]

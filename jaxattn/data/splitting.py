@@ -202,7 +202,7 @@ def _classes(
         )
     elif len(names) > sizes["train"] / 2:
         problems.append(
-            f"{source}: {len(names):,} classes for {sizes['train']:,} rows of training, "
+            f"{source}: {len(names):,} classes for {sizes['train']:,} training rows, "
             "fewer than two rows a class: is that the field of the label?"
         )
     else:

@@ -50,6 +50,18 @@ def tokenize(text: str) -> list[str]:
     return _TOKEN.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
 
+def token_offsets(text: str) -> list[tuple[int, int]]:
+    """Where in the text each token of `tokenize` begins and ends, in characters."""
+    lower = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    spans = [match.span() for match in _TOKEN.finditer(lower)]
+    if len(lower) == len(text):
+        return spans
+    # Some characters become two in lower case ("\u0130"); a token that begins or ends
+    # within one has all of it.
+    origin = [i for i, character in enumerate(text) for _ in character.lower()]
+    return [(origin[a], origin[b - 1] + 1) for a, b in spans]
+
+
 def build_vocabulary(
     documents: Iterable[Sequence[str]], min_count: int = 2
 ) -> tuple[str, ...]:
