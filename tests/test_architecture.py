@@ -8,7 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "jaxattn").rglob("*.py"))
-MAINS = {"jaxattn.train", "jaxattn.audit", "jaxattn.report"}
+MAINS = {"jaxattn.train", "jaxattn.audit", "jaxattn.report", "jaxattn.data.__main__"}
 
 
 def name_of(path):
@@ -80,7 +80,7 @@ def test_the_reader_of_imports_sees_every_form():
 
 ALLOWED = {
     "jaxattn.nn": ("jaxattn.nn",),
-    "jaxattn.data": ("jaxattn.data",),
+    "jaxattn.data": ("jaxattn.console", "jaxattn.data", "jaxattn.files"),
     "jaxattn.metrics": ("jaxattn.metrics", "jaxattn.nn"),
     "jaxattn.schema": (),
     "jaxattn.config": ("jaxattn.schema",),

@@ -1,17 +1,39 @@
 """Which reader a source of the user's own data goes to."""
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxattn.data import own
+from jaxattn.data import kept, own
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.lines import header_of, suffix_of
 
+DOORS = {
+    "tfds": "tfds_door",
+    "imdb": "archives",
+    "ag_news": "archives",
+    "bags": "slides",
+}
+"""What stands before the colon of a source, and the module that reads it."""
 FORMS = (
     "FILE.jsonl, FILE.json, FILE.csv or FILE.tsv (also .gz), a folder in ERASER's "
-    "form, tfds:NAME, imdb:PATH, ag_news:PATH, bags:FILE.csv"
+    "form, tfds:NAME, imdb:PATH, ag_news:PATH, bags:FILE.csv, or what "
+    "`python -m jaxattn.data prepare` wrote"
 )
+
+
+def door_of(source: str) -> str | None:
+    """The module that reads a source; None for a file that this one sees to."""
+    kind, colon, _ = source.partition(":")
+    path = Path(source).expanduser()
+    if colon and kind in DOORS:
+        return DOORS[kind]
+    if path.is_dir():
+        return "eraser"
+    if suffix_of(path) in (".csv", ".tsv") and path.is_file():
+        return "slides" if "slide" in header_of(path) else None
+    return None
 
 
 def load_own(
@@ -35,30 +57,16 @@ def load_own(
 
     Raises: ValueError or OSError, one line.
     """
-    kind, colon, _ = source.partition(":")
-    more = (data_dir, fields, download, say)
-    if colon and kind == "tfds":
-        from jaxattn.data import tfds_door
-
-        return tfds_door.load(source, length, min_count, *more)
-    if colon and kind in ("imdb", "ag_news"):
-        from jaxattn.data import archives
-
-        return archives.load(source, length, min_count, *more)
-    if colon and kind == "bags":
-        from jaxattn.data import slides
-
-        return slides.load(source, length, min_count, *more)
-    path = Path(source)
-    if path.is_dir():
-        from jaxattn.data import eraser
-
-        return eraser.load(source, length, min_count, *more)
-    kind = suffix_of(path)
-    if kind not in own.FILES:
+    door, path = door_of(source), Path(source).expanduser()
+    if door is not None:
+        if tokenizer:
+            raise ValueError(f"tokenizer {tokenizer!r}: {source} has one of its own")
+        # Here, since they import what most runs do not need.
+        module = importlib.import_module(f"jaxattn.data.{door}")
+        more = (data_dir, fields, download, say)
+        return module.load(source, length, min_count, *more)
+    if path.suffix == ".npz":
+        return kept.load(path, length, min_count, fields, tokenizer, say)
+    if suffix_of(path) not in own.FILES:
         raise ValueError(f"data {source!r}: allowed: {FORMS}")
-    if kind in (".csv", ".tsv") and path.is_file() and "slide" in header_of(path):
-        from jaxattn.data import slides
-
-        return slides.load(source, length, min_count, *more)
-    return own.load(source, length, min_count, *more, tokenizer)
+    return own.load(path, length, min_count, data_dir, fields, say, tokenizer)

@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from jaxattn.data import kept
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.evidence import Alignment, Offsets, to_tokens
 from jaxattn.data.lines import Record, header_of, records, suffix_of
@@ -134,13 +135,13 @@ def _row(found: Reading, record: Record, where: str) -> Row:
         raise ValueError(_none_of(found, "text", given))
     else:
         tokens = found.tokenizer.tokens(text)
-    label = given.get(fields["label"])
+    label: Any = given.get(fields["label"])
     if isinstance(label, bool):
         label = str(label).lower()
     if label is None:
         raise ValueError(_none_of(found, "label", given))
     if isinstance(label, float) and label.is_integer():
-        label = int(label)
+        label = int(label)  # as pandas writes it
     evidence = _evidence_in(found, given)
     if evidence is not None:
 
@@ -155,7 +156,7 @@ def _row(found: Reading, record: Record, where: str) -> Row:
         evidence = to_tokens(evidence, len(tokens), characters, found.aligned, where)
     return Row(
         tokens,
-        label,
+        cast(Any, label),  # checked with the rest of the row
         where,
         evidence,
         _name(given.get(fields["split"]), "split"),
@@ -222,32 +223,61 @@ def _name(value: Any, what: str) -> str | None:
 
 
 def load(
-    source: str,
+    path: Path,
     length: int,
     min_count: int,
     data_dir: str | os.PathLike[str] | None = None,
     fields: Sequence[str] = (),
-    download: bool = False,
     say: Callable[[str], None] | None = None,
     tokenizer: str = "",
 ) -> Dataset:
-    """The data set of a file; nothing is prepared or downloaded.
+    """The data set of a file, or what `prepare` kept of it.
 
     Raises: ValueError or OSError, one line, for the first thing that is wrong.
     """
-    del data_dir, download
-    found = reading(Path(source), fields, tokenizer)
+    found = reading(path, fields, tokenizer)
+    if kept.folder_of(data_dir).is_dir():
+        there = place_of(found, length, min_count, data_dir, fields, tokenizer)
+        if there.is_file():
+            if say:
+                say(f"prepared before: {there}")
+            return kept.load(there, length, min_count, fields, tokenizer, say)
+    return made(found, length, min_count, say)
+
+
+def place_of(
+    found: Reading,
+    length: int,
+    min_count: int,
+    data_dir: str | os.PathLike[str] | None,
+    fields: Sequence[str],
+    tokenizer: str,
+) -> Path:
+    """Where `prepare` keeps a file, by its content and these settings."""
+    settings = kept.settings_of(length, min_count, fields, tokenizer)
+    key = kept.key_of(found.path, settings, found.tokenizer.file)
+    return kept.folder_of(data_dir) / f"{key}.npz"
+
+
+def made(
+    found: Reading,
+    length: int,
+    min_count: int,
+    say: Callable[[str], None] | None = None,
+) -> Dataset:
+    """The data set of a file, read now; raises as `load` does."""
 
     def good() -> Iterator[Row]:
         for row in rows(found):
             if isinstance(row, str):
                 raise ValueError(row)
             yield row
-        for line in found.sentences() if say else ():
-            say(line)  # type: ignore[misc]
+        if say:
+            for line in found.sentences():
+                say(line)
 
     try:
         return from_rows(good(), "own", length, min_count, say)
     except ValueError as error:
-        check = f"python -m jaxattn.data check {source} lists all problems"
+        check = f"python -m jaxattn.data check {found.path} lists all problems"
         raise ValueError(f"{error}; {check}") from None

@@ -5,8 +5,8 @@ import math
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -110,7 +110,8 @@ class Gathered:
             )
         if not isinstance(label, str):
             raise ValueError(
-                f"{row.where}: label {label!r}; allowed: a text or a whole number"
+                f"{row.where}: label {repr(label)[:40]}; allowed: a text or a whole "
+                "number"
             )
         if not label.strip():
             raise ValueError(f"{row.where}: no label")
@@ -183,7 +184,7 @@ def from_rows(
     return _finished(found, verdict.sides, name, length, min_count, say)
 
 
-def counted(rows: Iterable[Row], say: Callable[[str], None]) -> Iterable[Row]:
+def counted(rows: Iterable[Any], say: Callable[[str], None]) -> Iterator[Any]:
     """The same rows, with a line of progress every few seconds."""
     last = time.monotonic()
     for number, row in enumerate(rows, 1):

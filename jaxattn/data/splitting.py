@@ -106,25 +106,30 @@ def judge(keys: Keys, labels: Iterable[int], names: list[str], source: str) -> V
         )
     _ids(keys, sides, problems, notes)
     groups = np.frombuffer(keys.groups, np.int64)
-    for rows in _torn(groups, sides, groups != 0)[:1]:
-        problems.append(f"a group is in two splits: {_named(keys, rows, sides)}")
+    torn, first = _torn(groups, sides, groups != 0)
+    if torn:
+        problems.append(
+            f"{torn:,} groups are in two splits, as {_named(keys, first, sides)}"
+        )
     sides = _texts(keys, sides, problems, notes)
     _classes(np.asarray(labels), sides, names, keys, source, problems)
     return Verdict(sides, problems, notes)
 
 
-def _torn(hashes: np.ndarray, sides: np.ndarray, which: np.ndarray) -> list[np.ndarray]:
-    """The rows of each key that is in several splits, keys in order of appearance."""
+def _torn(
+    hashes: np.ndarray, sides: np.ndarray, which: np.ndarray
+) -> tuple[int, np.ndarray]:
+    """How many keys are in several splits, and the rows of the first of them."""
     places = np.flatnonzero(which)
     _, inverse = np.unique(hashes[places], return_inverse=True)
     low = np.full(inverse.max(initial=-1) + 1, 127, np.int8)
     high = np.full(len(low), -1, np.int8)
     np.minimum.at(low, inverse, sides[places])
     np.maximum.at(high, inverse, sides[places])
-    torn = places[(low < high)[inverse]]
-    keys = inverse[(low < high)[inverse]]
-    _, first = np.unique(keys, return_index=True)
-    return [torn[keys == keys[i]] for i in np.sort(first)[:100]]
+    torn = (low < high)[inverse]
+    if not torn.any():
+        return 0, places[:0]
+    return int((low < high).sum()), places[inverse == inverse[torn.argmax()]]
 
 
 def _named(keys: Keys, rows: np.ndarray, sides: np.ndarray) -> str:
@@ -137,11 +142,11 @@ def _named(keys: Keys, rows: np.ndarray, sides: np.ndarray) -> str:
 def _ids(keys: Keys, sides: np.ndarray, problems: list[str], notes: list[str]) -> None:
     named = np.frombuffer(keys.named, np.bool_)
     hashes = np.array([hash(i) for i in keys.ids], np.int64)
-    torn = _torn(hashes, sides, named)
+    torn, rows = _torn(hashes, sides, named)
     if torn:
         problems.append(
-            f"id {keys.ids[torn[0][0]]!r} is in two splits: "
-            f"{_named(keys, torn[0], sides)}"
+            f"{torn:,} ids are in two splits, as {keys.ids[rows[0]]!r} in "
+            f"{_named(keys, rows, sides)}"
         )
     twice = int(named.sum()) - len(np.unique(hashes[named]))
     if twice and not torn:
@@ -172,7 +177,8 @@ def _texts(
         )
         return sides
     notes.append(
-        f"left out: {n:,} rows whose text is in a later split too, as {example}"
+        f"{n:,} row{'s' * (n > 1)} left out whose text is in a later split too, as "
+        f"{example}"
     )
     return np.where(left_out, np.int8(-1), sides)
 
