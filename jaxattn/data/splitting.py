@@ -60,7 +60,9 @@ class Keys:
         own = row.id is not None
         self.given.append(given)
         self.drawn.append(SIDES.index(side_by(row.group or row.id or text)))
-        self.ids.append(row.id if own else row.where.rpartition(", ")[2])
+        self.ids.append(
+            row.id if own else row.where.rpartition(", ")[2].replace(" ", "-")
+        )
         self.where.append(row.where)
         self.named.append(own)
         self.texts.append(hash(text))

@@ -1,0 +1,322 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxattn.data import load, rows
+from jaxattn.data.rows import Row, from_rows, in_order
+from jaxattn.data.sides import SIDES, document_of, side_by, side_of
+from jaxattn.data.snippets import load_snippets
+from jaxattn.data.tasks import TASKS
+from jaxattn.data.text import build_vocabulary, encode, tokenize
+
+WORDS = list("abcdefgh")
+
+
+def made(n=60, **changes):
+    """Rows of `n` texts, all different, 8 of 10 for training."""
+    found = []
+    for i in range(n):
+        split = SIDES[max(i % 10 - 7, 0)]
+        tokens = ["good" if i % 2 else "bad", "film", f"number{i}"]
+        row = Row(tokens, ["neg", "pos"][i % 2], f"f, row {i + 1}", split=split)
+        found.append(row._replace(**{k: v(i) for k, v in changes.items()}))
+    return found
+
+
+def parts(dataset):
+    return {side: getattr(dataset, side) for side in SIDES}
+
+
+def words_of(dataset, split):
+    return [
+        [dataset.vocabulary[t] for t in row[:n]]
+        for row, n in zip(split.inputs, split.lengths, strict=True)
+    ]
+
+
+LABELLED = st.tuples(
+    st.lists(st.sampled_from([*WORDS, "<pad>", "<unk>"]), max_size=7),
+    st.sampled_from([None, 0.0, 1.0, 0.25]),
+)
+
+
+@given(st.lists(LABELLED, max_size=12), st.integers(1, 6), st.integers(1, 2))
+def test_arrays_are_those_of_a_plain_reading(drawn, length, min_count):
+    fixed = [
+        Row([word, side], label, f"f, row {side} {label}", split=side)
+        for side in SIDES
+        for label, word in ((1, "yes"), (0, "no"))
+        for _ in range(3)
+    ]
+    fixed = [row._replace(id=str(i)) for i, row in enumerate(fixed)]
+    # The number of the row in each text: no text is in two splits.
+    more = [
+        Row([*tokens, f"row{i}"], i % 2, f"f, row {i}", split=SIDES[i % 3], id=f"d{i}")
+        for i, (tokens, _) in enumerate(drawn)
+    ]
+    more = [
+        row if mark is None else row._replace(evidence=[mark] * len(row.tokens))
+        for row, (_, mark) in zip(more, drawn, strict=True)
+    ]
+    given = fixed + more
+    found = from_rows(iter(given), "f", length, min_count)
+    sides = {side: [r for r in given if r.split == side] for side in SIDES}
+    plain = [
+        [t for t in row.tokens if t not in ("<pad>", "<unk>")] for row in sides["train"]
+    ]
+    assert found.vocabulary == build_vocabulary(plain, min_count)
+    assert found.classes == ("0", "1")
+    marked = any(row.evidence is not None for row in given)
+    for side, split in parts(found).items():
+        texts = [
+            ["<unk>" if t == "<pad>" else t for t in row.tokens] for row in sides[side]
+        ]
+        inputs, lengths, cut = encode(texts, found.vocabulary, length)
+        np.testing.assert_array_equal(split.inputs, inputs)
+        assert split.inputs.dtype == inputs.dtype
+        np.testing.assert_array_equal(split.lengths, lengths)
+        assert split.lengths.dtype == split.labels.dtype == np.int32
+        assert found.cut[side] == cut
+        assert split.labels.tolist() == [row.label for row in sides[side]]
+        assert split.ids.tolist() == [row.id for row in sides[side]]
+        assert (split.evidence is not None) == marked
+        if split.evidence is not None:
+            assert split.evidence.dtype == np.float32
+            for row, n, marks in zip(sides[side], lengths, split.evidence, strict=True):
+                assert np.isnan(marks[n:]).all()
+                expected = row.evidence or [np.nan] * n
+                np.testing.assert_array_equal(
+                    marks[:n], np.float32(expected)[:length][:n]
+                )
+
+
+def test_the_embedded_snippets_as_rows_give_the_embedded_task(data_dir):
+    task, snippets = TASKS["movie_sentiment"], load_snippets(data_dir)
+    given = []
+    for id_, source, text, rating in zip(
+        snippets.ids, snippets.sources, snippets.texts, snippets.ratings, strict=True
+    ):
+        label = task.label(source, float(rating))
+        if label is not None:
+            given.append(
+                Row(tokenize(text), label, "f", id=id_, group=document_of(id_))
+            )
+    said = []
+    found = from_rows(given, "movie_sentiment", 32, 2, said.append, task.classes)
+    expected = load("movie_sentiment", data_dir=data_dir)
+    # Two reviews are printed twice, on two sides: they are left out of training here.
+    left = [line for line in said if "left out" in line]
+    n = len(expected.train.labels) - len(found.train.labels)
+    assert 0 < n < 10 and left[0].startswith(f"{n} row")
+    assert found.classes == expected.classes
+    for side in SIDES[1:]:
+        assert getattr(found, side).ids.tolist() == getattr(expected, side).ids.tolist()
+    texts = {
+        i: t
+        for i, t in zip(
+            expected.train.ids, words_of(expected, expected.train), strict=True
+        )
+    }
+    for id_, words in zip(found.train.ids, words_of(found, found.train), strict=True):
+        there = [a == b for a, b in zip(words, texts[id_], strict=True)]
+        assert sum(there) >= len(there) - 1
+
+
+def test_many_tokens_need_two_bytes():
+    many = [
+        Row([f"w{i}_{j}" for j in range(10)], i % 2, "f", split="train")
+        for i in range(30)
+    ]
+    held = [Row([f"{s}{i}"], i % 2, "f", split=s) for s in SIDES[1:] for i in range(2)]
+    assert from_rows(many + held, "f", 10, 1).train.inputs.dtype == np.uint16
+    assert from_rows(many[:9] + held, "f", 10, 1).train.inputs.dtype == np.uint8
+
+
+def test_splits_are_drawn_by_group_then_id_then_text():
+    n = 400
+    base = [Row([f"t{i}"], i % 2, f"f, row {i}") for i in range(n)]
+    by_text = from_rows(base, "f", 4, 1)
+    assert {
+        int(i.removeprefix("row-")): side
+        for side, s in parts(by_text).items()
+        for i in s.ids
+    } == {i: side_by(f"t{i}") for i in range(n)}
+    by_id = from_rows([r._replace(id=f"a_{i}") for i, r in enumerate(base)], "f", 4, 1)
+    assert {i: side for side, s in parts(by_id).items() for i in s.ids} == {
+        f"a_{i}": side_by(f"a_{i}") for i in range(n)
+    }
+    grouped = [r._replace(id=f"a_{i}", group=f"g{i // 4}") for i, r in enumerate(base)]
+    by_group = from_rows(grouped, "f", 4, 1)
+    assert {i: side for side, s in parts(by_group).items() for i in s.ids} == {
+        f"a_{i}": side_by(f"g{i // 4}") for i in range(n)
+    }
+    # Ids with an underscore are not documents of the embedded data.
+    assert len({side_of(f"a_{i}") for i in range(n)}) == 1
+    assert len(by_id.test.labels) > 20
+
+
+@pytest.mark.parametrize("name", ["val", "dev", "valid", "validation", "VAL"])
+def test_names_of_the_validation_split(name):
+    given = [r._replace(split=name) if r.split == "validation" else r for r in made()]
+    assert len(from_rows(given, "f", 4, 1).validation.labels) == 6
+
+
+def test_a_missing_validation_split_is_a_tenth_of_training_and_said():
+    given = [
+        r._replace(split="train" if r.split != "test" else "test") for r in made(300)
+    ]
+    said = []
+    found = from_rows(given, "f", 4, 1, said.append)
+    n, m = len(found.train.labels), len(found.validation.labels)
+    assert n + m == sum(r.split == "train" for r in given)
+    assert 0.05 < m / (n + m) < 0.15
+    assert said == [
+        f"no validation split is given: {m} rows of training, by a hash, become it"
+    ]
+    # The words of what became validation are not of training.
+    for words in words_of(found, found.validation):
+        assert "<unk>" in words
+
+
+def test_a_group_stays_together_when_validation_is_made():
+    given = [
+        r._replace(
+            split="train" if r.split != "test" else "test", group=f"{r.split}{i // 30}"
+        )
+        for i, r in enumerate(made(900))
+    ]
+    found = from_rows(given, "f", 4, 1)
+    group = {f"row-{i + 1}": r.group for i, r in enumerate(given)}
+    assert not {group[i] for i in found.train.ids} & {
+        group[i] for i in found.validation.ids
+    }
+
+
+def test_a_text_in_two_splits_stays_in_the_later_one():
+    given = made()
+    train, test = given[0], next(r for r in given if r.split == "test")
+    twin = train._replace(tokens=test.tokens, where="f, row 99", id="twin")
+    said = []
+    found = from_rows([*given, twin], "f", 4, 1, said.append)
+    plain = from_rows(given, "f", 4, 1)
+    assert "twin" not in found.train.ids
+    assert found.digest == plain.digest
+    assert said == [
+        "1 row left out whose text is in a later split too, as f, row 99 (train) and "
+        f"{test.where} (test)"
+    ]
+
+
+def test_splits_that_are_copies_are_refused():
+    given = made()
+    copies = [
+        r._replace(split="train", where="f, row 9") for r in given if r.split == "test"
+    ]
+    rest = [r for r in given if r.split != "train"]
+    with pytest.raises(ValueError, match="100% of the texts of training are in"):
+        from_rows(copies + rest, "f", 4, 1)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"label": lambda i: "one"}, r"f: all 60 rows have the label 'one'"),
+        ({"label": lambda i: i}, "f: 60 classes for 48 training rows, fewer than two"),
+        (
+            {"label": lambda i: "rare" if i == 9 else i % 2},
+            "f, row 10: label 'rare' has no row of training",
+        ),
+        ({"label": lambda i: None}, "f, row 1: label None; allowed: a text or"),
+        ({"label": lambda i: True}, "f, row 1: label True; allowed"),
+        ({"label": lambda i: 0.5}, "f, row 1: label 0.5; allowed"),
+        ({"label": lambda i: " "}, "f, row 1: no label"),
+        ({"label": lambda i: "x" * 201}, "f, row 1: label has 201 characters"),
+        ({"label": lambda i: "a\nb"}, r"f, row 1: label 'a\\nb' holds what cannot"),
+        ({"id": lambda i: "x" * 999}, "f, row 1: id has 999 characters"),
+        ({"group": lambda i: 7}, "f, row 1: group 7; allowed: a text"),
+        ({"split": lambda i: "unsup"}, "f, row 1: split 'unsup'; allowed: val, dev"),
+        (
+            {"split": lambda i: None if i == 4 else "train"},
+            "f, row 5 has no split and f, row 1 has one: all or none",
+        ),
+        (
+            {"split": lambda i: "test" if i == 4 else None},
+            "f, row 1 has no split and f, row 5 has one",
+        ),
+        ({"split": lambda i: "train"}, r"f: no row of validation or test \(60 train"),
+        (
+            {"split": lambda i: "train" if i % 2 else "dev"},
+            r"f: no row of test \(30 train, 30 validation, 0 test\)",
+        ),
+        (
+            {"id": lambda i: "same"},
+            r"1 ids are in two splits, as 'same' in f, row 1 \(",
+        ),
+        ({"group": lambda i: "g"}, r"1 groups are in two splits, as f, row 1 \(train"),
+        ({"tokens": lambda i: ["a", 1]}, "f, row 1: tokens must be texts"),
+        ({"tokens": lambda i: ["a\0b", "c"]}, "f, row 1: a NUL character"),
+        ({"tokens": lambda i: ["a\0b"]}, "f, row 1: a NUL character"),
+        ({"tokens": lambda i: ["\ud800"]}, "f, row 1: a character is broken"),
+        ({"evidence": lambda i: [1, 0]}, "f, row 1: evidence has 2 numbers for 3"),
+        ({"evidence": lambda i: [1, 0, 2]}, "f, row 1: evidence must be numbers"),
+        ({"evidence": lambda i: [1, 0, np.nan]}, "f, row 1: evidence must be numbers"),
+        ({"evidence": lambda i: [1, 0, "1"]}, "f, row 1: evidence must be numbers"),
+    ],
+)
+def test_wrong_rows(changes, message):
+    with pytest.raises(ValueError, match=f"^{message}") as caught:
+        from_rows(made(**changes), "f", 4, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_rows_and_wrong_settings():
+    with pytest.raises(ValueError, match="^f: not a single row$"):
+        from_rows([], "f", 4, 1)
+    with pytest.raises(ValueError, match="^length is 0"):
+        from_rows([], "f", 0, 1)
+    with pytest.raises(ValueError, match="^min_count is 0"):
+        from_rows([], "f", 4, 0)
+    with pytest.raises(ValueError, match="leaves no token"):
+        from_rows(made(), "f", 4, 99)
+
+
+def test_classes_are_sorted_or_as_given():
+    assert in_order(["10", "9", "-1"]) == ["-1", "9", "10"]
+    assert in_order(["b", "10", "9"]) == ["10", "9", "b"]
+    numbered = made(label=lambda i: 10 if i % 2 else 9)
+    assert from_rows(numbered, "f", 4, 1).classes == ("9", "10")
+    found = from_rows(made(label=lambda i: i % 2), "f", 4, 1, classes=("z", "a"))
+    named = from_rows(made(label=lambda i: "za"[i % 2]), "f", 4, 1, classes=("z", "a"))
+    assert found.classes == ("z", "a") and found.digest == named.digest
+    for wrong in (2, -1, "b"):
+        with pytest.raises(ValueError, match=r"^f, row 1: label "):
+            from_rows(made(label=lambda i, w=wrong: w), "f", 4, 1, classes=("z", "a"))
+
+
+def test_what_is_lost_is_said():
+    given = made(
+        tokens=lambda i: [] if i == 7 else [f"w{i}", "x", "y", "z"],
+        evidence=lambda i: None if i % 2 else [0, 0.5, 0, 1],
+    )
+    said = []
+    found = from_rows(given, "f", 2, 1, said.append)
+    assert "1 texts without any token became a single <unk>" in said
+    assert "66.7% of the evidence lies behind the first 2 tokens: lost" in said
+    assert [1] in [
+        split.lengths[split.lengths == 1].tolist() for split in parts(found).values()
+    ]
+
+
+def test_progress_of_many_rows_is_said(monkeypatch):
+    monkeypatch.setattr(rows, "SAY_SECONDS", -1.0)
+    said = []
+    n = sum(1 for _ in rows.counted(range(3000), said.append))
+    assert n == 3000
+    assert said == ["1,024 rows read", "2,048 rows read"]
+
+
+@given(st.lists(st.integers(0, 5), max_size=9))
+def test_ranges(lengths):
+    found = rows._ranges(np.array(lengths, np.int64))
+    assert found.tolist() == [i for n in lengths for i in range(n)]
