@@ -89,6 +89,7 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
+    console.settings.quiet = False
     try:
         command: Any = tyro.cli(
             Command,  # type: ignore[arg-type]

@@ -277,7 +277,7 @@ def made(
                 say(line)
 
     try:
-        return from_rows(good(), "own", length, min_count, say)
+        return from_rows(good(), "own", length, min_count, say, source=found.path.name)
     except ValueError as error:
         check = f"python -m jaxattn.data check {found.path} lists all problems"
         raise ValueError(f"{error}; {check}") from None

@@ -151,6 +151,7 @@ def from_rows(
     min_count: int,
     say: Callable[[str], None] | None = None,
     classes: Sequence[str] | None = None,
+    source: str = "",
 ) -> Dataset:
     """The data set of the rows, which are read once and as they come.
 
@@ -164,6 +165,7 @@ def from_rows(
         say: called with one line for whatever was decided, and for progress.
         classes: their names, where the order is fixed or labels are numbers of them;
             otherwise they are sorted.
+        source: where the rows come from, for messages; the digest does not cover it.
 
     Raises: ValueError, one line, for a row that is wrong, ids or groups in two splits,
         an empty split, fewer than two classes or about as many as rows.
@@ -174,7 +176,9 @@ def from_rows(
     found = Gathered(None if classes is None else tuple(classes))
     for row in counted(rows, say):
         found.add(row)
-    verdict = splitting.judge(found.rows, found.labels, list(found.names), name)
+    verdict = splitting.judge(
+        found.rows, found.labels, list(found.names), source or name
+    )
     if verdict.problems:
         raise ValueError(verdict.problems[0])
     for line in verdict.notes:
