@@ -97,18 +97,32 @@ def test_tokens_and_other_forms_of_evidence_give_the_same_data(tmp_path, good):
 
 def test_fields_of_other_names(tmp_path, good):
     renamed = [
-        {"stars": r["label"], "review": r["text"], "why": r["evidence"], "key": r["id"],
-         "split": "ignored"}
+        {
+            "stars": r["label"],
+            "review": r["text"],
+            "why": r["evidence"],
+            "key": r["id"],
+            "split": "ignored",
+        }
         for r in own_files.records()
-    ]  # fmt: skip
+    ]
     path = own_files.write(tmp_path / "renamed.jsonl", renamed)
     fields = ("label=stars", "text=review", "evidence=why", "id=key", "split=")
     said = []
     same(load(good, 8, 1), load(path, 8, 1, None, fields, said.append))
     assert "fields not used: split" in said
-    same(load(good, 8, 1), load(as_table(tmp_path / "r.csv", [
-        {**r, "evidence": r["why"]} for r in renamed
-    ]), 8, 1, None, ("label=stars", "text=review", "id=key", "split=")))  # fmt: skip
+    same(
+        load(good, 8, 1),
+        load(
+            as_table(
+                tmp_path / "r.csv", [{**r, "evidence": r["why"]} for r in renamed]
+            ),
+            8,
+            1,
+            None,
+            ("label=stars", "text=review", "id=key", "split="),
+        ),
+    )
 
 
 def test_labels_may_be_of_any_plain_type(tmp_path):
@@ -150,17 +164,35 @@ def bad_files():
         "blank.jsonl": (b"\n \n", "blank.jsonl has no row"),
         "empty.csv": (b"", "empty.csv is empty"),
         "header.csv": (b"text,label\n", "header.csv has no row"),
-        "no_label.jsonl": (with_row(label=...), "row 61: no field 'label' (label); there are: text, evidence, id"),
+        "no_label.jsonl": (
+            with_row(label=...),
+            "row 61: no field 'label' (label); there are: text, evidence, id",
+        ),
         "null_label.jsonl": (with_row(label=None), "row 61: no label: label is null"),
         "empty_label.jsonl": (with_row(label=""), "row 61: no label"),
         "blank_label.csv": (b"text,label\na,1\nb,\n", "row 3: no label"),
-        "list_label.jsonl": (with_row(label=[1]), "row 61: label [1]; allowed: a text or"),
+        "list_label.jsonl": (
+            with_row(label=[1]),
+            "row 61: label [1]; allowed: a text or",
+        ),
         "share.jsonl": (with_row(label=0.25), "row 61: label 0.25; allowed: a text or"),
-        "no_text.jsonl": (with_row(text=...), "row 61: no field 'text' (text); there are: label"),
+        "no_text.jsonl": (
+            with_row(text=...),
+            "row 61: no field 'text' (text); there are: label",
+        ),
         "number_text.jsonl": (with_row(text=7), "row 61: text is int, not a text"),
-        "text_tokens.jsonl": (with_row(tokens="a b"), "row 61: tokens is str, not a list"),
-        "number_tokens.jsonl": (with_row(tokens=["a", 1], evidence=None), "row 61: tokens must be texts"),
-        "one_class.jsonl": (jsonl(*({**r, "label": "x"} for r in base)), "one_class.jsonl: all 60 rows have the label 'x': at least two"),
+        "text_tokens.jsonl": (
+            with_row(tokens="a b"),
+            "row 61: tokens is str, not a list",
+        ),
+        "number_tokens.jsonl": (
+            with_row(tokens=["a", 1], evidence=None),
+            "row 61: tokens must be texts",
+        ),
+        "one_class.jsonl": (
+            jsonl(*({**r, "label": "x"} for r in base)),
+            "one_class.jsonl: all 60 rows have the label 'x': at least two",
+        ),
         "classes.jsonl": (
             jsonl(*({"text": f"t{i}", "label": i} for i in range(10_000))),
             "classes.jsonl: 10,000 classes for 7,",
@@ -169,7 +201,10 @@ def bad_files():
             with_row(**tokens, evidence=[1, 0, 0]),
             "row 61: evidence has 3 numbers for 2 tokens",
         ),
-        "far_span.jsonl": (with_row(**tokens, evidence=[[1, 3]]), "row 61: span 1 to 3 lies outside the 2 tokens"),
+        "far_span.jsonl": (
+            with_row(**tokens, evidence=[[1, 3]]),
+            "row 61: span 1 to 3 lies outside the 2 tokens",
+        ),
         "overlap.jsonl": (
             with_row(evidence=[{"start": 0, "end": 5}, {"start": 3, "end": 7}]),
             "row 61: spans 0 to 5 and 3 to 7 overlap",
@@ -178,47 +213,117 @@ def bad_files():
             with_row(**tokens, evidence=[{"start": 0, "end": 1}]),
             "row 61: character spans (start, end) are of a text without tokens",
         ),
-        "two_evidences.jsonl": (with_row(rationale=[1, 0]), "row 61: both evidence and rationale"),
-        "word_evidence.csv": (b"text,label,evidence\na b,1,yes no\n", "row 2: evidence 'yes no': allowed: numbers with spaces"),
-        "json_evidence.csv": (b'text,label,evidence\na b,1,"[0,"\n', "row 2: evidence is no JSON"),
+        "two_evidences.jsonl": (
+            with_row(rationale=[1, 0]),
+            "row 61: both evidence and rationale",
+        ),
+        "word_evidence.csv": (
+            b"text,label,evidence\na b,1,yes no\n",
+            "row 2: evidence 'yes no': allowed: numbers with spaces",
+        ),
+        "json_evidence.csv": (
+            b'text,label,evidence\na b,1,"[0,"\n',
+            "row 2: evidence is no JSON",
+        ),
         "latin.jsonl": (
             jsonl(*base) + '{"text": "caf\xe9", "label": "pos"}\n'.encode("latin-1"),
             "row 61: not UTF-8 (byte 0xe9 at column 14): save the file as UTF-8",
         ),
-        "latin.csv": (b"text,label\na,1\ncaf\xe9,2\n", "row 3: line 3: not UTF-8 (byte 0xe9 at column 4)"),
-        "utf16.jsonl": (jsonl(*base).decode().encode("utf-16"), "utf16.jsonl is UTF-16: save it as UTF-8"),
-        "nul.jsonl": (jsonl(*base) + b'{"text": "a\0b"}\n', "row 61: a NUL byte: no text has one"),
+        "latin.csv": (
+            b"text,label\na,1\ncaf\xe9,2\n",
+            "row 3: line 3: not UTF-8 (byte 0xe9 at column 4)",
+        ),
+        "utf16.jsonl": (
+            jsonl(*base).decode().encode("utf-16"),
+            "utf16.jsonl is UTF-16: save it as UTF-8",
+        ),
+        "nul.jsonl": (
+            jsonl(*base) + b'{"text": "a\0b"}\n',
+            "row 61: a NUL byte: no text has one",
+        ),
         "nul.csv": (b"text,label\na,1\nb\0,2\n", "row 3: line 3: a NUL byte"),
-        "escaped_nul.jsonl": (with_row(text="a\0b", evidence=None), "row 61: a NUL character"),
-        "surrogate.jsonl": (with_row(text="a \ud800 b", evidence=None), "row 61: a character is broken"),
-        "no_json.jsonl": (jsonl(*base) + b"{'text': 1}\n", "row 61: no JSON (Expecting property name"),
-        "deep.jsonl": (jsonl(*base) + b'{"a":' + b"[" * 100_000, "row 61: no JSON that can be read"),
-        "digits.jsonl": (jsonl(*base) + b'{"label": ' + b"1" * 5000 + b"}", "row 61: no JSON that can be read"),
+        "escaped_nul.jsonl": (
+            with_row(text="a\0b", evidence=None),
+            "row 61: a NUL character",
+        ),
+        "surrogate.jsonl": (
+            with_row(text="a \ud800 b", evidence=None),
+            "row 61: a character is broken",
+        ),
+        "no_json.jsonl": (
+            jsonl(*base) + b"{'text': 1}\n",
+            "row 61: no JSON (Expecting property name",
+        ),
+        "deep.jsonl": (
+            jsonl(*base) + b'{"a":' + b"[" * 100_000,
+            "row 61: no JSON that can be read",
+        ),
+        "digits.jsonl": (
+            jsonl(*base) + b'{"label": ' + b"1" * 5000 + b"}",
+            "row 61: no JSON that can be read",
+        ),
         "a_list.jsonl": (jsonl(*base) + b"[1]\n", "row 61: a JSON list, not an object"),
-        "array.json": (json.dumps([*base, 3]).encode(), "row 61: a JSON int, not an object"),
-        "broken.json": (json.dumps(base).encode()[:-9], "broken.json is no JSON array:"),
-        "cut.jsonl.gz": (gzip.compress(random.Random(0).randbytes(9999).hex().encode())[:999], "cut.jsonl.gz, row 1: the gzip file is damaged"),
-        "fields.csv": (b"text,label\na,1\nb,2,3\n", "row 3: 3 fields, and the header has 2"),
-        "quote.csv": (b'text,label\na,1\n"b,2\nc,3\n', "row 3: no CSV (unexpected end of data)"),
+        "array.json": (
+            json.dumps([*base, 3]).encode(),
+            "row 61: a JSON int, not an object",
+        ),
+        "broken.json": (
+            json.dumps(base).encode()[:-9],
+            "broken.json is no JSON array:",
+        ),
+        "cut.jsonl.gz": (
+            gzip.compress(random.Random(0).randbytes(9999).hex().encode())[:999],
+            "cut.jsonl.gz, row 1: the gzip file is damaged",
+        ),
+        "fields.csv": (
+            b"text,label\na,1\nb,2,3\n",
+            "row 3: 3 fields, and the header has 2",
+        ),
+        "quote.csv": (
+            b'text,label\na,1\n"b,2\nc,3\n',
+            "row 3: no CSV (unexpected end of data)",
+        ),
         "after_quote.csv": (b'text,label\n"a" b,1\n', "row 2: no CSV ("),
-        "twice.csv": (b"text,label,label\na,1,2\n", "twice.csv: the header names label twice"),
-        "headless.csv": (b"good,1\nbad,0\n", "headless.csv: no field 'text' (text); there are: good, 1"),
-        "semicolon.csv": (b"text;label\na;1\n", "no field 'text' (text); there are: text;label"),
+        "twice.csv": (
+            b"text,label,label\na,1,2\n",
+            "twice.csv: the header names label twice",
+        ),
+        "headless.csv": (
+            b"good,1\nbad,0\n",
+            "headless.csv: no field 'text' (text); there are: good, 1",
+        ),
+        "semicolon.csv": (
+            b"text;label\na;1\n",
+            "no field 'text' (text); there are: text;label",
+        ),
         "id.jsonl": (with_row(id=[1]), "row 61: id is list; allowed: a text"),
         "long_id.jsonl": (with_row(id="x" * 500), "row 61: id has 500 characters"),
-        "split.jsonl": (in_splits(split="tset"), "split 'tset'; allowed: val, dev, valid, train"),
+        "split.jsonl": (
+            in_splits(split="tset"),
+            "split 'tset'; allowed: val, dev, valid, train",
+        ),
         "no_split.jsonl": (in_splits(split=None), "has no split and"),
         "same_id.jsonl": (
             in_splits(id="doc_0"),
-            "1 ids are in two splits, as 'doc_0' in same_id.jsonl, row 1 (train) and same_id.jsonl, row 10 (test)",
+            "1 ids are in two splits, as 'doc_0' in same_id.jsonl, row 1 (train) and "
+            "same_id.jsonl, row 10 (test)",
         ),
-        "train_only.jsonl": (jsonl(*({**r, "split": "train"} for r in base)), "no row of validation or test (60 train, 0 validation, 0 test)"),
+        "train_only.jsonl": (
+            jsonl(*({**r, "split": "train"} for r in base)),
+            "no row of validation or test (60 train, 0 validation, 0 test)",
+        ),
         "copies.jsonl": (
-            jsonl(*({**r, "split": s, "id": f"{s}{i}"} for s in ("train", "test") for i, r in enumerate(base))),
+            jsonl(
+                *(
+                    {**r, "split": s, "id": f"{s}{i}"}
+                    for s in ("train", "test")
+                    for i, r in enumerate(base)
+                )
+            ),
             "of the texts of training are in validation or test too",
         ),
         "text.txt": (b"hello\n", "allowed: FILE.jsonl"),
-    }  # fmt: skip
+    }
 
 
 BAD = bad_files()
@@ -282,8 +387,11 @@ def test_lines_at_the_limit(tmp_path, monkeypatch):
     path.write_bytes(b"x" * 31 + b"\n" + b"x" * 32 + b"\n" + b"x" * 60 + b"\n" + fits)
     found = list(lines._lines(path))
     assert [(n, bool(wrong)) for n, _, wrong in found] == [
-        (1, False), (2, True), (3, True), (4, False),
-    ]  # fmt: skip
+        (1, False),
+        (2, True),
+        (3, True),
+        (4, False),
+    ]
     assert found[3][1].encode() == fits
 
 
@@ -291,14 +399,25 @@ def test_lines_at_the_limit(tmp_path, monkeypatch):
     "fields, message",
     [
         (["label=stars"], "no field 'stars' (label); there are: text, label, evidence"),
-        (["text=texts"], "no field 'texts' (text); there are: text, label, evidence, id; --fields text=text"),
-        (["group=pair"], "no field 'pair' (group); there are: text, label, evidence, id"),
-        (["labl=stars"], "'labl=stars' is not of the form ROLE=FIELD, as label=stars; perhaps you meant label; roles are"),
+        (
+            ["text=texts"],
+            "no field 'texts' (text); there are: text, label, evidence, id; --fields "
+            "text=text",
+        ),
+        (
+            ["group=pair"],
+            "no field 'pair' (group); there are: text, label, evidence, id",
+        ),
+        (
+            ["labl=stars"],
+            "'labl=stars' is not of the form ROLE=FIELD, as label=stars; perhaps you "
+            "meant label; roles are",
+        ),
         (["label"], "fields 'label' is not of the form ROLE=FIELD"),
         (["=x"], "fields '=x' is not of the form"),
         (["id=id", "id=key"], "fields names id more than once"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_fields_that_are_not_there(tmp_path, capfd, fields, message, kind):
     path = tmp_path / f"good.{kind}"

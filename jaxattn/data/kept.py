@@ -104,7 +104,7 @@ def load(
     """
     damaged = f"{path} is no prepared file or damaged; prepare it again"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file) as stored:
             about = json.loads(stored["about"].tobytes())
             if about["format"] != FORMAT:
                 raise ValueError(f"{path} is of another version; prepare it again")

@@ -1,0 +1,192 @@
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import own_files
+import pytest
+
+from jaxattn import data
+from jaxattn.data import catalogue, showing
+from jaxattn.data.command import main
+from jaxattn.data.dataset import Split, assemble
+from jaxattn.schema import TaskName
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def said(capsys):
+    written = capsys.readouterr()
+    assert all(len(line) <= 80 for line in written.out.splitlines())
+    return written.out
+
+
+def test_the_list_is_true(data_dir, capsys):
+    assert main(["list"]) == 0
+    out = said(capsys)
+    for name, entry in catalogue.STORED.items():
+        found = data.load(name, data_dir=data_dir)
+        splits = (found.train, found.validation, found.test)
+        assert sum(len(s.labels) for s in splits) == entry.examples, name
+        assert len(found.classes) == entry.classes
+        assert f"{name} " in out and f"{entry.examples:,}" in out
+    tasks = set(TaskName.__args__)
+    assert set(catalogue.STORED) <= tasks
+    assert {w for w in re.findall(r"\w+", out) if w in tasks} > {"xor", "syn6_100"}
+
+
+def test_check_lists_all_problems_at_once(tmp_path, capsys):
+    records = own_files.records(80)
+    for i in (3, 4, 60, 61, 62, 63, 64):
+        records[i]["label"] = None
+    records[10]["evidence"] = [{"start": 0, "end": 900}]
+    records[11]["evidence"] = [{"start": 0, "end": 901}]
+    records[12]["evidence"] = [{"start": 0, "end": 2}]
+    records[20] |= {"text": records[21]["text"], "note": 1}
+    records[22] |= {"label": "POS"}
+    path = own_files.write(tmp_path / "bad.jsonl", records)
+    with open(path, "ab") as file:
+        file.write(b'{"text": "caf\xe9"}\nno json\n')
+    assert main(["check", str(path), "--length", "3"]) == 2
+    out = " ".join(said(capsys).split())
+    assert "bad.jsonl: 82 rows, 71 of them good" in out
+    assert "problem: 7 rows (4, 5, 61, 62, 63, ...): no label: label is null" in out
+    assert "problem: 2 rows (11, 12): span 0 to 900 lies outside the" in out
+    assert "problem: 1 row (81): not UTF-8" in out
+    assert "problem: 1 row (82): no JSON" in out
+    assert "note: fields not used: note" in out
+    assert re.search(r"note: 1 of \d+ character spans cut through a token", out)
+    assert "note: 1 rows repeat the text of another row" in out
+    assert "note: 1 texts have two labels, as bad.jsonl, row 21 and row 22" in out
+    assert "note: labels 'pos' and 'POS' are different classes" in out
+    assert "cuts 100.0% of the texts" in out
+    assert out.endswith("a run would refuse it")
+
+
+def test_check_of_a_good_file(tmp_path, capsys):
+    records = own_files.records(80)
+    del records[0]["evidence"]
+    path = own_files.write(tmp_path / "good.jsonl", records)
+    assert main(["check", str(path)]) == 0
+    out = said(capsys)
+    assert re.search(r"neg +\d+ +\d+ +\d+\n", out)
+    counts = re.search(r"with evidence +(\d+) +(\d+) +(\d+)", out)
+    assert counts and sum(map(int, counts.groups())) == 79
+    # The first of six tokens (with the comma and the stop).
+    assert "evidence: 20.0% of the tokens of marked texts" in out
+    assert "median 5, 95 % have at most 5, longest 5" in out
+    assert out.endswith("a run would take it\n")
+
+
+def test_check_shows_the_commonest_of_many_classes(tmp_path, capsys):
+    records = [{"text": f"t{i}", "label": i % 12} for i in range(480)]
+    path = own_files.write(tmp_path / "many.jsonl", records)
+    assert main(["check", str(path)]) == 0
+    out = said(capsys)
+    assert len(re.findall(r"^\d+ +\d+ +\d+ +\d+$", out, re.M)) == 10
+    assert re.search(r"^2 more +\d+", out, re.M)
+
+
+@pytest.mark.parametrize("words", [["check"], ["show"], ["nothing"], []])
+def test_wrong_commands(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["show", "sentimental"], "unknown task 'sentimental'; perhaps you meant"),
+        (["show", "x.jsonl"], "data file x.jsonl does not exist"),
+        (["show", "sentiment", "-n", "0"], "n = 0: at least 1"),
+        (["check", "x.txt"], "its name must end in .jsonl"),
+        (["check", "x.jsonl", "--length", "0"], "length is 0"),
+    ],
+)
+def test_wrong_sources(words, message, capfd):
+    assert main(words) == 2
+    err = capfd.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_show_puts_evidence_in_brackets(tmp_path, capsys):
+    records = own_files.records()
+    for record in records:
+        record["evidence"] = [0.5, 1, 0, 0.1, 0]
+    path = own_files.write(tmp_path / "good.jsonl", records)
+    assert main(["show", str(path), "-n", "60", "--min-count", "1"]) == 0
+    out = said(capsys)
+    assert (
+        len(re.findall(r"^\[(fine|dull) \w+\] , \((<unk>|number\d+)\) \.$", out, re.M))
+        == 60
+    )
+    assert len(re.findall(r"^doc_\d+ \((train|validation|test)\): ", out, re.M)) == 60
+    assert "\x1b" not in out
+
+
+def test_show_draws_by_seed_and_takes_embedded_tasks(data_dir, capsys):
+    def show(*more):
+        assert main(["show", *more, "--data-dir", str(data_dir), "-n", "2"]) == 0
+        return said(capsys)
+
+    one = show("planted")
+    assert "[" in one and one == show("planted", "--seed", "0")
+    assert one != show("planted", "--seed", "1")
+    assert re.search(r"positions of 784 numbers; evidence at (none|\d)", show("bags"))
+    assert "49 positions of 16 numbers\n" in show("digits_patches")
+
+
+def dataset(evidence):
+    split = Split(
+        np.array([[2, 3, 4, 2]], np.uint8),
+        np.array([4], np.int32),
+        np.array([0], np.int32),
+        np.array(["x"]),
+        evidence=None if evidence is None else np.array([evidence], np.float32),
+    )
+    words = ("<pad>", "<unk>", "a", "b", "c")
+    splits = {"train": split, "validation": split, "test": split}
+    return assemble("d", ("k",), splits, words)
+
+
+@pytest.mark.parametrize(
+    "evidence, text",
+    [
+        ([0, 1, 1, 0], "a [b c] a"),
+        ([1, 0, 0.2, 0.5], "[a] b (c) [a]"),
+        ([1, 1, 1, 1], "[a b c a]"),
+        ([0, 0, 0, 0], "a b c a"),
+        ([np.nan] * 4, "a b c a"),
+        (None, "a b c a"),
+    ],
+)
+def test_passages(evidence, text):
+    (found,) = showing.passages(dataset(evidence), [("test", 0)], colour=False)
+    head, body = found.plain.split("\n")
+    assert body == text
+    unmarked = evidence is not None and bool(np.isnan(evidence).any())
+    assert head == "x (test): k" + "  (nobody marked it)" * unmarked
+    (found,) = showing.passages(dataset(evidence), [("test", 0)], colour=True)
+    assert found.plain.split("\n")[1] == "a b c a"
+    coloured = [] if unmarked or evidence is None else [e for e in evidence if e > 0]
+    assert len(found.spans) == 1 + len(coloured)
+
+
+def test_the_module_runs_and_takes_its_time_for_no_jax():
+    code = (
+        "import sys, jaxattn.data.command as command; command.main(['list']); "
+        "sys.exit('jax' in sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxattn.data", "check", "nowhere.jsonl"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: data file nowhere.jsonl does not exist\n"

@@ -1,0 +1,147 @@
+import json
+
+import numpy as np
+import own_files
+import pytest
+import small_run
+from test_data_own import same
+
+from jaxattn.data import doors, kept, own
+from jaxattn.data.command import main
+
+
+@pytest.fixture
+def file(tmp_path):
+    records = own_files.records()
+    for record in records[:9]:
+        del record["evidence"]
+    return own_files.write(tmp_path / "mine.jsonl", records)
+
+
+def prepare(file, *more):
+    return main(
+        ["prepare", str(file), "--length", "8", "--min-count", "1", *map(str, more)]
+    )
+
+
+def test_prepared_data_are_the_data(tmp_path, file, capsys):
+    out = tmp_path / "folder" / "mine.npz"
+    assert prepare(file, "-o", out) == 0
+    assert "mine.npz: 50 / 7 / 3 rows" in " ".join(capsys.readouterr().out.split())
+    said = []
+    same(own.load(file, 8, 1), doors.load_own(str(out), 8, 1, say=said.append))
+    assert said and said[-1].startswith("no split is given")
+    assert [p.name for p in out.parent.iterdir()] == ["mine.npz"]
+
+
+def test_a_run_finds_what_was_prepared_by_its_content(tmp_path, file, monkeypatch):
+    plain = own.load(file, 8, 1)
+    assert prepare(file, "--data-dir", tmp_path / "kept") == 0
+    monkeypatch.setattr(own, "made", lambda *a: pytest.fail("read again"))
+    same(plain, own.load(file, 8, 1, tmp_path / "kept"))
+    moved = file.rename(tmp_path / "moved.jsonl")
+    same(plain, own.load(moved, 8, 1, tmp_path / "kept"))
+
+
+@pytest.mark.parametrize("change", ["content", "length", "min_count", "fields", "code"])
+def test_prepared_data_of_something_else_are_not_taken(
+    tmp_path, file, monkeypatch, change
+):
+    assert prepare(file, "--data-dir", tmp_path / "kept") == 0
+    given = {"length": 8, "min_count": 1, "fields": ()}
+    if change == "content":
+        file.write_text(file.read_text() + json.dumps({"text": "new", "label": "pos"}))
+    elif change == "code":
+        monkeypatch.setattr(kept, "_CODE", (own,))
+    else:
+        given |= {change: 7} if change != "fields" else {"fields": ("id=",)}
+    read = []
+    monkeypatch.setattr(own, "made", lambda *a: read.append(a))
+    own.load(
+        file, given["length"], given["min_count"], tmp_path / "kept", given["fields"]
+    )
+    assert len(read) == 1
+
+
+def test_another_tokenizer_of_the_same_name_is_not_taken(tmp_path, file, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "kept_tokens.py"
+    module.write_text("def words(text):\n    return text.split()\n")
+    found = own.reading(file, ["evidence="], "kept_tokens:words")
+    place = own.place_of(found, 8, 1, tmp_path, ["evidence="], "kept_tokens:words")
+    module.write_text("def words(text):\n    return text.upper().split()\n")
+    assert place != own.place_of(
+        found, 8, 1, tmp_path, ["evidence="], "kept_tokens:words"
+    )
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"length": 9}, "was prepared with length 8, not 9: change --data.length"),
+        (
+            {"min_count": 2},
+            "was prepared with min_count 1, not 2: change --data.min-count",
+        ),
+        (
+            {"fields": ("label=x",)},
+            r"with fields \[\], not \['label=x'\]: change --fields",
+        ),
+        ({"tokenizer": "a:b"}, "with tokenizer , not a:b: change --tokenizer"),
+    ],
+)
+def test_other_settings_than_prepared_are_refused(tmp_path, file, given, message):
+    out = tmp_path / "mine.npz"
+    prepare(file, "-o", out)
+    with pytest.raises(ValueError, match=message):
+        doors.load_own(str(out), **({"length": 8, "min_count": 1} | given))
+
+
+def changed(out, **arrays):
+    with np.load(out) as stored:
+        found = dict(stored)
+    np.savez(out, **(found | arrays))
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "flip", "text", "empty", "labels", "about", "type"]
+)
+def test_damaged_prepared_data_are_refused(tmp_path, file, capfd, damage):
+    out = tmp_path / "mine.npz"
+    prepare(file, "-o", out)
+    if damage == "cut":
+        out.write_bytes(out.read_bytes()[:-200])
+    elif damage == "flip":
+        small_run.flip(out, 0.4)
+    elif damage in ("text", "empty"):
+        out.write_text("text" if damage == "text" else "")
+    elif damage == "labels":
+        changed(out, train_labels=np.ones(50, np.int32))
+    elif damage == "about":
+        changed(out, about=np.frombuffer(b"{}", np.uint8))
+    else:
+        changed(out, train_labels=np.array([None] * 50, object))
+    words = ("--data", out, "--data.length", "8", "--data.min-count", "1")
+    assert small_run.run(*words, "--workdir", tmp_path / "run") == 2
+    err = capfd.readouterr().err
+    assert "mine.npz is no prepared file or damaged; prepare it again" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["x.jsonl"], "data file x.jsonl does not exist"),
+        (["MINE", "-o", "out.txt"], "out.txt: its name must end in .npz"),
+        (["MINE", "--length", "0"], "length is 0"),
+        (["MINE", "--fields", "label=x"], "no field 'x' (label)"),
+        (["MINE", "-o", "MINE/x.npz"], "MINE"),
+        (["imdb:nowhere"], "imdb:nowhere is no single file: say where with -o"),
+    ],
+)
+def test_bad_preparations(tmp_path, file, capfd, words, message):
+    words = [w.replace("MINE", str(file)) for w in words]
+    assert main(["prepare", *words]) == 2
+    err = capfd.readouterr().err
+    assert message.replace("MINE", str(file)) in err and err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.jsonl"]
