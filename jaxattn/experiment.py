@@ -235,7 +235,11 @@ def _describe(config, s: Source) -> None:
     shares = majority(s, "train")
     assert shares is not None
     named = [f"{n} {x:.3f}" for n, x in zip(dataset.classes, shares, strict=True)]
-    console.say(f"classes of the training split: {', '.join(named)}")
+    if len(named) > 10:
+        few = f"{len(named)} classes, of {shares.min():.3f} to {shares.max():.3f}"
+        console.say(f"{few} of the training split")
+    else:
+        console.say(f"classes of the training split: {', '.join(named)}")
     if not dataset.vocabulary:
         return
     cut = dataset.cut.get("train")

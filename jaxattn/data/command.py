@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _check(command)
         {List: _list, Show: _show, Prepare: _prepare}[type(command)](command)
     except (ValueError, OSError) as error:
-        console.error(_explain(error))
+        console.error(console.reason(error, "preparing data"))
         return USAGE
     except KeyboardInterrupt:
         console.error("stopped; nothing was written")
@@ -223,9 +223,3 @@ def _prepare(command: Prepare) -> None:
 def _wrapped(text: str) -> None:
     for line in textwrap.wrap(text, WIDTH, subsequent_indent="  "):
         console.say(line)
-
-
-def _explain(error: ValueError | OSError) -> object:
-    if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"{error.filename or 'while writing'}: {error.strerror}"
-    return error
