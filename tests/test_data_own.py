@@ -2,6 +2,8 @@ import csv
 import gzip
 import json
 import random
+import sys
+import types
 
 import numpy as np
 import own_files
@@ -453,12 +455,33 @@ def test_flags_that_do_not_fit(tmp_path, capfd, words, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "source, door",
+    [
+        ("tfds:glue/sst2", "tfds_door"),
+        ("imdb:aclImdb.tar.gz", "archives"),
+        ("ag_news:folder", "archives"),
+        ("bags:slides.csv", "slides"),
+        ("FOLDER", "eraser"),
+        ("FOLDER/slides.csv", "slides"),
+    ],
+)
+def test_every_source_goes_to_its_door(tmp_path, monkeypatch, source, door):
+    (tmp_path / "slides.csv").write_text("slide,label\na,1\n")
+    source = source.replace("FOLDER", str(tmp_path))
+    module = types.ModuleType(door)
+    module.__dict__["load"] = lambda *given: given
+    monkeypatch.setitem(sys.modules, f"jaxattn.data.{door}", module)
+    found = doors.load_own(source, 9, 3, tmp_path, ["label=x"], True, print)
+    assert found == (source, 9, 3, tmp_path, ["label=x"], True, print)
+    with pytest.raises(ValueError, match="has one of its own"):
+        doors.load_own(source, tokenizer="json:loads")
+
+
 def test_a_tokenizer_for_rows_with_tokens_is_refused(tmp_path):
     path = own_files.write(tmp_path / "t.jsonl", [{"tokens": ["a"], "label": 1}])
     with pytest.raises(ValueError, match="row 1: it has tokens already"):
         load(path, 8, 1, tokenizer="json:loads")
-    with pytest.raises(ValueError, match="has one of its own"):
-        doors.load_own("imdb:x", tokenizer="json:loads")
 
 
 def test_spans_that_do_not_fit_are_said(tmp_path):

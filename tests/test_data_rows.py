@@ -255,6 +255,7 @@ def test_splits_that_are_copies_are_refused():
         ),
         ({"group": lambda i: "g"}, r"1 groups are in two splits, as f, row 1 \(train"),
         ({"tokens": lambda i: ["a", 1]}, "f, row 1: tokens must be texts"),
+        ({"tokens": lambda i: "abc"}, "f, row 1: tokens are one text, not a list"),
         ({"tokens": lambda i: ["a\0b", "c"]}, "f, row 1: a NUL character"),
         ({"tokens": lambda i: ["a\0b"]}, "f, row 1: a NUL character"),
         ({"tokens": lambda i: ["\ud800"]}, "f, row 1: a character is broken"),
@@ -292,6 +293,19 @@ def test_classes_are_sorted_or_as_given():
     for wrong in (2, -1, "b"):
         with pytest.raises(ValueError, match=r"^f, row 1: label "):
             from_rows(made(label=lambda i, w=wrong: w), "f", 4, 1, classes=("z", "a"))
+
+
+def test_arrays_are_as_good_as_lists():
+    lists = made(evidence=lambda i: [0, 0.25, 1], label=lambda i: i % 2)
+    arrays = [
+        row._replace(
+            tokens=np.array(row.tokens),
+            evidence=np.float32(row.evidence),
+            label=np.int64(row.label),
+        )
+        for row in lists
+    ]
+    assert from_rows(arrays, "f", 4, 1).digest == from_rows(lists, "f", 4, 1).digest
 
 
 def test_what_is_lost_is_said():

@@ -94,6 +94,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _json(path: Path) -> Iterator[Record]:
+    first = True
     for number, text, wrong in _lines(path):
         if wrong:
             yield Record(number, {}, wrong)
@@ -101,9 +102,10 @@ def _json(path: Path) -> Iterator[Record]:
         text = text.strip()
         if not text:
             continue
-        if number == 1 and text[0] == "[":
+        if first and text[0] == "[":
             yield from _array(path)
             return
+        first = False
         yield _object(number, text)
 
 

@@ -72,6 +72,7 @@ class Gathered:
 
     def add(self, row: Row) -> None:
         """Takes a row in; raises ValueError, and takes nothing, where it is wrong."""
+        n = len(row.tokens)
         try:
             text = "\0".join(row.tokens)
             text.encode()
@@ -81,7 +82,9 @@ class Gathered:
             raise ValueError(
                 f"{row.where}: a character is broken (half of a surrogate pair)"
             ) from None
-        if text.count("\0") >= max(len(row.tokens), 1):
+        if isinstance(row.tokens, str):
+            raise ValueError(f"{row.where}: tokens are one text, not a list of them")
+        if text.count("\0") >= max(n, 1):
             raise ValueError(f"{row.where}: a NUL character: no text has one")
         label = self._label(row)
         if row.evidence is not None:
@@ -89,14 +92,12 @@ class Gathered:
         self.rows.add(row, text)
         self.labels.append(self.names[label])
         # An empty text is one unknown token, so that there is something to attend to.
-        self.empty += not row.tokens
-        ids = map(self.index.__getitem__, row.tokens or (UNKNOWN,))
-        before = len(self.tokens)
-        self.tokens.extend(ids)
-        self.lengths.append(len(self.tokens) - before)
+        self.empty += not n
+        self.tokens.extend(map(self.index.__getitem__, row.tokens if n else (UNKNOWN,)))
+        self.lengths.append(n or 1)
         self.marked.append(row.evidence is not None)
         if row.evidence is not None:
-            self.marks.extend(row.evidence if row.tokens else (0.0,))
+            self.marks.extend(row.evidence if n else (0.0,))
 
     def _label(self, row: Row) -> str:
         label = row.label
@@ -132,7 +133,7 @@ def _check_evidence(row: Row) -> None:
             f"{len(row.tokens):,} tokens: one for each is needed"
         )
     try:
-        good = not evidence or (
+        good = not len(evidence) or (
             0 <= min(evidence)
             and max(evidence) <= 1
             # min and max pass over a NaN.
