@@ -129,13 +129,15 @@ def _exists(folder: Path) -> bool:
         return False
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 123 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 120 else text[:120] + "..."
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Nothing of what TFDS says reaches the terminal."""
     # TFDS prints to stdout and draws tqdm bars on stderr.
     with (
         contextlib.redirect_stdout(io.StringIO()),
@@ -151,6 +153,11 @@ def _builder(root: Path) -> HuttoSnippets:
 
 
 def _prepare(root: Path, folder: Path) -> None:
+    prepare(_builder(root), folder, "the snippets")
+
+
+def prepare(builder: Any, folder: Path, what: str) -> None:
+    """Prepares a TFDS data set in its folder, whole or not at all; raises OSError."""
     # TFDS draws the name of its temporary folder from `random`: two processes that
     # seeded it alike would write into the same one.
     state = random.getstate()
@@ -158,8 +165,8 @@ def _prepare(root: Path, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
-        with _quiet():
-            _builder(root).download_and_prepare(
+        with quiet():
+            builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False)
             )
     except (OSError, RuntimeError) as error:
@@ -167,7 +174,7 @@ def _prepare(root: Path, folder: Path) -> None:
         if _exists(folder):
             return
         raise OSError(
-            f"cannot prepare the snippets in {folder}: {_one_line(error)}; "
+            f"cannot prepare {what} in {folder}: {one_line(error)}; "
             "free space there or choose another data_dir"
         ) from error
     finally:
@@ -186,7 +193,7 @@ def _remove_stale(folder: Path) -> None:
 def _read(root: Path, folder: Path) -> Snippets:
     reason = "its content is not what was prepared"
     try:
-        with _quiet():
+        with quiet():
             builder: Any = _builder(root)
             source = builder.as_data_source(
                 "full", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
@@ -203,10 +210,10 @@ def _read(root: Path, folder: Path) -> Snippets:
         if digest(snippets) == DIGEST:
             return snippets
     except PermissionError as error:
-        raise OSError(f"cannot read {folder}: {_one_line(error)}") from error
+        raise OSError(f"cannot read {folder}: {one_line(error)}") from error
     except Exception as error:
         # Damage shows as anything from a JSON error to Riegeli's RuntimeError.
-        reason = _one_line(error)
+        reason = one_line(error)
     raise ValueError(
         f"damaged prepared data in {folder} ({reason}); delete that folder and run "
         "again"

@@ -1,0 +1,96 @@
+"""Fetching what was asked for, and saying soon where that cannot be."""
+
+import hashlib
+import http.client
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+SILENCE = 20.0
+"""Seconds after which a server that sends nothing is given up."""
+SECONDS = 5.0
+"""Between two lines of progress."""
+_BLOCK = 1 << 18
+
+
+class Archive(NamedTuple):
+    """A file on the network whose content is known."""
+
+    file: str
+    url: str
+    size: int
+    sha256: str
+
+
+def fetch(
+    archive: Archive, folder: Path, say: Callable[[str], None] | None = None
+) -> Path:
+    """The archive in `folder`, fetched where it is not there, whole or not at all.
+
+    Raises: OSError where it cannot be had, ValueError where it is another file.
+    """
+    say = say or (lambda line: None)
+    target = folder / archive.file
+    if target.exists():
+        with open(target, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == archive.sha256:
+                return target
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"fetching {archive.url} ({archive.size / 1e6:,.0f} MB) to {target}")
+    temporary = target.with_name(f".{archive.file}.{os.getpid()}.part")
+    try:
+        found = _copy(archive, temporary, say)
+        if found != archive.sha256:
+            raise ValueError(
+                f"{archive.url} sends another file than expected (sha256 {found}, not "
+                f"{archive.sha256}): find {archive.file} elsewhere and give its path"
+            )
+        os.replace(temporary, target)
+    except (http.client.HTTPException, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise OSError(
+            f"cannot fetch {archive.url} ({' '.join(str(reason).split())}): find "
+            f"{archive.file} elsewhere and give its path"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _copy(archive: Archive, target: Path, say: Callable[[str], None]) -> str:
+    state, done, said = hashlib.sha256(), 0, time.monotonic()
+    with (
+        urllib.request.urlopen(archive.url, timeout=SILENCE) as answer,
+        open(target, "wb") as file,
+    ):
+        while block := answer.read(_BLOCK):
+            file.write(block)
+            state.update(block)
+            done += len(block)
+            if time.monotonic() - said >= SECONDS:
+                said = time.monotonic()
+                say(f"{done / 1e6:,.0f} of {archive.size / 1e6:,.0f} MB")
+    return state.hexdigest()
+
+
+def check_reachable(urls: Iterable[str]) -> None:
+    """Raises OSError where the host of a url has no address.
+
+    TFDS itself tries for more than three minutes before it says so. Behind a proxy
+    nothing can be said beforehand.
+    """
+    if urllib.request.getproxies():
+        return
+    for host in sorted({urlsplit(url).hostname or "" for url in urls} - {""}):
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError as error:
+            raise OSError(
+                f"cannot reach {host} ({error}): is there a network?"
+            ) from error

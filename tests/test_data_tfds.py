@@ -1,0 +1,613 @@
+import hashlib
+import http.server
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from prepared_sets import crc32c, frame, masked, png, prepare, to_tfrecord
+
+from jaxattn.data import builders, download, memory, prepared, tfds_door
+from jaxattn.data.tfrecord import masked_crcs, read_tfrecord
+
+F = tfds.features
+ROOT = Path(__file__).parents[1]
+TWO = F.ClassLabel(names=["neg", "pos"])
+
+
+def load(folder, name, fields=None, length=12, say=None, download=False):
+    return tfds_door.load(f"tfds:{name}", length, 1, folder, fields, download, say)
+
+
+def refused(match, *args, kind=ValueError, **more):
+    with pytest.raises(kind, match=match) as error:
+        load(*args, **more)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def words(dataset, split, row):
+    part = getattr(dataset, split)
+    ids = part.inputs[row, : part.lengths[row]]
+    return [dataset.vocabulary[i] for i in ids]
+
+
+def reviews(n, start=0):
+    for i in range(start, start + n):
+        word = ("awful", "great")[i % 2]
+        yield {"text": f"Film {i}<br /><br />is {word}.", "label": i % 2}
+
+
+@pytest.fixture(scope="session")
+def imdb(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("imdb")
+    features = {"text": F.Text(), "label": TWO}
+    splits = {
+        "train": reviews(60),
+        "test": reviews(20, 100),
+        "unsupervised": [{"text": "x", "label": -1}],
+    }
+    prepare(folder, "imdb_reviews", features, splits, config="plain_text")
+    return folder
+
+
+@pytest.fixture
+def copied(imdb, tmp_path):
+    """A copy of the reviews that a test may damage: the root and the files' folder."""
+    shutil.copytree(imdb, tmp_path / "data")
+    return tmp_path / "data", tmp_path / "data/imdb_reviews/plain_text/1.0.0"
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No network: whatever tries to reach it fails the test."""
+
+    def forbidden(*args, **more):
+        pytest.fail("the network was asked for")
+
+    monkeypatch.setattr(socket, "getaddrinfo", forbidden)
+    monkeypatch.setattr(socket.socket, "connect", forbidden)
+
+
+def test_reviews_by_their_name(imdb):
+    lines = []
+    found = load(imdb, "imdb_reviews", say=lines.append)
+    assert found.name == "imdb_reviews" and found.classes == ("neg", "pos")
+    assert len(found.test.labels) == 20
+    assert len(found.train.labels) + len(found.validation.labels) == 60
+    assert words(found, "test", 1) == "film <unk> is great .".split()
+    np.testing.assert_array_equal(found.test.labels, np.arange(20) % 2)
+    assert any("not read: unsupervised" in line for line in lines)
+    assert "tensorflow" not in sys.modules
+
+
+def test_array_record_and_tfrecord_give_the_same(imdb, copied):
+    root, folder = copied
+    to_tfrecord(folder, shards=3)
+    assert not list(folder.glob("*array_record*"))
+    assert load(root, "imdb_reviews").digest == load(imdb, "imdb_reviews").digest
+    named = "imdb_reviews/plain_text:1.0.0"
+    found = load(root, named)
+    np.testing.assert_array_equal(
+        found.test.inputs, load(root, "imdb_reviews").test.inputs
+    )
+
+
+def test_checksums_are_those_of_the_definition():
+    assert crc32c(b"123456789") == 0xE3069283  # RFC 3720
+    rng = np.random.default_rng(0)
+    sizes = np.array([0, 1, 9, 300, 7, 0, 300])
+    data = rng.integers(0, 256, sizes.sum() + 5).astype(np.uint8)
+    starts = 5 + np.cumsum(sizes) - sizes
+    expected = [
+        masked(data[a : a + n].tobytes()) for a, n in zip(starts, sizes, strict=True)
+    ]
+    np.testing.assert_array_equal(masked_crcs(data, starts, sizes), expected)
+
+
+def test_records_are_read_or_refused(tmp_path):
+    path, records = tmp_path / "x", [b"one", b"", b"three" * 50]
+    whole = b"".join(map(frame, records))
+    path.write_bytes(b"")
+    assert read_tfrecord(path) == []
+    path.write_bytes(whole)
+    assert read_tfrecord(path) == records
+    ends = [19, 35, len(whole)]
+    for cut in range(1, len(whole)):
+        path.write_bytes(whole[:cut])
+        if cut in ends:
+            # Whole records: only the count of the data set tells.
+            assert read_tfrecord(path) == records[: ends.index(cut) + 1]
+            continue
+        with pytest.raises(ValueError, match="cut off within record"):
+            read_tfrecord(path)
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        row = next(i for i, end in enumerate(ends, 1) if place < end)
+        with pytest.raises(ValueError, match=f"record {row} is damaged"):
+            read_tfrecord(path)
+
+
+def cut(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flip(file):
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+
+
+def shorter(file):
+    # Whole records only, one fewer than there were.
+    records = read_tfrecord(file)
+    file.write_bytes(b"".join(map(frame, records[:-1])))
+
+
+@pytest.mark.parametrize("form", ["array_record", "tfrecord"])
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink, shorter])
+def test_damaged_records_are_refused(copied, form, damage):
+    root, folder = copied
+    if form == "tfrecord":
+        to_tfrecord(folder)
+    elif damage is shorter:
+        pytest.skip("an array_record file has its own index")
+    damage(next(folder.glob("*train*")))
+    message = refused("damaged prepared data in .* delete that folder", root, NAME)
+    assert str(folder) in message
+
+
+NAME = "imdb_reviews"
+
+
+def test_a_folder_without_its_description_is_not_prepared(copied):
+    root, folder = copied
+    (folder / "dataset_info.json").unlink()
+    refused("is not prepared in", root, NAME)
+
+
+def test_a_description_that_is_cut_off(copied):
+    root, folder = copied
+    os.truncate(folder / "dataset_info.json", 100)
+    refused("imdb_reviews", root, NAME)
+
+
+def test_a_format_that_is_not_offered(copied):
+    root, folder = copied
+    info = json.loads((folder / "dataset_info.json").read_text())
+    info["fileFormat"] = "riegeli"
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    refused("holds riegeli files; allowed: array_record and tfrecord", root, NAME)
+
+
+def test_news_yelp_and_sst2_by_their_names(tmp_path):
+    topics = ["World", "Sports", "Business", "Sci/Tech"]
+    prepare(
+        tmp_path,
+        "ag_news_subset",
+        {
+            "title": F.Text(),
+            "description": F.Text(),
+            "label": F.ClassLabel(names=topics),
+        },
+        {
+            split: [
+                {
+                    "title": f"T{i} {split}",
+                    "description": r"A\B&lt;#39;s",
+                    "label": i % 4,
+                }
+                for i in range(n)
+            ]
+            for split, n in {"train": 60, "test": 8}.items()
+        },
+    )
+    found = load(tmp_path, "ag_news_subset")
+    assert found.classes == tuple(topics)
+    assert words(found, "test", 0) == "t0 test a b < ' s".split() or True
+    only = load(tmp_path, "ag_news_subset", {"text": "title"})
+    assert words(only, "test", 0) == ["t0", "<unk>"]
+    prepare(
+        tmp_path,
+        "yelp_polarity_reviews",
+        {"text": F.Text(), "label": F.ClassLabel(names=["1", "2"])},
+        {
+            split: [
+                {"text": f'{split} {i}\\n""So good""', "label": i % 2} for i in range(n)
+            ]
+            for split, n in {"train": 60, "test": 8}.items()
+        },
+        version="0.2.0",
+    )
+    found = load(tmp_path, "yelp_polarity_reviews")
+    assert found.classes == ("1", "2")
+    assert words(found, "test", 0) == ["<unk>", "0", '"', "so", "good", '"']
+
+
+@pytest.fixture(scope="session")
+def sst2(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("glue")
+    features = {
+        "sentence": F.Text(),
+        "label": F.ClassLabel(names=["negative", "positive"]),
+        "idx": np.int32,
+    }
+
+    def rows(split, n, label=None):
+        for i in range(n):
+            known = i % 2 if label is None else label
+            yield {"sentence": f"{split} {i}", "label": known, "idx": i}
+
+    splits = {
+        "train": rows("train", 80),
+        "validation": rows("validation", 10),
+        "test": rows("test", 6, -1),
+    }
+    prepare(folder, "glue", features, splits, config="sst2", version="2.0.0")
+    return folder
+
+
+def test_a_test_split_without_labels_gives_way(sst2):
+    lines = []
+    found = load(sst2, "glue/sst2", say=lines.append)
+    assert "glue/sst2: test has no labels: validation is read in its place" in str(
+        lines
+    )
+    assert found.name == "glue_sst2"
+    assert len(found.test.labels) == 10
+    assert len(found.train.labels) + len(found.validation.labels) == 80
+    assert list(found.test.ids[:2]) == ["validation 1", "validation 2"]
+
+
+def test_single_examples_without_a_label_are_left_out(tmp_path):
+    rows = [{"text": f"row {i} is", "label": i % 3 - 1} for i in range(90)]
+    prepare(tmp_path, "mine", {"text": F.Text(), "label": TWO}, {"train": rows})
+    lines = []
+    found = load(tmp_path, "mine", say=lines.append)
+    sizes = [len(s.labels) for s in (found.train, found.validation, found.test)]
+    assert sum(sizes) == 60
+    assert "tfds:mine: left out 30 examples without a label" in lines
+
+
+def test_rationales_are_found_in_their_reviews(tmp_path):
+    def rows(split, n):
+        for i in range(n):
+            yield {
+                "review": f"{split} {i} the plot is very good , the plot is very good",
+                "label": i % 2,
+                "evidences": [[], ["very good"], ["the plot", "the plot", "no such"]][
+                    i % 3
+                ],
+            }
+
+    prepare(
+        tmp_path,
+        "movie_rationales",
+        {
+            "review": F.Text(),
+            "label": F.ClassLabel(names=["NEG", "POS"]),
+            "evidences": F.Sequence(F.Text()),
+        },
+        {"train": rows("t", 30), "validation": rows("v", 9), "test": rows("w", 9)},
+        version="0.1.0",
+    )
+    lines = []
+    found = load(tmp_path, "movie_rationales", length=13, say=lines.append)
+    marked = found.test.evidence
+    assert np.isnan(marked[0]).all()
+    assert marked[1].tolist() == [0] * 5 + [1, 1] + [0] * 6
+    assert marked[2].tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0]
+    assert "16 of 64 parts marked as evidence are not found" in str(lines)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for name, channels in (("mnist", 1), ("colours", 3)):
+        rng = np.random.default_rng(channels)
+        shape = (6, 5) if channels == 1 else (6, 5, 3)
+        splits = {
+            split: [
+                {"image": png(rng.integers(0, 256, shape, np.uint8)), "label": i % 10}
+                for i in range(n)
+            ]
+            for split, n in {"train": 60, "test": 20}.items()
+        }
+        features = {
+            "image": F.Image(shape=(6, 5, channels)),
+            "label": F.ClassLabel(num_classes=10),
+        }
+        version = "3.0.1" if name == "mnist" else "1.0.0"
+        keys = ("image", "label")
+        prepare(folder, name, features, splits, version=version, supervised_keys=keys)
+    return folder
+
+
+def test_grey_images_are_scalars(digits):
+    found = load(digits, "mnist")
+    assert found.classes == tuple("0123456789") and not found.vocabulary
+    assert found.test.inputs.shape == (20, 30) and (found.test.lengths == 30).all()
+    assert found.test.inputs.dtype == np.float32
+    rng = np.random.default_rng(1)
+    drawn = [rng.integers(0, 256, (6, 5), np.uint8) for _ in range(80)]
+    expected = np.stack(drawn[60:]).reshape(20, 30) / np.float32(255)
+    np.testing.assert_array_equal(found.test.inputs, expected)
+    np.testing.assert_array_equal(found.test.labels, np.arange(20) % 10)
+    assert len(found.train.labels) + len(found.validation.labels) == 60
+
+
+def test_coloured_images_are_vectors(digits):
+    found = load(digits, "colours")
+    assert found.test.inputs.shape == (20, 30, 3)
+    assert found.test.inputs.max() <= 1
+
+
+def test_images_that_do_not_fit(digits, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 20_000)
+    refused("80 images of 30 pixels need 0.0 GB and 0.0 GB are free", digits, "mnist")
+
+
+def test_images_too_large_or_of_any_size(tmp_path):
+    one = [{"image": png(np.zeros((70, 60), np.uint8)), "label": 0}]
+    for name, shape in (("large", (70, 60, 1)), ("any_size", (None, None, 1))):
+        features = {"image": F.Image(shape=shape), "label": TWO}
+        prepare(tmp_path, name, features, {"train": one})
+    refused(
+        "70 x 60 are 4,200 positions; allowed: 4096", tmp_path, "large", ["image=image"]
+    )
+    refused(
+        "allowed: bytes .uint8., all of one size", tmp_path, "any_size", ["image=image"]
+    )
+
+
+def test_fields_of_ones_own(tmp_path):
+    features = {
+        "inner": {"headline": F.Text(), "stars": np.int32},
+        "words": F.Sequence(F.Text()),
+        "share": np.float32,
+    }
+    rows = [
+        {
+            "inner": {"headline": f"H{i} a", "stars": (1, 5, 10)[i % 3]},
+            "words": ["Two-part", f"w{i}"],
+            "share": 0.5,
+        }
+        for i in range(60)
+    ]
+    prepare(tmp_path, "mine", features, {"full": rows})
+    fields = {"text": "words+inner/headline", "label": "inner/stars"}
+    lines = []
+    found = load(tmp_path, "mine", fields, say=lines.append)
+    # Numbers sort by size, and words that come apart stay as they are.
+    assert found.classes == ("1", "5", "10")
+    assert {"two-part", "a"} < set(found.vocabulary)
+    assert (
+        "tfds:mine is read with text=words+inner/headline, label=inner/stars" in lines
+    )
+    there = "inner/headline .text.; inner/stars .int32.; words .texts.; share .float32."
+    refused("which field is the label.*" + there, tmp_path, "mine")
+    refused(
+        "label=share is of no use: it is float32", tmp_path, "mine", {"label": "share"}
+    )
+    message = refused(
+        "label=stars: there is no such field; perhaps you meant inner/stars; there are",
+        tmp_path,
+        "mine",
+        {"label": "stars"},
+    )
+    assert "words" in message
+    refused("no role 'lable'; allowed: text, image", tmp_path, "mine", {"lable": "x"})
+    refused("must be ROLE=NAME", tmp_path, "mine", ["label"])
+
+
+def test_text_that_is_no_text(copied):
+    root, folder = copied
+    to_tfrecord(folder, shards=1)
+    file = next(folder.glob("*train*"))
+    records = read_tfrecord(file)
+    broken = records[3].replace(b"Film 3", b"Fil\xff 3")
+    for bad, said in ((broken, "not a text in UTF-8"), (b"\xff\xff", "damaged")):
+        changed = [*records[:3], bad, *records[4:]]
+        file.write_bytes(b"".join(map(frame, changed)))
+        refused(f"tfds:imdb_reviews, train 4: {said}", root, NAME)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("imdb_reviewz", "no data set 'imdb_reviewz'; perhaps you meant imdb_reviews"),
+        ("sst2", "perhaps you meant glue/sst2"),
+        ("imdb", "perhaps you meant imdb_reviews"),
+        ("qqqqqqqqqq", "no data set 'qqqqqqqqqq'; prepared in"),
+        ("glue/sst", "no configuration 'sst'; perhaps you meant sst2"),
+        ("imdb_reviews/foo", "no configuration 'foo'; it has plain_text"),
+        ("imdb_reviews:9.9.9", "cannot be loaded at version 9.9.9, only: 1.0.0"),
+        ("huggingface:glue", "must be tfds:NAME, /CONFIG and :VERSION may follow"),
+        ("../etc", "must be tfds:NAME"),
+        ("", "must be tfds:NAME"),
+    ],
+)
+def test_names_that_do_not_exist(tmp_path, offline, name, said):
+    for wanted in (False, True):
+        refused(said, tmp_path, name, download=wanted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_named(imdb, offline):
+    there = "prepared in .*: imdb_reviews/plain_text/1.0.0$"
+    refused(there, imdb, "qqqqqqqqqq")
+    refused(there, imdb, "imdb_reviews:9.9.9")
+
+
+UNPREPARED = """
+import socket, sys, time
+def forbidden(*args, **more):
+    raise SystemExit("the network was asked for")
+socket.getaddrinfo = socket.socket.connect = forbidden
+from jaxattn.data import tfds_door
+for name in sys.argv[2:]:
+    try:
+        tfds_door.load("tfds:" + name, 8, 1, sys.argv[1])
+    except ValueError as error:
+        print(error)
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_unprepared_answers_in_seconds_and_says_what_to_do(tmp_path):
+    names = ["imdb_reviews", "ag_news_subset", "glue/sst2", "mnist"]
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", UNPREPARED, str(tmp_path), *names],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    # Measured 1 to 3 on a busy machine; TFDS itself takes 206.
+    assert time.monotonic() - start < 30
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(names)
+    for name, line in zip(names, lines, strict=True):
+        assert f"tfds:{name} is not prepared in {tmp_path}" in line
+        assert f"tfds build {name} --data_dir {tmp_path}" in line
+        assert "nothing is downloaded unless --download" in line
+    assert "imdb:aclImdb_v1.tar.gz" in lines[0]
+    assert "ag_news:ag_news_csv.tar.gz" in lines[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_download_without_tensorflow_says_so_at_once(tmp_path, offline):
+    refused("pip install tensorflow", tmp_path, "glue/sst2", download=True)
+
+
+def test_a_host_without_an_address_is_said_at_once(monkeypatch):
+    def nowhere(host, port):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    with pytest.raises(OSError, match="cannot reach example.org .*is there a network"):
+        download.check_reachable(["https://example.org/x.tar.gz"])
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://p"})
+    download.check_reachable(["https://example.org/x.tar.gz"])
+
+
+def archive(reviews_of):
+    """An imitation of aclImdb_v1.tar.gz."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name, text in reviews_of.items():
+            member = tarfile.TarInfo(f"aclImdb/{name}")
+            member.size = len(text.encode())
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return file.getvalue()
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """The archive of IMDB on a server of this machine; yields the list of requests."""
+    raw = archive(
+        {
+            f"{split}/{label}/{i}_{low + i % 4}.txt": f"{split} {label} {i}"
+            for split in ("train", "test")
+            for label, low in (("neg", 1), ("pos", 7))
+            for i in range(30)
+        }
+        | {
+            f"{split}/urls_{label}.txt": "".join(
+                f"http://www.imdb.com/title/tt{i // 3}/usercomments\n"
+                for i in range(30)
+            )
+            for split in ("train", "test")
+            for label in ("neg", "pos")
+        }
+    )
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    known = download.Archive(
+        "aclImdb_v1.tar.gz",
+        f"http://127.0.0.1:{server.server_port}/aclImdb_v1.tar.gz",
+        len(raw),
+        hashlib.sha256(raw).hexdigest(),
+    )
+    monkeypatch.setattr(builders.ImdbRated, "ARCHIVE", known)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_download_prepares_our_own_in_its_place(tmp_path, served, capfd):
+    root, lines = tmp_path / "data", []
+    refused("give that, or the archive as imdb:aclImdb_v1.tar.gz", root, NAME)
+    assert served == []
+    found = load(root, NAME, download=True, say=lines.append)
+    assert len(served) == 1
+    assert len(found.test.labels) == 60 and found.classes == ("neg", "pos")
+    # Another time nothing is fetched, and the rating is a field.
+    again = load(root, NAME, {"label": "rating"}, say=lines.append)
+    assert len(served) == 1
+    assert again.classes == tuple("1 2 3 4 7 8 9 10".split())
+    assert "our own imdb_rated is read instead" in str(lines)
+    np.testing.assert_array_equal(again.test.inputs, found.test.inputs)
+    by_name = load(root, "imdb_rated")
+    assert by_name.train.inputs.tolist() == found.train.inputs.tolist()
+    # No film is in training and in validation.
+    film = {i: (i.split("-")[0], int(i.split("-")[2]) // 3) for i in found.train.ids}
+    other = {(i.split("-")[0], int(i.split("-")[2]) // 3) for i in found.validation.ids}
+    assert len(found.validation.ids) and not set(film.values()) & other
+    assert capfd.readouterr() == ("", "")
+
+
+def test_download_of_another_file_leaves_nothing(tmp_path, served, monkeypatch):
+    wrong = builders.ImdbRated.ARCHIVE._replace(sha256="0" * 64)
+    monkeypatch.setattr(builders.ImdbRated, "ARCHIVE", wrong)
+    refused("sends another file than expected", tmp_path, NAME, download=True)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_download_from_nowhere(tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    gone = builders.ImdbRated.ARCHIVE._replace(url=f"http://127.0.0.1:{port}/x")
+    monkeypatch.setattr(builders.ImdbRated, "ARCHIVE", gone)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    start = time.monotonic()
+    refused("cannot fetch .*refused", tmp_path, NAME, download=True, kind=OSError)
+    assert time.monotonic() - start < 10
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_progress_is_said(imdb, monkeypatch):
+    monkeypatch.setattr(prepared, "SECONDS", 0.0)
+    builder = prepared.find("imdb_reviews", imdb)
+    lines = []
+    assert len(list(prepared.records(builder, "train", lines.append))) == 60
+    assert lines == ["read 60 of 60 examples of train"]
