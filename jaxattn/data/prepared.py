@@ -137,6 +137,9 @@ def records(builder: Any, split: str, say: Say = None) -> Iterator[bytes]:
     done, said = 0, time.monotonic()
     try:
         for chunk in read(builder, split):
+            # An array_record file cut off at 64 KB has all its records, but empty.
+            if not all(chunk):
+                raise ValueError(f"empty records in {split}")
             done += len(chunk)
             yield from chunk
             if say is not None and time.monotonic() - said >= SECONDS:
