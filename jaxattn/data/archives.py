@@ -15,12 +15,12 @@ import re
 import tarfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxattn.data.dataset import Dataset
-from jaxattn.data.fields import Fields, check_there, chosen
+from jaxattn.data.fields import check_there, chosen
 from jaxattn.data.rows import Row, from_rows
 from jaxattn.data.text import tokenize
 
@@ -203,7 +203,7 @@ def load(
     length: int,
     min_count: int,
     data_dir: str | os.PathLike[str] | None = None,
-    fields: Fields = None,
+    fields: Sequence[str] = (),
     download: bool = False,
     say: Say = None,
 ) -> Dataset:
@@ -232,7 +232,9 @@ def load(
     return from_rows(rows, kind, length, min_count, say, classes)
 
 
-def _imdb_rows(source: str, path: Path, fields: Fields, say: Say) -> Iterator[Row]:
+def _imdb_rows(
+    source: str, path: Path, fields: Sequence[str], say: Say
+) -> Iterator[Row]:
     named = chosen(source, fields, {"text": "text", "label": "label"})
     check_there(source, "text", named["text"], ["text"])
     check_there(source, "label", named["label"], ["label", "rating"])
@@ -247,7 +249,7 @@ def _imdb_rows(source: str, path: Path, fields: Fields, say: Say) -> Iterator[Ro
         )
 
 
-def _ag_news_rows(source: str, path: Path, fields: Fields) -> Iterator[Row]:
+def _ag_news_rows(source: str, path: Path, fields: Sequence[str]) -> Iterator[Row]:
     named = chosen(source, fields, {"text": "title+description", "label": "label"})
     for name in named["text"].split("+"):
         check_there(source, "text", name, ["title", "description"])

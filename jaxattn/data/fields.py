@@ -1,35 +1,30 @@
-"""Which field of a source is the text, the label and so on."""
+"""Which field of a public data set is the text, the label and so on."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
-Fields = Mapping[str, str] | Sequence[str] | None
-"""{"label": "stars"}, or "label=stars" as on a command line."""
 
+def chosen(
+    source: str, given: Sequence[str], usual: Mapping[str, str]
+) -> dict[str, str]:
+    """The usual field of each role, "text" and so on, or the one given in its place.
 
-def chosen(source: str, given: Fields, usual: Mapping[str, str]) -> dict[str, str]:
-    """The usual name of each role, "text" and so on, or the one given in its place.
-
-    Raises: ValueError for a role that `usual` does not have.
+    `given` are ROLE=FIELD, as "label=stars"; "evidence=" passes one over. Raises:
+    ValueError for anything else, or a role that `usual` does not have.
     """
     named: dict[str, str] = {}
-    if isinstance(given, Mapping):
-        named |= given
-    else:
-        for word in given or ():
-            role, equals, name = word.partition("=")
-            if not (role and equals and name):
-                raise ValueError(
-                    f"field {word!r}: must be ROLE=NAME, as label=stars; roles of "
-                    f"{source} are {', '.join(usual)}"
-                )
-            named[role] = name
-    wrong = [role for role in named if role not in usual]
-    if wrong:
-        raise ValueError(
-            f"field {wrong[0]}={named[wrong[0]]}: {source} has no role {wrong[0]!r}; "
-            f"allowed: {', '.join(usual)}"
-        )
+    for word in given:
+        role, equals, name = word.partition("=")
+        if not equals or role not in usual:
+            near = difflib.get_close_matches(role, usual, n=1)
+            hint = f"perhaps you meant {near[0]}; " if near and equals else ""
+            raise ValueError(
+                f"fields {word!r} is not of the form ROLE=FIELD, as label=stars; "
+                f"{hint}roles of {source} are {', '.join(usual)}"
+            )
+        if role in named:
+            raise ValueError(f"fields names {role} more than once")
+        named[role] = name
     return {**usual, **named}
 
 
@@ -39,8 +34,8 @@ def check_there(source: str, role: str, name: str, there: Iterable[str]) -> None
     if name in there:
         return
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-    hint = f"; perhaps you meant {near[0]}" if near else ""
+    hint = f"; --fields {role}={near[0]}" if near else ""
     raise ValueError(
-        f"{source}: {role}={name}: there is no such field{hint}; there are: "
-        f"{', '.join(there) or 'none'}"
+        f"{source}: no field {name!r} ({role}); there are: "
+        f"{', '.join(there) or 'none'}{hint}"
     )

@@ -110,13 +110,22 @@ def is_prepared(builder: Any) -> bool:
         return builder.is_prepared()
 
 
-def unprepared(name: str, root: Path, ways: str = "") -> str:
-    """What to do about a data set that is not prepared, in one line."""
+def unprepared(name: str, root: Path, archive: str | None, ours: bool) -> str:
+    """What to do about a data set that is not prepared, in one line.
+
+    Args:
+        archive: what --data would be for the archive, where we read it.
+        ours: whether it is known to this package alone.
+    """
     base = re.split("[/:]", name)[0]
+    ways = [f"give that, or the archive as --data {archive}"] if archive else []
+    if not ours:
+        ways += [
+            f"run, where TensorFlow is installed, tfds build {name} --data_dir {root}"
+        ]
     return (
         f"tfds:{name} is not prepared in {root}, and nothing is downloaded unless "
-        f"--download is given: {ways}run, where TensorFlow is installed, "
-        f"tfds build {name} --data_dir {root}{_there(root, base)}"
+        f"--download is given: {', or '.join(ways)}{_there(root, base)}"
     )
 
 

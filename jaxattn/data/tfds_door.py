@@ -15,7 +15,6 @@ import tensorflow_datasets as tfds
 from jaxattn.data import builders, prepared
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.download import check_reachable
-from jaxattn.data.fields import Fields
 from jaxattn.data.rows import Row, from_rows
 from jaxattn.data.snippets import one_line
 from jaxattn.data.splitting import ALIASES
@@ -31,7 +30,7 @@ def load(
     length: int,
     min_count: int,
     data_dir: str | os.PathLike[str] | None = None,
-    fields: Fields = None,
+    fields: Sequence[str] = (),
     download: bool = False,
     say: Say | None = None,
 ) -> Dataset:
@@ -45,9 +44,9 @@ def load(
         source: with or without "tfds:".
         length, min_count: as of `jaxattn.data.load`; images have their own length.
         data_dir: where it is prepared; None is TFDS's usual place.
-        fields: the field of each of the roles text, image, label, evidence (parts of
-            the text, as texts), id and group; "a+b" joins two texts, "a/b" is a field
-            within a field. Known for some data sets and guessed for others.
+        fields: "label=stars" for each of the roles text, image, label, evidence (parts
+            of the text, as texts), id and group; "text=a+b" joins two texts, "a/b" is
+            a field within a field. Known for some data sets and guessed for others.
         download: whether it may be fetched and prepared where it is not there.
         say: called with one line for whatever was decided, and for progress.
 
@@ -83,11 +82,9 @@ def _builder(name: str, root: Path, download: bool, say: Say) -> Any:
             say(f"tfds:{name} is not prepared here: our own {own.name} is read instead")
         return own
     if not download:
-        ways = ""
-        if own is not None:
-            door = builders.DOORS[own.name]
-            ways = f"give that, or the archive as {door}:{own.ARCHIVE.file}, or "
-        raise ValueError(prepared.unprepared(name, root, ways))
+        archive = own and f"{builders.DOORS[own.name]}:{own.ARCHIVE.file}"
+        ours = own is not None and own.name == builder.name
+        raise ValueError(prepared.unprepared(name, root, archive, ours))
     if own is not None:
         builders.prepare_ours(own, root, say)
         return own

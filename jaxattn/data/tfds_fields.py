@@ -3,7 +3,7 @@
 Importing this module imports tensorflow_datasets; `jaxattn.data` does it late.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 import tensorflow_datasets.proto as tfds_proto
 
 from jaxattn.data.archives import without_breaks, without_remains
-from jaxattn.data.fields import Fields, check_there, chosen
+from jaxattn.data.fields import check_there, chosen
 
 _proto: Any = tfds_proto.tf_example_pb2
 ROLES = ("text", "image", "label", "evidence", "id", "group")
@@ -58,7 +58,8 @@ def known(builder: Any) -> Known | None:
 def flat(features: Any, prefix: str = "") -> dict[str, Any]:
     """Name -> feature; what is within another feature is called "outer/inner"."""
     found: dict[str, Any] = {}
-    for name, feature in features.items():
+    # TFDS gives them in another order every time.
+    for name, feature in sorted(features.items()):
         if isinstance(feature, tfds.features.FeaturesDict):
             found |= flat(feature, f"{prefix}{name}/")
         else:
@@ -94,7 +95,9 @@ _FIT: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
 )
 
 
-def named(source: str, builder: Any, there: Mapping[str, Any], fields: Fields) -> dict:
+def named(
+    source: str, builder: Any, there: Mapping[str, Any], fields: Sequence[str]
+) -> dict:
     """The field of each role; "" where there is none.
 
     Raises: ValueError, naming the fields there are, where one is missing, cannot be
@@ -112,7 +115,8 @@ def named(source: str, builder: Any, there: Mapping[str, Any], fields: Fields) -
     for role, does in (("text", "text=FIELD or image=FIELD"), ("label", "label=FIELD")):
         if not found[role] and not (role == "text" and found["image"]):
             raise ValueError(
-                f"{source}: which field is the {role}? Give {does}; there are: {told}"
+                f"{source}: which field is the {role}? --fields {does}; "
+                f"there are: {told}"
             )
     for role, field in found.items():
         for name in _parts(role, field):
