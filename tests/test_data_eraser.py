@@ -1,0 +1,221 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from jaxattn.data import eraser
+from jaxattn.data.doors import load_own
+
+DOCS = {
+    f"{split}_{i}.txt": f"{split} {i} It 's a\nvery Good film , a very good film ."
+    for split, n in (("train", 40), ("val", 8), ("test", 8))
+    for i in range(n)
+}
+
+
+def row(name, label, *spans, **more):
+    pieces = [
+        {
+            "text": "",
+            "docid": more.pop("docid", name),
+            "start_token": a,
+            "end_token": b,
+            "start_sentence": -1,
+            "end_sentence": -1,
+        }
+        for a, b in spans
+    ]
+    record = {
+        "annotation_id": name,
+        "classification": label,
+        "evidences": [pieces[:1], pieces[1:]],
+        "query": "What is the sentiment of this review ?",
+        "query_type": None,
+    }
+    return record | more
+
+
+def write(folder, rows, docs=DOCS):
+    (folder / "docs").mkdir(exist_ok=True)
+    for name, text in docs.items():
+        (folder / "docs" / name).write_text(text)
+    for split, records in rows.items():
+        lines = [json.dumps(record) + "\n" for record in records]
+        (folder / f"{split}.jsonl").write_text("".join(lines))
+
+
+def usual():
+    rows = {"train": [], "val": [], "test": []}
+    for i, name in enumerate(DOCS):
+        rows[name.split("_")[0]].append(
+            row(name, ("NEG", "POS")[i % 2], (5, 8), (9, 11))
+        )
+    return rows
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path, usual())
+    return tmp_path
+
+
+def load(folder, length=20, fields=(), lines=None):
+    say = None if lines is None else lines.append
+    return eraser.load(str(folder), length, 1, None, fields, False, say)
+
+
+def refused(match, folder, kind=ValueError, **more):
+    with pytest.raises(kind, match=match) as error:
+        load(folder, **more)
+    assert "\n" not in str(error.value)
+
+
+def test_tokens_are_those_of_the_files_and_evidence_stays_in_its_place(folder):
+    lines = []
+    found = load(folder, lines=lines)
+    assert found.classes == ("NEG", "POS") and lines == []
+    sizes = [len(s.labels) for s in (found.train, found.validation, found.test)]
+    assert sizes == [40, 8, 8]
+    tokens = DOCS["test_0.txt"].lower().split()
+    inputs = found.test.inputs[0]
+    assert found.test.lengths[0] == len(tokens) == 14
+    known = [found.vocabulary[i] for i in inputs[:14]]
+    assert known[2:] == tokens[2:]
+    expected = [0] * 5 + [1] * 3 + [0] + [1] * 2 + [0] * 3
+    assert found.test.evidence[0, :14].tolist() == expected
+    assert np.isnan(found.test.evidence[0, 14:]).all()
+    assert list(found.test.ids[:2]) == ["test_0.txt", "test_1.txt"]
+
+
+def test_the_door_of_folders_leads_here(folder):
+    assert load_own(str(folder), 20, 1).digest == load(folder).digest
+
+
+def test_the_cap_is_said(folder):
+    lines = []
+    found = load(folder, length=10, lines=lines)
+    assert found.cut["test"] == (8, 32)
+    # 4 marked tokens of 5 are among the first 10.
+    assert lines == ["20.0% of the evidence lies behind the first 10 tokens: lost"]
+
+
+def test_queries_that_differ_stand_in_front(folder):
+    rows = usual()
+    for records in rows.values():
+        for i, record in enumerate(records):
+            record["query"] = ("Is it good", "Is it long ?")[i % 2]
+    write(folder, rows)
+    found = load(folder, length=30)
+    words = [found.vocabulary[i] for i in found.test.inputs[0, :6]]
+    assert words[:4] == ["is", "it", "good", "<sep>"]
+    assert (
+        found.test.evidence[0, :18].tolist()
+        == [0] * 9 + [1] * 3 + [0] + [1] * 2 + [0] * 3
+    )
+    without = load(folder, length=30, fields=["query="])
+    assert without.test.lengths[0] == 14
+
+
+def test_several_documents_one_after_another(folder):
+    rows = usual()
+    first = rows["test"][0]
+    first["docids"] = ["val_1.txt", "test_0.txt"]
+    first["evidences"] = [[{"docid": "test_0.txt", "start_token": 0, "end_token": 1}]]
+    write(folder, rows)
+    found = load(folder, length=40)
+    assert found.test.lengths[0] == 14 + 1 + 14
+    assert found.test.evidence[0, :29].tolist() == [0] * 15 + [1] + [0] * 13
+
+
+def test_documents_in_one_file(folder):
+    before = load(folder)
+    shutil.rmtree(folder / "docs")
+    lines = [json.dumps({"docid": n, "document": t}) for n, t in DOCS.items()]
+    (folder / "docs.jsonl").write_text("\n".join(lines))
+    assert load(folder).digest == before.digest
+
+
+def test_rows_that_nobody_marked(folder):
+    rows = usual()
+    rows["test"][0]["evidences"] = []
+    rows["test"][1]["evidences"] = [[{"docid": "test_1.txt"}]]
+    write(folder, rows)
+    lines = []
+    found = load(folder, lines=lines)
+    assert np.isnan(found.test.evidence[:2]).all()
+    assert not np.isnan(found.test.evidence[2, :14]).any()
+    assert lines == [
+        "nothing is marked in 2 rows: they have no evidence",
+        "1 pieces of evidence have no place and are left out",
+    ]
+
+
+def changed(**more):
+    return lambda folder: write(
+        folder, usual() | {"val": [row("val_0.txt", "POS", (0, 1)) | more]}
+    )
+
+
+def cut(folder):
+    path = folder / "val.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    "damage, said",
+    [
+        (changed(annotation_id=None), "val.jsonl, row 1: no annotation_id"),
+        (changed(evidences=3), "row 1: evidences must be a list of lists"),
+        (changed(evidences=[["x"]]), "row 1: evidences must be a list of lists"),
+        (changed(docids="x"), "row 1: docids must be a list of texts"),
+        (
+            changed(evidences=[], annotation_id="other"),
+            "row 1: neither docids nor evidences name a document",
+        ),
+        (changed(docids=["no.txt"]), "row 1: there is no document 'no.txt'"),
+        (changed(docids=["../val.jsonl"]), "there is no document '../val.jsonl'"),
+        (changed(classification=None), "val.jsonl, row 1: label None"),
+        (
+            lambda f: write(f, usual() | {"val": [row("val_0.txt", "POS", (3, 15))]}),
+            "evidence from token 3 to 15 of 'val_0.txt', which has 14",
+        ),
+        (
+            lambda f: write(f, usual() | {"val": [row("val_0.txt", "POS", (3, 3))]}),
+            "evidence from token 3 to 3",
+        ),
+        (
+            lambda f: write(f, usual() | {"val": [row("val_0.txt", "POS", ("1", 2))]}),
+            "evidence from token 1 to 2",
+        ),
+        (lambda f: (f / "test.jsonl").unlink(), "no test.jsonl; a folder in ERASER"),
+        (lambda f: shutil.rmtree(f / "docs"), "neither a folder docs nor a file docs"),
+        (lambda f: (f / "val.jsonl").write_text("[1]\n"), "row 1: not a JSON object"),
+        (
+            lambda f: (f / "val.jsonl").write_bytes(b"\xff\xfe\n"),
+            "row 1: not a text in UTF-8",
+        ),
+        (
+            lambda f: (f / "docs/val_3.txt").write_bytes(b"\xff"),
+            "val_3.txt: not a text file in UTF-8",
+        ),
+        (cut, "val.jsonl, row 8: not a JSON object, the file may be cut off"),
+        (
+            lambda f: write(f, usual() | {"val": usual()["train"][:2]}),
+            "id 'train_0.txt' is in two splits",
+        ),
+    ],
+    ids=range(18),
+)
+def test_bad_folders_get_one_line(folder, damage, said):
+    damage(folder)
+    refused(said, folder)
+
+
+def test_fields_that_do_not_exist(folder):
+    refused(
+        "no field 'stars' .label.; there are: annotation_id",
+        folder,
+        fields=["label=stars"],
+    )
+    refused("roles of .* are label, query", folder, fields=["text=x"])
