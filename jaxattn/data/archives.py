@@ -193,7 +193,7 @@ def _articles(path: Path, name: str, split: str | None, raw: bytes) -> list[Arti
             raise ValueError(f"{where}: class {cells[0]!r}; allowed: 1, 2, 3, 4")
         title, description = map(without_remains, cells[1:])
         label = TOPICS[int(cells[0]) - 1]
-        id_ = f"{split or 'row'}-{row}"
+        id_ = f"{split or 'row'}-{len(articles) + 1}"
         articles.append(Article(id_, split, label, title, description, where))
     return articles
 
