@@ -80,16 +80,18 @@ def digest_of(
     """sha256 (hex) over names, shapes, types and contents; the same on any machine."""
     state = hashlib.sha256()
 
-    def add(raw: bytes) -> None:
+    def add(raw: bytes | np.ndarray) -> None:
         # The length in front keeps ("ab", "c") apart from ("a", "bc").
-        state.update(len(raw).to_bytes(8, "little") + raw)
+        state.update(len(raw).to_bytes(8, "little"))
+        state.update(raw)
 
     for part in (name, "\n".join(classes), "\n".join(vocabulary)):
         add(part.encode())
     for array in arrays:
-        little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
+        # Without a copy: bags take what memory there is.
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         add(f"{little.dtype.str} {little.shape}".encode())
-        add(little.tobytes())
+        add(np.ascontiguousarray(little).reshape(-1).view(np.uint8))
     return state.hexdigest()
 
 

@@ -1,0 +1,323 @@
+import builtins
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from jaxattn.data import features, memory, slides
+from jaxattn.data.doors import load_own
+
+h5py = pytest.importorskip("h5py", reason="h5py is an extra: jaxattn[h5]")
+N, D = 40, 6
+SIZES = [3 + i % 7 for i in range(N)]
+
+
+def bag(i, n=None):
+    rng = np.random.default_rng(i)
+    n = SIZES[i % N] if n is None else n
+    return rng.normal(size=(n, D)).astype(np.float32), rng.permutation(n * 2)[: n * 2]
+
+
+def write(path, array, coords=None, name="features"):
+    with h5py.File(path, "w") as file:
+        file[name] = array
+        if coords is not None:
+            file["coords"] = coords
+
+
+def table(folder, rows, header="case_id,slide_id,label"):
+    text = "\n".join([header, *(",".join(map(str, row)) for row in rows)])
+    (folder / "slides.csv").write_text(text + "\n")
+
+
+ROWS = [(f"p{i // 2}", f"slide_{i}", ("normal", "tumor")[i % 2]) for i in range(N)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(N):
+        write(tmp_path / f"slide_{i}.h5", bag(i)[0])
+    table(tmp_path, ROWS)
+    return tmp_path
+
+
+def load(folder, *fields, length=32, data_dir=None, lines=None):
+    say = None if lines is None else lines.append
+    source = f"bags:{folder}/slides.csv"
+    return load_own(source, length, 2, data_dir, fields, False, say)
+
+
+def refused(match, folder, *fields, kind=ValueError, **more):
+    with pytest.raises(kind, match=match) as error:
+        load(folder, *fields, **more)
+    assert "\n" not in str(error.value)
+
+
+def splits(dataset):
+    return dataset.train, dataset.validation, dataset.test
+
+
+def test_bags_become_vectors(folder):
+    lines = []
+    found = load(folder, lines=lines)
+    assert found.classes == ("normal", "tumor") and found.vocabulary == ()
+    met = {}
+    for split in splits(found):
+        assert split.inputs.shape[1:] == (max(SIZES), D)
+        assert split.inputs.dtype == np.float32
+        for inputs, n, label, id_ in zip(*split[:4], strict=True):
+            i = int(id_.split("_")[1])
+            met[i] = label
+            np.testing.assert_array_equal(inputs[:n], bag(i)[0])
+            assert not inputs[n:].any()
+    assert met == {i: i % 2 for i in range(N)}
+    assert "40 bags of 3 to 9 instances (median 6) with 6 features" in lines
+
+
+def test_all_slides_of_a_patient_are_in_one_split(folder):
+    for column in ("case_id", "patient", "hospital_number"):
+        table(folder, ROWS, f"{column},slide_id,label")
+        more = [f"group={column}"] if column == "hospital_number" else []
+        found = load(folder, *more)
+        patients = [
+            {int(i.split("_")[1]) // 2 for i in split.ids} for split in splits(found)
+        ]
+        assert all(patients) and sum(map(len, patients)) == N // 2
+
+
+def test_a_column_of_splits_is_taken_and_may_not_divide_a_patient(folder):
+    names = ["train"] * 28 + ["val"] * 6 + ["test"] * 6
+    rows = [(*row, split) for row, split in zip(ROWS, names, strict=True)]
+    table(folder, rows, "case_id,slide_id,label,split")
+    found = load(folder)
+    assert [len(s.ids) for s in splits(found)] == [28, 6, 6]
+    assert set(found.test.ids) == {f"slide_{i}" for i in range(34, 40)}
+    rows[0], rows[28] = (*ROWS[0], "val"), (*ROWS[28], "train")
+    table(folder, rows, "case_id,slide_id,label,split")
+    refused(
+        "a group is in two splits: .*row 3 .train. and .*row 2 .validation.", folder
+    )
+    rows[0] = (*ROWS[0], "holdout")
+    table(folder, rows, "case_id,slide_id,label,split")
+    refused("row 2: split 'holdout'; allowed: val, dev", folder)
+
+
+def test_without_patients_it_is_said(folder):
+    table(folder, [row[1:] for row in ROWS], "slide_id,label")
+    lines = []
+    load(folder, lines=lines)
+    assert any("every slide is a patient" in line for line in lines)
+
+
+def test_a_large_bag_is_a_part_of_itself(folder):
+    lines = []
+    found = load(folder, length=4, lines=lines)
+    again = load(folder, length=4)
+    assert found.digest == again.digest
+    assert "a random part of each is kept" in lines[-1]
+    lost = sum(max(n - 4, 0) for n in SIZES) / sum(SIZES)
+    assert f"{lost:.1%} of all instances are lost" in lines[-1]
+    larger = sum(n > 4 for n in SIZES)
+    assert sum(cut.examples for cut in found.cut.values()) == larger
+    assert sum(cut.tokens for cut in found.cut.values()) == sum(
+        max(n - 4, 0) for n in SIZES
+    )
+    for split in splits(found):
+        assert split.inputs.shape[1:] == (4, D)
+        for inputs, n, id_ in zip(split.inputs, split.lengths, split.ids, strict=True):
+            whole = bag(int(id_.split("_")[1]))[0]
+            rows = [np.flatnonzero((whole == row).all(1)) for row in inputs[:n]]
+            places = np.concatenate(rows)
+            # Each is an instance of the bag, none twice, in the bag's order.
+            assert len(places) == n == min(len(whole), 4)
+            assert (np.diff(places) > 0).all()
+
+
+def test_every_instance_is_as_likely():
+    kept = [slides.kept_of(f"slide {i}", 20, 5) for i in range(4000)]
+    assert {len(set(k.tolist())) for k in kept} == {5}
+    counts = np.bincount(np.concatenate(kept), minlength=20)
+    # Binomial with mean 1000; five standard deviations.
+    assert np.abs(counts - 1000).max() < 5 * np.sqrt(4000 * 0.25 * 0.75)
+
+
+def test_instances_come_in_reading_order(folder):
+    array = bag(0)[0]
+    write(folder / "slide_0.h5", array, [[9, 1], [2, 8], [1, 1]])
+    found = load(folder)
+    (split,) = (s for s in splits(found) if "slide_0" in s.ids)
+    inputs = split.inputs[list(split.ids).index("slide_0")]
+    np.testing.assert_array_equal(inputs[:3], array[[2, 0, 1]])
+
+
+def test_blocks_give_what_one_read_gives(folder, monkeypatch):
+    whole = load(folder)
+    monkeypatch.setattr(features, "BLOCK", 2 * 4 * D)
+    assert load(folder).digest == whole.digest
+    assert load(folder, length=3).digest != whole.digest
+
+
+def test_a_hundred_thousand_instances_are_never_in_memory(tmp_path, monkeypatch):
+    n, width = 100_000, 64
+    path = tmp_path / "large.h5"
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("features", (n, width), "f2", chunks=(1000, width))
+        for start in range(0, n, 10_000):
+            made[start : start + 10_000] = (np.arange(start, start + 10_000) % 97)[
+                :, None
+            ]
+    kept = slides.kept_of("large", n, 500)
+    monkeypatch.setattr(features, "BLOCK", 1 << 20)
+    bag = features.measure(path, "features", "coords")
+    tracemalloc.start()
+    found = features.read(bag, "features", "coords", kept)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, np.repeat((kept % 97)[:, None], width, 1))
+    assert n * width * 2 == 12_800_000 and peak < 3_000_000
+
+
+def test_where_the_features_are(folder):
+    for name in ("h5_files", "features", "elsewhere"):
+        (folder / name).mkdir()
+        for path in folder.glob("*/*.h5"):
+            path.rename(folder / path.name)
+        for path in folder.glob("*.h5"):
+            path.rename(folder / name / path.name)
+        data_dir = folder / "elsewhere" if name == "elsewhere" else None
+        assert len(load(folder, data_dir=data_dir).train.ids)
+    refused("row 2: no slide_0.h5 in .*; --data-dir says where", folder)
+
+
+def test_numbers_are_classes_in_their_order(folder):
+    rows = [(p, s, (2, 10)[i % 2]) for i, (p, s, _) in enumerate(ROWS)]
+    table(folder, rows, "case_id,slide_id,grade")
+    assert load(folder, "label=grade").classes == ("2", "10")
+
+
+def edit(row, **cells):
+    """Changes cells of a row of the table."""
+
+    def change(folder):
+        rows = [list(r) for r in ROWS]
+        for name, value in cells.items():
+            rows[row][("case_id", "slide_id", "label").index(name)] = value
+        table(folder, rows)
+
+    return change
+
+
+def holds(array, coords=None, name="features"):
+    return lambda folder: write(folder / "slide_3.h5", array, coords, name)
+
+
+def cut(folder):
+    path = folder / "slide_3.h5"
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+ONES = np.ones((5, D), np.float32)
+NAN = np.where(np.arange(5)[:, None] == 2, np.nan, ONES)
+
+
+@pytest.mark.parametrize(
+    "damage, said",
+    [
+        (holds(ONES[:0]), r"slide_3.h5: a bag with no instance .features \[0, 6\]."),
+        (holds(ONES[0]), r"has the shape \[6\]; allowed: \[instances, features\]"),
+        (holds(ONES[None]), r"has the shape \[1, 5, 6\]; allowed"),
+        (holds(ONES[:, :0]), "instances without features"),
+        (holds(ONES[:, :5]), "slide_3.h5: 5 features an instance; .*slide_0.h5 has 6"),
+        (holds(ONES, name="embeddings"), "no array 'features'; there are: embeddings"),
+        (holds(np.array([[b"x"] * D])), "features holds .S1; allowed: numbers"),
+        (holds(NAN), "features of instance 2 is not finite as float32 .1 of 5"),
+        (holds(ONES.astype(np.float64) * 1e39), "instance 0 is not finite as float32"),
+        (holds(ONES, np.ones((4, 2))), r"coords has the shape \[4, 2\]"),
+        (cut, "slide_3.h5: not a whole HDF5 file"),
+        (lambda f: (f / "slide_3.h5").write_text("x"), "not a whole HDF5 file"),
+        (lambda f: (f / "slide_3.h5").unlink(), "slides.csv, row 5: no slide_3.h5 in"),
+        (
+            lambda f: (f / "slide_3.h5").rename(f / "slide_3.pt"),
+            "row 5: .*slide_3.pt is no HDF5 file: write one, .* = torch.load",
+        ),
+        (
+            lambda f: (f / "slide_3.h5").rename(f / "slide_3.npy"),
+            "row 5: .*slide_3.npy is no HDF5 file: write one, .* = np.load",
+        ),
+        (edit(3, slide_id=""), "row 5: no slide_id"),
+        (edit(3, slide_id="../x"), "row 5: slide_id '../x' is no file name"),
+        (edit(3, label=""), "row 5: no label"),
+        (edit(3, case_id=""), "row 5: no case_id"),
+        (edit(3, slide_id="slide_2"), "row 5: slide 'slide_2' is in .*row 4 too"),
+        (lambda f: table(f, ROWS, "case,slide,label"), "no field 'slide_id' .id."),
+        (lambda f: table(f, []), "slides.csv has no row"),
+        (lambda f: (f / "slides.csv").write_text(""), "slides.csv is empty"),
+        (lambda f: table(f, [*ROWS, ("a", "b")]), "row 42: 2 fields, and the header"),
+        (lambda f: table(f, ROWS[:2]), "no row of"),
+        (lambda f: (f / "slides.csv").unlink(), "there is no file"),
+    ],
+    ids=range(26),
+)
+def test_bad_input_gets_one_line(folder, damage, said):
+    damage(folder)
+    refused(said, folder)
+
+
+def test_damage_within_a_compressed_file(folder):
+    path = folder / "slide_3.h5"
+    array = np.random.default_rng(0).normal(size=(50, D)).astype(np.float32)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", data=array, fletcher32=True, chunks=(50, D))
+    raw = bytearray(path.read_bytes())
+    place = raw.index(array[25].tobytes())
+    raw[place] ^= 1
+    path.write_bytes(raw)
+    refused("slide_3.h5: damaged", folder)
+
+
+def test_fields_that_do_not_exist(folder):
+    refused(
+        "no field 'grade' .label.; there are: case_id, slide_id", folder, "label=grade"
+    )
+    refused("no field 'who' .group.", folder, "group=who")
+    refused("roles of .* are id, label, group", folder, "text=label")
+    refused("no array 'embeddings'; there are: features", folder, "features=embeddings")
+    refused("length", folder, length=5000)
+    with pytest.raises(ValueError, match="must be bags:FILE.csv"):
+        load_own("bags:slides.jsonl", 8, 2)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
+    folder, monkeypatch
+):
+    monkeypatch.setattr(slides, "available", lambda: 15_000)
+    monkeypatch.setattr(features, "read", None)
+    refused("40 bags of 9 x 6 numbers need 0.0 GB .*: give --data.length 6$", folder)
+    monkeypatch.setattr(slides, "available", lambda: 1000)
+    refused("give fewer bags", folder)
+
+
+def test_memory_that_is_there():
+    assert 1e6 < memory.available() < 1e15
+    with pytest.raises(ValueError, match="numbers need 1,000,000.0 GB .*: buy some"):
+        memory.check_fits(10**15, "numbers", "buy some")
+    memory.check_fits(10, "numbers", "")
+
+
+def test_without_h5py_its_name_is_said(folder, monkeypatch):
+    real = builtins.__import__
+
+    def none(name, *args, **more):
+        if name == "h5py":
+            raise ImportError(name)
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(builtins, "__import__", none)
+    refused(r"not installed: pip install 'jaxattn\[h5\]'", folder)
+
+
+def test_progress_is_said(folder, monkeypatch):
+    monkeypatch.setattr(slides, "SECONDS", 0.0)
+    lines = []
+    load(folder, lines=lines)
+    assert "looked at 40 of 40 bags" in lines and "read 40 of 40 bags" in lines
