@@ -24,6 +24,7 @@ class ImdbRated(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     ARCHIVE = Archive(
         "aclImdb_v1.tar.gz",
+        "imdb:aclImdb_v1.tar.gz",
         "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
         84_125_825,
         "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
@@ -76,6 +77,7 @@ class AgNews(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     ARCHIVE = Archive(
         "ag_news_csv.tar.gz",
+        "ag_news:ag_news_csv.tar.gz",
         "https://drive.google.com/uc?export=download&id=0Bz8a_Dbh9QhbUDNpeUdjb0wxRms",
         11_784_327,
         "4e2fc37d369e6e317a8b62d0d2f11d379f8c3dde60c07c35a46b069a246498ad",
@@ -123,8 +125,6 @@ class AgNews(tfds.core.GeneratorBasedBuilder):
 _SIDES = ("train", "test")
 OURS = {"imdb_reviews": ImdbRated, "ag_news_subset": AgNews}
 """What stands in for a data set of TFDS that was not prepared."""
-DOORS = {"imdb_rated": "imdb", "ag_news": "ag_news"}
-"""The door that reads the same archive without preparing it."""
 
 
 def ours(name: str, root: Path) -> Any:

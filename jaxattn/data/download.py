@@ -1,5 +1,6 @@
 """Fetching what was asked for, and saying soon where that cannot be."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -23,6 +24,8 @@ class Archive(NamedTuple):
     """A file on the network whose content is known."""
 
     file: str
+    source: str
+    """What --data is for it."""
     url: str
     size: int
     sha256: str
@@ -41,7 +44,6 @@ def fetch(
         with open(target, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == archive.sha256:
                 return target
-    folder.mkdir(parents=True, exist_ok=True)
     say(f"fetching {archive.url} ({archive.size / 1e6:,.0f} MB) to {target}")
     temporary = target.with_name(f".{archive.file}.{os.getpid()}.part")
     try:
@@ -49,14 +51,15 @@ def fetch(
         if found != archive.sha256:
             raise ValueError(
                 f"{archive.url} sends another file than expected (sha256 {found}, not "
-                f"{archive.sha256}): find {archive.file} elsewhere and give its path"
+                f"{archive.sha256}): find it elsewhere and give --data "
+                f"{archive.source}"
             )
         os.replace(temporary, target)
     except (http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise OSError(
-            f"cannot fetch {archive.url} ({' '.join(str(reason).split())}): find "
-            f"{archive.file} elsewhere and give its path"
+            f"cannot fetch {archive.url} ({' '.join(str(reason).split())}): find it "
+            f"elsewhere and give --data {archive.source}"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -65,10 +68,13 @@ def fetch(
 
 def _copy(archive: Archive, target: Path, say: Callable[[str], None]) -> str:
     state, done, said = hashlib.sha256(), 0, time.monotonic()
-    with (
-        urllib.request.urlopen(archive.url, timeout=SILENCE) as answer,
-        open(target, "wb") as file,
-    ):
+    with contextlib.ExitStack() as stack:
+        answer = stack.enter_context(
+            urllib.request.urlopen(archive.url, timeout=SILENCE)
+        )
+        # Only now: a server that is not there leaves no folder behind.
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = stack.enter_context(open(target, "wb"))
         while block := answer.read(_BLOCK):
             file.write(block)
             state.update(block)

@@ -100,6 +100,8 @@ def _there(root: Path, name: str = "*") -> str:
     found = [
         f"{base}/{rest}" for base, all_ in _in(root, name).items() for rest in all_
     ]
+    if not found and name != "*":
+        return ""
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return f"; prepared in {root}: {', '.join(found[:5]) or 'nothing'}{more}"
 

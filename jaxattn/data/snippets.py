@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import importlib.resources
 import io
+import logging
 import os
 import random
 import shutil
@@ -138,14 +139,21 @@ def one_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Nothing of what TFDS says reaches the terminal."""
-    # TFDS prints to stdout and draws tqdm bars on stderr.
+    # TFDS prints to stdout, draws tqdm bars on stderr and logs through absl, whose
+    # handler may hold the real stderr.
+    logger = logging.getLogger("absl")
+    before = logger.disabled
+    logger.disabled = True
     with (
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        finally:
+            logger.disabled = before
 
 
 def _builder(root: Path) -> HuttoSnippets:

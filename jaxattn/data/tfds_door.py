@@ -82,7 +82,7 @@ def _builder(name: str, root: Path, download: bool, say: Say) -> Any:
             say(f"tfds:{name} is not prepared here: our own {own.name} is read instead")
         return own
     if not download:
-        archive = own and f"{builders.DOORS[own.name]}:{own.ARCHIVE.file}"
+        archive = own and own.ARCHIVE.source
         ours = own is not None and own.name == builder.name
         raise ValueError(prepared.unprepared(name, root, archive, ours))
     if own is not None:
