@@ -80,7 +80,7 @@ def digest_of(
     """sha256 (hex) over names, shapes, types and contents; the same on any machine."""
     state = hashlib.sha256()
 
-    def add(raw: bytes | np.ndarray) -> None:
+    def add(raw: bytes | memoryview) -> None:
         # The length in front keeps ("ab", "c") apart from ("a", "bc").
         state.update(len(raw).to_bytes(8, "little"))
         state.update(raw)
@@ -91,7 +91,7 @@ def digest_of(
         # Without a copy: bags take what memory there is.
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         add(f"{little.dtype.str} {little.shape}".encode())
-        add(np.ascontiguousarray(little).reshape(-1).view(np.uint8))
+        add(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
     return state.hexdigest()
 
 
