@@ -202,7 +202,7 @@ def cut(folder):
         (cut, "val.jsonl, row 8: not a JSON object, the file may be cut off"),
         (
             lambda f: write(f, usual() | {"val": usual()["train"][:2]}),
-            "id 'train_0.txt' is in two splits",
+            "in two splits.*'train_0.txt'",
         ),
     ],
     ids=range(18),

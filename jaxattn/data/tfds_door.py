@@ -59,6 +59,10 @@ def load(
     builder = _builder(name, root, download, say)
     there = flat(builder.info.features)
     roles = named(source, builder, there, fields)
+    configs = getattr(builder, "builder_configs", ())
+    if len(configs) > 1 and "/" not in name:
+        first = builder.builder_config.name
+        say(f"{source} is {builder.name}/{first}, the first of {len(configs)}")
     if known(builder) is None:
         told = ", ".join(f"{role}={field}" for role, field in roles.items() if field)
         say(f"{source} is read with {told}")
