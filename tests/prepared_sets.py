@@ -12,43 +12,40 @@ from tensorflow_datasets.core import registered
 from jaxattn.data.snippets import quiet
 
 
-def prepare(folder, name, features, splits, config=None, version="1.0.0", **more):
+def prepare(folder, called, features, splits, config=None, version="1.0.0", **more):
     """Prepares a data set as array_record; returns the folder of its version.
 
-    `splits` has a list of examples by the name of the split.
+    `splits` has the examples by the name of the split.
     """
     with registered.skip_registration():
-        made = type(
-            "".join(part.title() for part in name.split("_")),
-            (tfds.core.GeneratorBasedBuilder,),
-            {
-                "name": name,
-                "VERSION": tfds.core.Version(version),
-                "BUILDER_CONFIGS": [
-                    tfds.core.BuilderConfig(name=config, version=version)
-                ]
+
+        class Made(tfds.core.GeneratorBasedBuilder):
+            name = called
+            VERSION = tfds.core.Version(version)
+            BUILDER_CONFIGS = (
+                [tfds.core.BuilderConfig(name=config, version=version)]
                 if config
-                else [],
-                # A class that no file defines has no place for its code.
-                "code_path": None,
-                "pkg_dir_path": None,
-                "_info": lambda self: tfds.core.DatasetInfo(
+                else []
+            )
+
+            def _info(self):
+                return tfds.core.DatasetInfo(
                     builder=self,
                     features=tfds.features.FeaturesDict(features),
                     disable_shuffling=True,
                     **more,
-                ),
-                "_split_generators": lambda self, _: {
-                    split: enumerate(rows) for split, rows in splits.items()
-                },
-                "_generate_examples": None,
-                "__module__": __name__,
-            },
-        )
-        builder = made(data_dir=str(folder), file_format="array_record")
-        with quiet():
-            builder.download_and_prepare()
-    return folder / name / (config or "") / version
+                )
+
+            def _split_generators(self, dl_manager):
+                return {split: enumerate(rows) for split, rows in splits.items()}
+
+            def _generate_examples(self):
+                raise NotImplementedError
+
+    builder = Made(data_dir=str(folder), file_format="array_record")
+    with quiet():
+        builder.download_and_prepare()
+    return folder / called / (config or "") / version
 
 
 def crc32c(data):
