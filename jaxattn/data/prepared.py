@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -122,8 +123,9 @@ def unprepared(name: str, root: Path, archive: str | None, ours: bool) -> str:
     base = re.split("[/:]", name)[0]
     ways = [f"give that, or the archive as --data {archive}"] if archive else []
     if not ours:
+        folder = shlex.quote(str(root))
         ways += [
-            f"run, where TensorFlow is installed, tfds build {name} --data_dir {root}"
+            f"run, where TensorFlow is installed, tfds build {name} --data_dir {folder}"
         ]
     return (
         f"tfds:{name} is not prepared in {root}, and nothing is downloaded unless "
