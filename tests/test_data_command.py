@@ -50,7 +50,7 @@ def test_check_lists_all_problems_at_once(tmp_path, capsys):
         file.write(b'{"text": "caf\xe9"}\nno json\n')
     assert main(["check", str(path), "--length", "3"]) == 2
     out = " ".join(said(capsys).split())
-    assert "bad.jsonl: 82 rows, 71 of them good" in out
+    assert "bad.jsonl: 82 rows read, 71 good" in out
     assert "problem: 7 rows (4, 5, 61, 62, 63, ...): no label: label is null" in out
     assert "problem: 2 rows (11, 12): span 0 to 900 lies outside the" in out
     assert "problem: 1 row (81): not UTF-8" in out

@@ -273,9 +273,20 @@ def bad_files():
             json.dumps(base).encode()[:-9],
             "broken.json is no JSON array:",
         ),
+        "nul_header.csv": (b"te\0xt,label\na,1\n", "nul_header.csv, row 1: a NUL byte"),
+        "long_field.csv": (
+            b"x" * 200_000 + b",label\na,1\n",
+            "long_field.csv: no field 'text' (text); there are: xxxxxxxxxx",
+        ),
         "cut.jsonl.gz": (
             gzip.compress(random.Random(0).randbytes(9999).hex().encode())[:999],
             "cut.jsonl.gz, row 1: the gzip file is damaged",
+        ),
+        "cut.json.gz": (
+            gzip.compress(b"[\n" + random.Random(0).randbytes(9**6).hex().encode())[
+                :400_000
+            ],
+            "cut.json.gz: the gzip file is damaged",
         ),
         "fields.csv": (
             b"text,label\na,1\nb,2,3\n",
@@ -376,7 +387,7 @@ def test_a_line_of_100_mb_is_refused_and_passed_over(tmp_path, capfd):
     assert "long.jsonl, row 61: longer than 16 MiB" in written.err
     assert main(["check", str(path)]) == 2
     out = capfd.readouterr().out
-    assert "62 rows, 60 of them good" in out
+    assert "62 rows read, 60 good" in out
     assert "1 row (61): longer than 16 MiB" in out
     assert "1 row (62): text is int" in out
 

@@ -272,7 +272,7 @@ def test_wrong_rows(changes, message):
 
 
 def test_no_rows_and_wrong_settings():
-    with pytest.raises(ValueError, match="^f: not a single row$"):
+    with pytest.raises(ValueError, match="^f: no row to learn from$"):
         from_rows([], "f", 4, 1)
     with pytest.raises(ValueError, match="^length is 0"):
         from_rows([], "f", 0, 1)

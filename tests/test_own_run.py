@@ -150,7 +150,7 @@ def test_reviews_with_the_evidence_of_people(tmp_path, capsys):
 
     assert main(["check", str(CAD), "--fields", "group=pair"]) == 0
     out = capsys.readouterr().out
-    assert "4,880 rows, 4,880 of them good" in out
+    assert "4,880 rows read, 4,880 good" in out
     assert "evidence: 9.4% of the tokens of marked texts" in out
     found = doors.load_own(str(CAD), 512, 2, fields=("group=pair",))
     splits = (found.train, found.validation, found.test)

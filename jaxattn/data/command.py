@@ -149,7 +149,7 @@ def _check(command: Check) -> int:
     found = checking.check(
         command.file, command.length, command.fields, command.tokenizer, console.say
     )
-    _wrapped(f"{command.file.name}: {found.read:,} rows, {found.good:,} of them good")
+    _wrapped(f"{command.file.name}: {found.read:,} rows read, {found.good:,} good")
     for kind in found.kinds:
         rows = ", ".join(map(str, kind.rows)) + ", ..." * (kind.n > len(kind.rows))
         plural = "s" * (kind.n > 1)

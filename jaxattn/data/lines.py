@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 LONGEST = 2**24
 """Bytes of a line; a longer one is no example."""
 _CHUNK = 2**20
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class Record(NamedTuple):
@@ -30,23 +31,40 @@ def records(path: Path) -> Iterator[Record]:
     """
     kind = suffix_of(path)
     if kind in (".csv", ".tsv"):
-        yield from _table(path, "\t" if kind == ".tsv" else ",")
+        yield from _table(path)
     else:
         yield from _json(path)
 
 
 def suffix_of(path: Path) -> str:
-    """ ".jsonl" of "a.jsonl" and "a.JSONL.gz"."""
+    """The suffix in lower case and without .gz: ".jsonl" of "a.JSONL.gz"."""
     name = path.name.lower().removesuffix(".gz")
     return Path(name).suffix
 
 
 def header_of(path: Path) -> list[str]:
     """The field names of a table; raises ValueError or OSError where there are none."""
+
+    def texts() -> Iterator[str]:
+        for number, text, wrong in _lines(path):
+            if wrong:
+                raise ValueError(f"{path}, row {number}: {wrong}")
+            yield text
+
+    try:
+        return next(_reader(texts(), path), [])
+    except csv.Error as error:
+        raise ValueError(f"{path}, row 1: no {_kind(path)} ({error})") from None
+
+
+def _reader(texts: Iterator[str], path: Path) -> Any:
+    csv.field_size_limit(LONGEST)  # else 128 KiB
     delimiter = "\t" if suffix_of(path) == ".tsv" else ","
-    for _, line, _ in _lines(path):
-        return next(csv.reader([line], delimiter=delimiter), [])
-    return []
+    return csv.reader(texts, delimiter=delimiter, strict=True)
+
+
+def _kind(path: Path) -> str:
+    return suffix_of(path)[1:].upper()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
@@ -76,7 +94,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
                             f"{error.start + 1}): save the file as UTF-8"
                         )
                 yield number, text, wrong
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"{path}, row {number + 1}: the gzip file is damaged ({error})"
         ) from None
@@ -123,8 +141,11 @@ def _object(number: int, text: str) -> Record:
 
 def _array(path: Path) -> Iterator[Record]:
     """The objects of one JSON array; its rows are counted from 1."""
-    with _opened(path) as file:
-        raw = file.read(16 * LONGEST + 1)
+    try:
+        with _opened(path) as file:
+            raw = file.read(16 * LONGEST + 1)
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: the gzip file is damaged ({error})") from None
     if len(raw) > 16 * LONGEST:
         raise ValueError(
             f"{path} is one JSON array over {16 * LONGEST >> 20} MiB: write an object "
@@ -141,7 +162,7 @@ def _array(path: Path) -> Iterator[Record]:
             yield Record(number, {}, f"a JSON {type(one).__name__}, not an object")
 
 
-def _table(path: Path, delimiter: str) -> Iterator[Record]:
+def _table(path: Path) -> Iterator[Record]:
     broken: list[str] = []
 
     def texts() -> Iterator[str]:
@@ -151,8 +172,7 @@ def _table(path: Path, delimiter: str) -> Iterator[Record]:
             else:
                 yield text
 
-    csv.field_size_limit(LONGEST)
-    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    reader = _reader(texts(), path)
     header: list[str] = []
     number = 0
     while True:
@@ -160,7 +180,7 @@ def _table(path: Path, delimiter: str) -> Iterator[Record]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            wrong = f"no {'TSV' if delimiter != ',' else 'CSV'} ({error})"
+            wrong = f"no {_kind(path)} ({error})"
         for one in broken:
             number += 1
             yield Record(number, {}, one)

@@ -72,7 +72,8 @@ def reading(path: Path, fields: Sequence[str] = (), tokenizer: str = "") -> Read
             raise ValueError(f"fields names {role} more than once")
         named[role] = name
     if not path.is_file():
-        raise OSError(f"data file {path} does not exist")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise OSError(f"data file {path} {what}")
     given = frozenset(role for role, name in named.items() if name)
     found = Reading(path, {role: role for role in ROLES} | named, given)
     found.table = suffix_of(path) in (".csv", ".tsv")
@@ -91,8 +92,10 @@ def _check_header(found: Reading, header: list[str]) -> None:
 
 
 def _absent(found: Reading, role: str, there: Any) -> str:
-    there = [*map(str, there)]
-    names = ", ".join(there[:20]) + " ..." * (len(there) > 20)
+    there = [str(name) for name in there]
+    names = (", ".join(name[:40] for name in there[:20]) or "none") + " ..." * (
+        len(there) > 20
+    )
     name = found.fields[role]
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
     hint = f"--fields {role}={near[0] if near else 'FIELD'}"

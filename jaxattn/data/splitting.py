@@ -91,7 +91,7 @@ def judge(keys: Keys, labels: Iterable[int], names: list[str], source: str) -> V
     problems: list[str] = []
     notes: list[str] = []
     if not keys.ids:
-        return Verdict(np.zeros(0, np.int8), [f"{source}: not a single row"], [])
+        return Verdict(np.zeros(0, np.int8), [f"{source}: no row to learn from"], [])
     given = np.frombuffer(keys.given, np.int8)
     drawn = np.frombuffer(keys.drawn, np.int8)
     sides = (drawn if given[0] < 0 else given).copy()
