@@ -489,6 +489,26 @@ def test_every_source_goes_to_its_door(tmp_path, monkeypatch, source, door):
         doors.load_own(source, tokenizer="json:loads")
 
 
+def test_a_tokenizer_of_ones_own_with_spans_of_characters(tmp_path, monkeypatch, good):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_file_tokens.py").write_text(
+        "import re\n"
+        "def words(text):\n"
+        "    return text.split()\n"
+        "def with_offsets(text):\n"
+        "    found = list(re.finditer(r'\\S+', text))\n"
+        "    return [m.group() for m in found], [m.span() for m in found]\n"
+    )
+    found = load(good, 8, 1, tokenizer="own_file_tokens:with_offsets")
+    assert {"Fine", "Dull", "a,"} <= set(found.vocabulary)
+    evidence = found.train.evidence
+    assert evidence is not None and (evidence[:, :3] == [1, 0, 0]).all()
+    with pytest.raises(ValueError, match="good.jsonl, row 1: character spans need"):
+        load(good, 8, 1, tokenizer="own_file_tokens:words")
+    plain = load(good, 8, 1, fields=["evidence="], tokenizer="own_file_tokens:words")
+    assert plain.vocabulary == found.vocabulary and plain.train.evidence is None
+
+
 def test_a_tokenizer_for_rows_with_tokens_is_refused(tmp_path):
     path = own_files.write(tmp_path / "t.jsonl", [{"tokens": ["a"], "label": 1}])
     with pytest.raises(ValueError, match="row 1: it has tokens already"):

@@ -8,7 +8,8 @@ import own_files
 import pytest
 from small_run import contents, run, unlike
 
-from jaxattn import settings, source
+from jaxattn import settings, source, train
+from jaxattn.config import Data
 from jaxattn.results import read_results
 
 SMALL = (
@@ -138,6 +139,17 @@ def test_settings_come_from_a_config_file_too(tmp_path, capfd):
     words = ["--config", config, "--workdir", workdir, "--fields", "label=stars"]
     assert run(*words) == 2
     assert "no field 'text' (text); there are: id, stars" in capfd.readouterr().err
+
+
+def test_flags_of_ones_own_data_are_part_of_the_config():
+    words = ["--data", "folder/my data.v2.jsonl.gz", "--tokenizer", "a:b"]
+    found = train.parse([*words, *FIELDS, "--data.length", "7", "--download"])
+    assert found.download and found.config.tasks == ("own",)
+    assert found.config.name == "probe_my_data"
+    expected = Data(7, source=words[1], tokenizer="a:b", fields=tuple(FIELDS[1:]))
+    assert found.config.data == expected
+    named = train.parse([*words, "--name", "mine", "--tasks", "own", "sentiment"])
+    assert named.config.name == "mine" and named.config.tasks == ("own", "sentiment")
 
 
 @pytest.mark.skipif(

@@ -32,7 +32,7 @@ class Row(NamedTuple):
     tokens: Sequence[str]
     label: str | int
     where: str
-    """For messages, as "mydata.jsonl, row 3"."""
+    """For messages, as "mydata.jsonl, row 3"; a row without an id becomes "row-3"."""
     evidence: Sequence[float] | None = None
     """One number from 0 to 1 per token; None where nobody marked the row."""
     split: str | None = None
