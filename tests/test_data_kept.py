@@ -6,7 +6,7 @@ import pytest
 import small_run
 from test_data_own import same
 
-from jaxattn.data import doors, kept, own
+from jaxattn.data import bags, doors, kept, own
 from jaxattn.data.command import main
 
 
@@ -41,6 +41,15 @@ def test_a_run_finds_what_was_prepared_by_its_content(tmp_path, file, monkeypatc
     same(plain, own.load(file, 8, 1, tmp_path / "kept"))
     moved = file.rename(tmp_path / "moved.jsonl")
     same(plain, own.load(moved, 8, 1, tmp_path / "kept"))
+
+
+def test_data_without_tokens_are_kept_too(tmp_path):
+    few = bags.load_bags({"train": 4, "validation": 2, "test": 2})
+    out = tmp_path / "bags.npz"
+    kept.save(out, few, kept.settings_of(8, 1, (), ""), ["said"])
+    found = kept.load(out, 8, 1)
+    assert found.digest == few.digest and not found.vocabulary
+    np.testing.assert_array_equal(found.test.truth, few.test.truth)
 
 
 @pytest.mark.parametrize("change", ["content", "length", "min_count", "fields", "code"])

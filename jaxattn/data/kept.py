@@ -66,7 +66,7 @@ def recorded(say: Callable[[str], None]) -> tuple[Callable[[str], None], list[st
 def save(
     path: Path, dataset: Dataset, settings: dict[str, Any], said: Sequence[str]
 ) -> None:
-    """Writes a data set of tokens, whole or not at all; raises OSError."""
+    """Writes a data set, whole or not at all; raises OSError."""
     about = {
         "format": FORMAT,
         "settings": settings,
@@ -110,13 +110,14 @@ def load(
                 raise ValueError(f"{path} is of another version; prepare it again")
             _compare(path, about["settings"], length, min_count, fields, tokenizer)
             splits = {side: _split(stored, side) for side in SIDES}
+            words = tuple(about["vocabulary"])
+            known = (stored["kind"], stored["lexicon"]) if words else (None, None)
             dataset = assemble(
                 about["name"],
                 tuple(about["classes"]),
                 splits,
-                tuple(about["vocabulary"]),
-                stored["kind"],
-                stored["lexicon"],
+                words,
+                *known,
                 {side: Cut(*numbers) for side, numbers in about["cut"].items()},
             )
     except (KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
