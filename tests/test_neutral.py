@@ -376,7 +376,7 @@ def test_the_prior_moves_with_the_labels_met():
 
 def test_weights_are_truncated():
     """An estimator that is sure of itself: most weights are cut."""
-    sure = Weighting(learning_rate=1.0, updates=20, truncation=1.5)
+    sure = Weighting(learning_rate=1.0, updates=4, truncation=1.5)
     made = jaxattn.mask_neutral(
         "instance_weighting", select, predict, weights=sure, prior=np.full(C, 1 / C)
     )
