@@ -9,6 +9,8 @@ from typing import Any
 
 _HOME = {
     "Config": "jaxattn.config",
+    "Weighting": "jaxattn.config",
+    "RandomMasks": "jaxattn.config",
     "METHODS": "jaxattn.methods",
     "SELECTORS": "jaxattn.nn.selectors",
     "ENCODERS": "jaxattn.nn.encoders",

@@ -121,7 +121,7 @@ ALLOWED = {
     ),
     "jaxattn.edits": ("jaxattn.methods", "jaxattn.nn"),
     "jaxattn.layers": (),
-    "jaxattn.captured": ("jaxattn.layers",),
+    "jaxattn.captured": ("jaxattn.edits", "jaxattn.layers"),
     "jaxattn.known": ("jaxattn.forward", "jaxattn.metrics", "jaxattn.nn"),
     "jaxattn.interventions": ("jaxattn.forward", "jaxattn.nn"),
     "jaxattn.adversary": (
