@@ -9,6 +9,8 @@ from typing import Any
 
 _HOME = {
     "Config": "jaxattn.config",
+    "Weighting": "jaxattn.config",
+    "RandomMasks": "jaxattn.config",
     "METHODS": "jaxattn.methods",
     "SELECTORS": "jaxattn.nn.selectors",
     "ENCODERS": "jaxattn.nn.encoders",
@@ -32,6 +34,10 @@ _HOME = {
     "hard_kuma": "jaxattn.nn.gates",
     "foreign_masks": "jaxattn.methods",
     "neutral_weights": "jaxattn.methods",
+    "mask_neutral": "jaxattn.neutral",
+    "capture": "jaxattn.captured",
+    "Captured": "jaxattn.captured",
+    "intervene": "jaxattn.captured",
     "leak": "jaxattn.metrics.leak",
     "audit": "jaxattn.leakage.report",
     "LeakReport": "jaxattn.leakage.report",

@@ -99,16 +99,20 @@ def others(key: Array, n: int) -> Array:
 def foreign_masks(
     key: Array, masks: Array, valid: Array, simplex: bool = True
 ) -> Array:
-    """Another example's mask for each example [batch, P].
+    """Another example's mask for each example [batch, P], or [batch, heads, P].
 
-    It is cut to one's own valid positions, and sums to 1 again where masks do.
+    It is cut to one's own valid positions [batch, P], and sums to 1 again where masks
+    do. All heads are the same other example's.
     """
     theirs = masks[others(key, len(masks))]
     return on_valid(theirs, valid, simplex)
 
 
 def on_valid(masks: Array, valid: Array, simplex: bool) -> Array:
-    """Masks [batch, P] of other examples, cut to one's own valid positions."""
+    """Masks [batch, P] or [batch, heads, P] of others, cut to one's valid positions."""
+    if masks.ndim > valid.ndim:
+        by_head = jax.vmap(lambda m: on_valid(m, valid, simplex), 1, 1)
+        return by_head(masks)
     return jax.vmap(renormalise)(masks, valid) if simplex else masks * valid
 
 
@@ -144,9 +148,9 @@ def seen_masks(
     valid: Array,
     simplex: bool = True,
 ) -> Array:
-    """The masks [batch, P] that the predictor learns from."""
+    """The masks [batch, P] or [batch, heads, P] that the predictor learns from."""
     a, b = jax.random.split(key)
-    draw = jax.random.uniform(a, (own.shape[0], 1))
+    draw = jax.random.uniform(a, (own.shape[0], *[1] * (own.ndim - 1)))
     foreign = foreign_masks(b, own, valid, simplex)
     seen = jnp.where(draw < numbers.foreign + numbers.random, random, own)
     return jnp.where(draw < numbers.foreign, foreign, seen)

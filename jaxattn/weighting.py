@@ -12,6 +12,7 @@ import optax
 from jax import Array
 
 from jaxattn.config import Weighting
+from jaxattn.methods import neutral_weights
 from jaxattn.nn.estimator import estimate, init_estimator
 
 NO_OVERLAP = 0.02
@@ -70,3 +71,32 @@ def update(
         updates, opt_state = adam.update(jax.grad(loss)(net), opt_state)
         net = optax.apply_updates(net, updates)
     return net, opt_state
+
+
+def weigh(
+    config: Weighting,
+    state: Any,
+    masks: Array,
+    labels: Array,
+    fold: Array,
+    prior: Array,
+) -> tuple[Array, Any, dict[str, Array]]:
+    """Weights P(y) / P(y given m) [batch], the fitted estimator, and diagnostics.
+
+    `masks` [batch, P], `prior` [classes]. The estimator is fitted before it is asked:
+    nobody is judged by a network that saw it, and one step behind the selector would
+    leave a residue to exploit.
+    """
+    state = update(config, state, masks, labels, fold)
+    posterior = log_posterior(state, masks, fold)
+    log_p = jnp.take_along_axis(posterior, labels[:, None], 1)[:, 0]
+    log_prior = jnp.log(prior)[labels]
+    weights = neutral_weights(log_prior, log_p, config.truncation)
+    cut = jnp.abs(log_prior - log_p) >= jnp.log(config.truncation)
+    told = {
+        "truncated_share": cut.mean(),
+        "weight_sum": weights.sum(),
+        "weight_square_sum": (weights**2).sum(),
+        **overlap(posterior),
+    }
+    return weights, state, told

@@ -1,0 +1,250 @@
+"""Flax's own attention layers, met on their way through a model: asked, or overruled.
+
+They compute weights by `attention_fn`, which sows them on the `module` it is given.
+Neither the model nor its code is changed: Linen calls are intercepted, and an NNX model
+is copied.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import nnx, traverse_util
+from jax import Array
+
+SOWN = "attention_weights"
+"""The name under which Flax sows them."""
+
+
+class Call(NamedTuple):
+    """How a model is run: its variables, what it is given, and by which method."""
+
+    model: Any
+    variables: Any
+    inputs: tuple[Any, ...]
+    method: Any
+    rngs: Any
+    options: dict[str, Any]
+
+
+def sown(call: Call) -> tuple[Any, dict[str, Array]]:
+    """The output, and all attention weights by the name of their layer, in order."""
+    run = _sown_nnx if isinstance(call.model, nnx.Module) else _sown_linen
+    output, kept, met = run(call)
+    kept = {name: _each(name, told, met.get(name)) for name, told in kept.items()}
+    if lost := [name for name in met if name not in kept]:
+        raise ValueError(
+            f"layer {lost[0]} was met, but its weights were not sown: in nn.scan give "
+            f"variable_axes={{'intermediates': 0}}, and an attention_fn of its own "
+            f"must sow {SOWN!r} on the module that it is given"
+        )
+    if not kept:
+        raise ValueError(
+            f"{type(call.model).__name__} has no attention layer of Flax "
+            f"(MultiHeadDotProductAttention, MultiHeadAttention) and sows no {SOWN!r}"
+        )
+    order = [*met, *(name for name in kept if name not in met)]
+    return output, {k: v for name in order for k, v in kept[name].items()}
+
+
+def overruled(call: Call, changes: Mapping[str, Callable[[Array], Array]]) -> Any:
+    """The output with the weights [batch, heads, queries, keys] of layers changed."""
+    run = _changed_nnx if isinstance(call.model, nnx.Module) else _changed_linen
+    output, met = run(call, changes)
+    for name in changes:
+        if name not in met:
+            layers = ", ".join(dict.fromkeys(met)) or "none"
+            raise ValueError(f"no attention layer {name!r} was met; there are {layers}")
+    return output
+
+
+def _each(name: str, told: Any, rank: int | None) -> dict[str, Array]:
+    """One array a call: a shared layer is met several times, a scanned one has an axis
+    of its own in front."""
+    while rank is not None and told[0].ndim > rank:
+        told = tuple(part for weights in told for part in weights)
+    if len(told) == 1:
+        return {name: told[0]}
+    return {f"{name}/{i}": weights for i, weights in enumerate(told)}
+
+
+def _name(path: Any) -> str:
+    return "/".join(map(str, path)) or "attention"
+
+
+def _rank(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """Axes of the weights that belong to these queries [..., length, features]."""
+    return (args[0] if args else kwargs["inputs_q"]).ndim + 1
+
+
+def _check(fn: Callable, name: str) -> None:
+    taken = inspect.signature(fn).parameters
+    if "module" not in taken and not any(
+        p.kind is p.VAR_KEYWORD for p in taken.values()
+    ):
+        raise ValueError(
+            f"layer {name} has an attention_fn ({getattr(fn, '__name__', fn)}) that "
+            f"takes no module, so it cannot tell its weights: let it sow {SOWN!r} on "
+            "one, as flax's dot_product_attention does"
+        )
+
+
+class _Told:
+    """What an attention_fn takes for its module, to hear the weights at once."""
+
+    weights: Array | None = None
+
+    def sow(self, collection: Any, name: str, value: Array) -> bool:
+        if name == SOWN:
+            self.weights = value
+        return True
+
+
+def _overruling(fn: Callable, name: str, change: Callable[[Array], Array]) -> Callable:
+    """The same attention_fn, but for its weights; without dropout."""
+    _check(fn, name)
+
+    @functools.wraps(fn)  # Flax reads its signature
+    def attend(query: Array, key: Array, value: Array, **more: Any) -> Array:
+        told = _Told()
+        fn(query, key, value, **more | {"module": told})
+        if told.weights is None:
+            raise ValueError(f"the attention_fn of layer {name} sowed no {SOWN!r}")
+        weights = change(told.weights)
+        if value.shape[-2] != weights.shape[-3]:  # grouped queries share values
+            value = jnp.repeat(value, weights.shape[-3] // value.shape[-2], axis=-2)
+        precision = more.get("precision")
+        return jnp.einsum("...hqk,...khd->...qhd", weights, value, precision=precision)
+
+    return attend
+
+
+def _linen(call: Call, interceptor: Callable, **more: Any) -> Any:
+    variables = call.variables
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise ValueError(
+            "variables have no collection 'params': a Linen model needs "
+            "{'params': ...}, as init returned it"
+        )
+    kept = {k: v for k, v in variables.items() if k != "intermediates"}
+    given = {"method": call.method, "rngs": call.rngs} | more | call.options
+    with nn.intercept_methods(interceptor):
+        return call.model.apply(kept, *call.inputs, **given)
+
+
+def _is_layer(context: Any) -> bool:
+    layer = isinstance(context.module, nn.MultiHeadDotProductAttention)
+    return layer and context.method_name == "__call__"
+
+
+def _sown_linen(call: Call):
+    met: dict[str, int] = {}
+
+    def intercept(run, args, kwargs, context):
+        if _is_layer(context):
+            name = _name(context.module.path)
+            _check(context.module.attention_fn, name)
+            met.setdefault(name, _rank(args, kwargs))
+            # A subclass may have arguments of its own; the call to its parent follows.
+            if "sow_weights" in inspect.signature(run).parameters:
+                kwargs = kwargs | {"sow_weights": True}
+        return run(*args, **kwargs)
+
+    output, state = _linen(call, intercept, mutable=["intermediates"])
+    flat = traverse_util.flatten_dict(state.get("intermediates", {}))
+    kept = {_name(path[:-1]): w for path, w in flat.items() if path[-1] == SOWN}
+    return output, kept, met
+
+
+def _changed_linen(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
+    met, inside = [], set()
+
+    def intercept(run, args, kwargs, context):
+        module = context.module
+        name = _name(module.path) if _is_layer(context) else None
+        # A subclass calls its parent, and both are intercepted.
+        if name is None or name in inside:
+            return run(*args, **kwargs)
+        met.append(name)
+        if name not in changes:
+            return run(*args, **kwargs)
+        fn = module.attention_fn
+        # Modules are frozen, but this one lives for this call only.
+        object.__setattr__(module, "attention_fn", _overruling(fn, name, changes[name]))
+        inside.add(name)
+        try:
+            return run(*args, **kwargs)
+        finally:
+            inside.remove(name)
+            object.__setattr__(module, "attention_fn", fn)
+
+    return _linen(call, intercept), met
+
+
+def _nnx(call: Call, prepare: Callable[[str, Any], None]) -> tuple[Any, Callable]:
+    """A copy of the model with its layers prepared, and the function that runs it."""
+    copy = nnx.clone(call.model)
+    if call.variables is not None:
+        nnx.update(copy, call.variables)
+    for path, module in nnx.iter_modules(copy):
+        if isinstance(module, nnx.MultiHeadAttention):
+            prepare(_name(path), module)
+    more = {} if call.rngs is None else {"rngs": call.rngs}
+
+    def run(model: Any) -> Any:
+        method = call.method or "__call__"
+        if isinstance(method, str):
+            return getattr(model, method)(*call.inputs, **more, **call.options)
+        return method(model, *call.inputs, **more, **call.options)
+
+    return copy, run
+
+
+def _hearing(module: Any, before: Callable[..., dict[str, Any]]) -> None:
+    """Lets `before(args, kwargs)` see and answer the arguments of a layer's calls."""
+    parent = type(module)
+
+    def __call__(self, *args, **kwargs):
+        return parent.__call__(self, *args, **before(args, kwargs))
+
+    # By its class, for that is what comes along into scan, remat and jit.
+    body = {"__call__": __call__, "__module__": parent.__module__}
+    object.__setattr__(module, "__class__", type(parent.__name__, (parent,), body))
+
+
+def _sown_nnx(call: Call):
+    met: dict[str, int] = {}
+
+    def prepare(name, module):
+        _check(module.attention_fn, name)
+
+        def before(args, kwargs):
+            met.setdefault(name, _rank(args, kwargs))
+            return kwargs | {"sow_weights": True}
+
+        _hearing(module, before)
+
+    copy, run = _nnx(call, prepare)
+    output, state = nnx.capture(run, nnx.Intermediate)(copy)
+    flat = traverse_util.flatten_dict(nnx.to_pure_dict(state))
+    kept = {_name(path[:-1]): w for path, w in flat.items() if path[-1] == SOWN}
+    return output, kept, met
+
+
+def _changed_nnx(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
+    met = []
+
+    def prepare(name, module):
+        def before(args, kwargs):
+            met.append(name)
+            return kwargs | {"sow_weights": False}
+
+        _hearing(module, before)
+        if name in changes:
+            module.attention_fn = _overruling(module.attention_fn, name, changes[name])
+
+    copy, run = _nnx(call, prepare)
+    return run(copy), met
