@@ -15,7 +15,7 @@ import optax
 from jax import Array
 
 from jaxattn import halves, lessons, methods, weighting
-from jaxattn.asked import (
+from jaxattn.request import (
     Asked,
     check_logits,
     check_masks,

@@ -109,9 +109,9 @@ ALLOWED = {
         "jaxattn.nn",
     ),
     "jaxattn.halves": ("jaxattn.methods", "jaxattn.phases"),
-    "jaxattn.asked": ("jaxattn.config", "jaxattn.methods"),
+    "jaxattn.request": ("jaxattn.config", "jaxattn.methods"),
     "jaxattn.neutral": (
-        "jaxattn.asked",
+        "jaxattn.request",
         "jaxattn.config",
         "jaxattn.halves",
         "jaxattn.lessons",
