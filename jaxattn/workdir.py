@@ -5,6 +5,7 @@ import fcntl
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxattn import runtime
 from jaxattn.config import Config, differences, fingerprint, to_dict
@@ -72,12 +73,22 @@ def _compare(config: Config, workdir: Path, written: Path) -> None:
         raise ValueError(
             f"{written} is damaged; delete {workdir} or choose another --workdir"
         ) from error
-    found = differences(old, to_dict(config))
+    # A field that a later version added had its default before there was one.
+    found = differences(_filled(old, to_dict(Config())), to_dict(config))
     if found:
         raise ValueError(
             f"workdir {workdir} holds a run of another configuration "
             f"({'; '.join(found)}); choose another --workdir or delete it"
         )
+
+
+def _filled(old: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    """A stored config with the default of every field that it lacks."""
+    found = default | old
+    for name, value in default.items():
+        if isinstance(value, dict) and isinstance(found[name], dict):
+            found[name] = _filled(found[name], value)
+    return found
 
 
 def claim(

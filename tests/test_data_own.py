@@ -424,7 +424,7 @@ def test_lines_at_the_limit(tmp_path, monkeypatch):
         (
             ["labl=stars"],
             "'labl=stars' is not of the form ROLE=FIELD, as label=stars; perhaps you "
-            "meant label; roles are",
+            "meant label; roles of",
         ),
         (["label"], "fields 'label' is not of the form ROLE=FIELD"),
         (["=x"], "fields '=x' is not of the form"),

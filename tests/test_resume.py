@@ -197,6 +197,19 @@ def test_a_finished_run_only_prints_again(monkeypatch, capsys, tmp_path, data_di
     assert again.endswith(table)
 
 
+def test_a_run_of_before_a_field_was_there_goes_on(capsys, tmp_path, data_dir):
+    folder = tmp_path / "run"
+    words = arguments(folder, data_dir, PROBE)
+    assert run(*words) == 0
+    kept = json.loads((folder / "config.json").read_text())
+    # As versions wrote it that knew nothing of data of one's own.
+    del kept["config"]["data"]["source"], kept["config"]["statistic"]
+    (folder / "config.json").write_text(json.dumps(kept))
+    assert run(*words) == 0
+    assert run(*words, "--statistic", "iqm") == 2
+    assert "statistic: mean -> iqm" in capsys.readouterr().err
+
+
 def stopped(monkeypatch, folder, data_dir, chunk, base=PROBE):
     words = [*arguments(folder, data_dir, base), "--checkpoint-seconds", "0"]
     with monkeypatch.context() as once:

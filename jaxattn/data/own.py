@@ -11,6 +11,7 @@ from typing import Any, cast
 from jaxattn.data import kept
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.evidence import Alignment, Offsets, to_tokens
+from jaxattn.data.fields import chosen
 from jaxattn.data.lines import Record, header_of, records, suffix_of
 from jaxattn.data.rows import Row, from_rows
 from jaxattn.data.tokenizer import OWN, Tokenizer, tokenizer_of
@@ -58,24 +59,12 @@ def reading(path: Path, fields: Sequence[str] = (), tokenizer: str = "") -> Read
             f"data {str(path)!r}: its name must end in {', '.join(FILES)}, or that and "
             ".gz"
         )
-    named = {}
-    for word in fields:
-        role, equals, name = word.partition("=")
-        if not equals or role not in ROLES:
-            near = difflib.get_close_matches(role, ROLES, n=1)
-            hint = f"perhaps you meant {near[0]}; " if near and equals else ""
-            raise ValueError(
-                f"fields {word!r} is not of the form ROLE=FIELD, as label=stars; "
-                f"{hint}roles are {', '.join(ROLES)}"
-            )
-        if role in named:
-            raise ValueError(f"fields names {role} more than once")
-        named[role] = name
+    named = chosen(path.name, fields, {role: role for role in ROLES})
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise OSError(f"data file {path} {what}")
-    given = frozenset(role for role, name in named.items() if name)
-    found = Reading(path, {role: role for role in ROLES} | named, given)
+    parts = [word.partition("=") for word in fields]
+    found = Reading(path, named, frozenset(role for role, _, name in parts if name))
     found.table = suffix_of(path) in (".csv", ".tsv")
     if found.table:
         _check_header(found, header_of(path))
