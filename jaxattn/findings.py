@@ -120,8 +120,11 @@ def _cost(config: Config, results: list[Result]) -> list[str]:
     joint = _get(config, results, "joint", "accuracy")
     found = []
     if joint:
+        # Words have kinds, of which mass is measured.
+        words = choose(results, config.tasks[0], "joint", "lexicon_mass")
+        over = "words" if words else "inputs"
         found.append(
-            f"joint: accuracy {_text(joint)} with attention over the words; majority "
+            f"joint: accuracy {_text(joint)} with attention over the {over}; majority "
             f"{joint.null:.3f}."
         )
     losses = []

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxattn.data.digits import GRIDS
 from jaxattn.files import replace_file, write_text
 from jaxattn.source import Source, majority
 from jaxattn.sweep import Outcome
@@ -25,6 +24,7 @@ def write_masks(folder: Path, source: Source, methods: dict[str, Outcome]) -> No
         common |= {} if test.truth is None else {"truth": test.truth}
         if test.evidence is not None:
             common["evidence"] = test.evidence.astype(np.float16)
+        common |= {} if test.places is None else {"places": test.places}
     for method, outcome in methods.items():
         seeds = np.array([seed for _, seed in outcome.cells])
         arrays: Any = {"alive": outcome.alive, "seeds": seeds}
@@ -43,11 +43,16 @@ def write_names(folder: Path, source: Source) -> None:
             "train_shares": shares.tolist(),
             "vocabulary": stored.vocabulary,
             "ratings": {int(i): round(float(stored.lexicon[i]), 4) for i in rated},
-            "grid": GRIDS.get(source.task.removeprefix("explain_")),
+            "grid": stored.grid,
         }
     write_text(folder / f"{source.task}.json", json.dumps(names))
-    if stored is not None and not stored.vocabulary:
+    if stored is not None and not stored.vocabulary and _pictures(stored.test.inputs):
         # Images, once for all methods; a byte holds all that one of 256 greys says.
         images = np.round(255 * stored.test.inputs).astype(np.uint8)
         with replace_file(folder / f"{source.task}.npz") as file:
             np.savez_compressed(file, images=images)
+
+
+def _pictures(inputs: np.ndarray) -> bool:
+    """Whether inputs are greys of images, not features of another kind."""
+    return inputs.min() >= 0 and inputs.max() <= 1

@@ -15,6 +15,10 @@ import optax
 from jax import Array
 
 from jaxattn import halves, lessons, methods, weighting
+from jaxattn.config import RandomMasks, Weighting
+from jaxattn.methods import Method
+from jaxattn.nn import gates
+from jaxattn.nn.normalizers import softmax, uniform
 from jaxattn.request import (
     Asked,
     check_logits,
@@ -24,10 +28,6 @@ from jaxattn.request import (
     row_of,
     usable,
 )
-from jaxattn.config import RandomMasks, Weighting
-from jaxattn.methods import Method
-from jaxattn.nn import gates
-from jaxattn.nn.normalizers import softmax, uniform
 
 WEIGHTS, SPREAD = Weighting(), RandomMasks()
 """What is used where nothing else is asked for."""

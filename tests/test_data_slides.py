@@ -168,11 +168,30 @@ def test_a_hundred_thousand_instances_are_never_in_memory(tmp_path, monkeypatch)
     monkeypatch.setattr(features, "BLOCK", 1 << 20)
     bag = features.measure(path, "features", "coords")
     tracemalloc.start()
-    found = features.read(bag, "features", "coords", kept)
+    found, at = features.read(bag, "features", "coords", kept)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(found, np.repeat((kept % 97)[:, None], width, 1))
     assert n * width * 2 == 12_800_000 and peak < 3_000_000
+    assert np.isnan(at).all() and at.shape == (500, 2)
+
+
+def test_instances_keep_their_places(folder):
+    assert load(folder).test.places is None
+    for i in range(N):
+        array, order = bag(i)
+        places = np.stack([256 * (order[: len(array)] % 3), order[: len(array)]], 1)
+        write(folder / f"slide_{i}.h5", array, places)
+    for split in splits(load(folder)):
+        for id_, n, inputs, at in zip(
+            split.ids, split.lengths, split.inputs, split.places, strict=True
+        ):
+            array, order = bag(int(id_.removeprefix("slide_")))
+            # Reading order: the second coordinate first.
+            rank = np.argsort(order[: len(array)], kind="stable")
+            np.testing.assert_array_equal(inputs[:n], array[rank])
+            np.testing.assert_array_equal(at[:n, 1], order[: len(array)][rank])
+            assert np.isnan(at[n:]).all()
 
 
 def test_where_the_features_are(folder):

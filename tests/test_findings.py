@@ -225,8 +225,11 @@ def test_over_words_the_cost_against_joint_is_what_counts():
         accuracy("joint", 0.75),
         accuracy("mask_swap", 0.74),
         result("mask_swap", "accuracy_vs_joint", -0.012, 0.005, 0.0),
+        result("joint", "lexicon_mass", 0.2, 0.01, 0.1),
         config=values("inputs"),
     )
+    bags = said(accuracy("joint", 0.75), config=values("inputs"))
+    assert "with attention over the inputs; majority" in bags[0]
     assert "0.750 [0.740, 0.760] with attention over the words" in sentences[0]
     (cost,) = about(sentences, "against joint")
     assert "mask_swap -0.012 [-0.017, -0.007]" in cost

@@ -21,6 +21,8 @@ class Split(NamedTuple):
     attributions: [N, T] float32 by name, scores of other explanations.
     evidence: [N, T] float32, 0 to 1: how far people marked each token as evidence for
         the label; NaN in rows that nobody marked, and in padding.
+    places: [N, T, 2] float32, x and y of each instance on the plane that a bag comes
+        from; NaN where that is not known.
     """
 
     inputs: np.ndarray
@@ -31,9 +33,10 @@ class Split(NamedTuple):
     targets: np.ndarray | None = None
     attributions: dict[str, np.ndarray] | None = None
     evidence: np.ndarray | None = None
+    places: np.ndarray | None = None
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """All arrays there are, in a fixed order; attributions after their names."""
+        """All arrays that decide numbers, in a fixed order; attributions by name."""
         more = [a for a in (self.truth, self.targets) if a is not None]
         if self.attributions:
             names = sorted(self.attributions)
@@ -57,6 +60,7 @@ class Dataset(NamedTuple):
     lexicon: [V] float32; human rating -4 to 4, NaN where the lexicon has no entry.
     cut: per split ("train", "validation", "test"), what the fixed length cost.
     digest: sha256 (hex) over everything that decides the numbers of a run.
+    grid: rows and columns, where positions are places of an image.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Dataset(NamedTuple):
     test: Split
     cut: dict[str, Cut]
     digest: str
+    grid: tuple[int, int] | None = None
 
 
 def digest_of(
@@ -103,6 +108,7 @@ def assemble(
     kind: np.ndarray | None = None,
     lexicon: np.ndarray | None = None,
     cut: dict[str, Cut] | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Dataset:
     """The data set of three splits ("train", "validation", "test"), with its digest.
 
@@ -121,4 +127,5 @@ def assemble(
         test=splits["test"],
         cut=cut or {},
         digest=digest_of(name, classes, vocabulary, known + arrays),
+        grid=grid,
     )

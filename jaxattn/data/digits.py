@@ -102,4 +102,4 @@ def load_digits(name: str) -> Dataset:
         lengths = np.full(len(places), inputs.shape[1], np.int32)
         ids = np.array([f"digit-{i}" for i in places])
         splits[side] = Split(inputs[places], lengths, labels[places], ids)
-    return assemble(name, CLASSES, splits)
+    return assemble(name, CLASSES, splits, grid=GRIDS[name])

@@ -89,10 +89,13 @@ def measure(path: Path, name: str, places: str) -> Bag:
         return Bag(path, *map(int, shape))
 
 
-def read(bag: Bag, name: str, places: str, kept: np.ndarray) -> np.ndarray:
-    """Features [T, D] float32 of the instances `kept` [T], in ascending order.
+def read(
+    bag: Bag, name: str, places: str, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features [T, D] float32 of the instances `kept` [T], and where they are [T, 2].
 
-    Instances with coordinates come in reading order, so that a position means a place.
+    `kept` ascends. Instances with coordinates come in reading order, so that a position
+    means a place; without any, places are NaN.
     Never more than a block of the file is in memory.
 
     Raises: ValueError for damaged files and features that are not finite.
@@ -108,7 +111,7 @@ def read(bag: Bag, name: str, places: str, kept: np.ndarray) -> np.ndarray:
                     block = features[start : start + rows]
                     with np.errstate(over="ignore"):
                         found[first:last] = block[kept[first:last] - start]
-            order = np.arange(len(kept))
+            order, at = np.arange(len(kept)), np.full((len(kept), 2), np.nan)
             if places in file:
                 at = file[places][()][kept]
                 order = np.lexsort((at[:, 0], at[:, 1]))
@@ -122,7 +125,7 @@ def read(bag: Bag, name: str, places: str, kept: np.ndarray) -> np.ndarray:
             f"{bag.path}: {name} of instance {row} is not finite as float32 "
             f"({int(wrong.sum()):,} of {len(kept):,} instances read)"
         )
-    return found[order]
+    return found[order], at[order].astype(np.float32)
 
 
 def _opened(path: Path) -> Any:

@@ -19,7 +19,7 @@ from jaxattn.files import replace_file
 FORMAT = 1
 _PROGRESS = re.compile(r"[\d,]+ rows read")
 _CODE = (evidence, lines, rows, splitting, text, tokenizer)
-_OPTIONAL = ("truth", "targets", "evidence")
+_OPTIONAL = ("truth", "targets", "evidence", "places")
 
 
 def settings_of(
@@ -76,6 +76,7 @@ def save(
         "vocabulary": dataset.vocabulary,
         "cut": dataset.cut,
         "digest": dataset.digest,
+        "grid": dataset.grid,
     }
     raw = np.frombuffer(json.dumps(about).encode(), np.uint8)
     arrays: dict[str, Any] = {"about": raw, "kind": dataset.kind}
@@ -119,6 +120,7 @@ def load(
                 words,
                 *known,
                 {side: Cut(*numbers) for side, numbers in about["cut"].items()},
+                about["grid"] and tuple(about["grid"]),
             )
     except (KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(damaged) from error

@@ -225,12 +225,16 @@ def _filled(
         )
     count = [int((sides == side).sum()) for side in range(len(SIDES))]
     inputs = [np.zeros((n, most, width), np.float32) for n in count]
+    places = [np.full((n, most, 2), np.nan, np.float32) for n in count]
     filled = [0] * len(SIDES)
     for number, slide in enumerate(_followed(slides, "read", say)):
         side = sides[number]
         kept = kept_of(slide.id, int(sizes[number]), most)
-        found = features.read(bags[number], named["features"], named["coords"], kept)
+        found, at = features.read(
+            bags[number], named["features"], named["coords"], kept
+        )
         inputs[side][filled[side], : len(kept)] = found
+        places[side][filled[side], : len(kept)] = at
         filled[side] += 1
     splits, cut = {}, {}
     for side, split in enumerate(SIDES):
@@ -241,6 +245,7 @@ def _filled(
             np.minimum(sizes[mine], most).astype(np.int32),
             np.array(labels, np.int32),
             np.array([slides[i].id for i in mine]),
+            places=places[side] if np.isfinite(places[side]).any() else None,
         )
         lost = np.maximum(sizes[mine] - most, 0)
         cut[split] = Cut(int((lost > 0).sum()), int(lost.sum()))

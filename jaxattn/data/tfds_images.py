@@ -80,7 +80,7 @@ def from_images(
             numbers[places],
             np.array([keys.ids[i] for i in places]),
         )
-    return assemble(name, tuple(names), splits)
+    return assemble(name, tuple(names), splits, grid=(height, width))
 
 
 def _shape(name: str, feature: Any) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxattn.heat import Heat, Line, lines, shortened
 from jaxattn.methods import CONTROLS
 from jaxattn.plan import FULL_TEXT
-from jaxattn.reporting import thumbnails
+from jaxattn.reporting import places, thumbnails
 from jaxattn.reporting.run_folder import Folder, Masks, Names
 from jaxattn.reporting.verdict import subject
 
@@ -136,6 +136,9 @@ def _shown(run: Folder, task: str, method: str, i: int, why: str) -> Shown:
     width = kept["masks"].shape[2]
     if names.grid is not None:
         parts |= {"maps": _maps(run, task, method, i, names)}
+    elif "places" in kept and np.isfinite(kept["places"][i]).any():
+        parts |= _strips(kept, names, i, first, rows, width)
+        parts["maps"] = _maps(run, task, method, i, names)
     elif tokens is not None and run.config.model.values != "default_tokens":
         more = [
             f"default token {k + 1}" for k in range(width - kept["tokens"].shape[1])
@@ -243,9 +246,8 @@ def _strips(kept: Masks, names: Names, i: int, first: int, rows, width: int) -> 
 
 def _maps(run: Folder, task: str, method: str, i: int, names: Names) -> list[Map]:
     """The image, and for each method the mean of the seeds and where they disagree."""
-    assert names.grid is not None
     found = []
-    if names.images is not None:
+    if names.grid is not None and names.images is not None:
         image = thumbnails.image(names.images[i], names.grid)
         found.append(Map("the example", thumbnails.grey(image), "the image itself"))
     for other in dict.fromkeys([method, *run.config.methods]):
@@ -256,11 +258,16 @@ def _maps(run: Folder, task: str, method: str, i: int, names: Names) -> list[Map
             continue
         masks = kept["masks"][kept["alive"].astype(bool), i].astype(np.float64)
         for what, x in (("mean", masks.mean(axis=0)), ("spread", masks.std(axis=0))):
-            grid = x.reshape(names.grid)
-            row, column = np.unravel_index(int(grid.argmax()), grid.shape)
+            if names.grid is not None:
+                grid = x.reshape(names.grid)
+            else:
+                there = np.flatnonzero(np.isfinite(kept["places"][i]).all(axis=1))
+                at, shape = places.cells(kept["places"][i][there])
+                grid = places.picture(x[there], at, shape, spread=what == "spread")
+            row, column = np.unravel_index(int(np.nanargmax(grid)), grid.shape)
             told = (
                 f"{what} over {len(masks)} seeds of the masks of {other}; largest "
-                f"{grid.max():.2f} in row {row + 1}, column {column + 1}"
+                f"{grid[row, column]:.2f} in row {row + 1}, column {column + 1}"
             )
             source = thumbnails.coloured(grid)
             found.append(Map(f"{other}, {what} of {len(masks)} seeds", source, told))

@@ -15,9 +15,14 @@ def square(pixels: np.ndarray) -> str:
 
 
 def image(pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """An image from pixels [positions], or from patches [positions, size * size]."""
+    """An image from pixels [positions], or from patches [positions, size * size].
+
+    Of three colours the grey that is their mean.
+    """
     if pixels.ndim == 1:
         return pixels.reshape(grid)
+    if pixels.shape[1] == 3:
+        return pixels.mean(axis=1).reshape(grid)
     size = math.isqrt(pixels.shape[1])
     patches = pixels.reshape(*grid, size, size)
     return patches.transpose(0, 2, 1, 3).reshape(grid[0] * size, grid[1] * size)
@@ -29,8 +34,8 @@ def grey(pixels: np.ndarray) -> str:
 
 
 def coloured(values: np.ndarray) -> str:
-    """Values [rows, columns] of at least 0, the largest darkest."""
-    return _source(values, "Blues", max(float(np.max(values)), 1e-12))
+    """Values [rows, columns] of at least 0, the largest darkest, NaN nothing at all."""
+    return _source(values, "Blues", max(float(np.nanmax(values)), 1e-12))
 
 
 def _source(values: np.ndarray, colours: str, most: float) -> str:
