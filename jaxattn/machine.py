@@ -79,6 +79,10 @@ def threads() -> Check:
     if jax.devices()[0].platform != "cpu":
         return Check("threads", True, found)
     needed = 8 * len(jax.local_devices())
+    if not count:
+        found = "jax has begun without PJRT_NPROC: programs can hang"
+        todo = "call jaxattn.runtime.configure() before jax is used"
+        return Check("threads", False, found, todo)
     if not count.isdecimal() or int(count) < needed:
         found += f": programs can hang with fewer than {needed}"
         return Check("threads", False, found, "unset PJRT_NPROC: jaxattn sets it")
