@@ -24,9 +24,13 @@ class Run(NamedTuple):
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}: {self._state()})"
 
+    def load(self) -> loaded.LoadedRun:
+        """The run as arrays; raises ValueError where nothing is finished."""
+        return loaded.load_run(self.folder)
+
     def _repr_html_(self) -> str:
         if self.results:
-            return loaded.load_run(self.folder)._repr_html_()
+            return self.load()._repr_html_()
         return pages.render("unfinished.html", folder=self.folder, state=self._state())
 
     def _state(self) -> str:
@@ -54,4 +58,4 @@ class Run(NamedTuple):
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Writes the report of the run; raises ValueError where nothing is finished."""
-        loaded.load_run(self.folder).save_html(path)
+        self.load().save_html(path)

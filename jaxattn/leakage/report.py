@@ -132,6 +132,13 @@ def audit(
     (a softmax makes weights of them); `row` says which queries of [N, heads, T, T]
     count: mean, cls or all. `progress` is told what is asked, how many fits are done,
     and of how many. Raises: ValueError, one line, for whatever is no such thing.
+
+    >>> import jax, jaxattn
+    >>> masks, labels = jaxattn.planted_shortcut(jax.random.key(1), 1000, bits=0.5)
+    >>> report = jaxattn.audit(masks, labels, permutations=19)
+    >>> report.verdict, round(report.masks.bits, 1)
+    ('leak', 0.5)
+    >>> report.save_html("audit.html")
     """
     if not 2 <= n_folds <= 20:
         raise ValueError(f"folds = {n_folds}: allowed are 2 to 20")
