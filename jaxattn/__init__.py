@@ -51,6 +51,7 @@ _HOME = {
     "SYNTHETIC": "jaxattn.data.synthetic",
     "planted_shortcut": "jaxattn.data.planted_shortcut",
     "run": "jaxattn.experiment",
+    "Run": "jaxattn.runs",
     "load_run": "jaxattn.reporting.loaded",
     "show": "jaxattn.heat",
 }

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import io
 import math
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
@@ -18,6 +20,8 @@ from rich.text import Text
 WIDTH = 80
 PLAIN_SECONDS = 5.0
 NUMBER = re.compile(r"\s*[-+]?[\d.].*|\s*-?\s*|nan|-?inf")
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclasses.dataclass
@@ -34,6 +38,22 @@ def say(text: str) -> None:
     """Write a line to standard output as it is, unless quiet."""
     if not settings.quiet:
         _write(text, sys.stdout)
+
+
+def paragraph(text: str) -> None:
+    """Write text in lines of 80 columns, unless quiet; long words stay whole."""
+    say(folded(text))
+
+
+def folded(text: str) -> str:
+    """Text in lines of 80 columns, the later ones indented; long words stay whole."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def urgent(text: str) -> None:
@@ -58,7 +78,19 @@ def reason(error: object, doing: str) -> object:
 def table(
     headers: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
 ) -> None:
-    """Write a table of at most 80 columns to standard output.
+    """Write a table to standard output, as wide as the terminal, at most 80 columns."""
+    terminal = _console(sys.stdout)
+    width = min(WIDTH, terminal.width) if terminal.is_terminal else WIDTH
+    _write(text_table(headers, rows, title, width), sys.stdout)
+
+
+def text_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str = "",
+    width: int = WIDTH,
+) -> str:
+    """A table of at most `width` columns as text.
 
     Columns of numbers are right-aligned; floats get three decimals, None and NaN a
     dash. Text that is too long continues below.
@@ -85,12 +117,11 @@ def table(
         )
     for row in cells:
         grid.add_row(*map(Text, row))
-    console = _console(sys.stdout)
-    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as written:
         console.print(grid)
     lines = [line.rstrip() for line in written.get().splitlines()]
-    _write("\n".join(lines).strip("\n"), sys.stdout)
+    return "\n".join(lines).strip("\n")
 
 
 def _cell(value: Any) -> str:
@@ -235,6 +266,7 @@ def _console(stream: TextIO) -> Console:
 
 
 def _write(text: str, stream: TextIO) -> None:
+    text = CONTROL.sub("\ufffd", text)  # names and tokens are anybody's text
     encoding = stream.encoding or "utf-8"
     # A terminal that cannot show a character must not end a run.
     text = text.encode(encoding, "replace").decode(encoding)

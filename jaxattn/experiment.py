@@ -14,16 +14,21 @@ runs/NAME/config.json         what was asked; another config is refused
 
 import contextlib
 import hashlib
-import textwrap
+import math
+import os
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
+
+from jaxattn import config as configs
 from jaxattn import (
     console,
     hosts,
     jobs,
     leaks,
+    machine,
     outputs,
     runtime,
     schedule,
@@ -34,38 +39,43 @@ from jaxattn import (
 )
 from jaxattn.config import Config
 from jaxattn.jobs import Job, Plan
-from jaxattn.plan import Name, Program, plan
-from jaxattn.results import Result
+from jaxattn.nn import model as nn_model
+from jaxattn.plan import FULL_TEXT, Program, plan
+from jaxattn.runs import Run
 from jaxattn.source import Source, majority
 from jaxattn.sweep import Outcome
 
 
-class Run(NamedTuple):
-    """What a run left behind; `signal` is the one that ended it early, if any."""
-
-    folder: Path
-    results: list[Result]
-    findings: list[str]
-    diverged: list[Name]
-    signal: int | None
-
-
 def run(
     config: Config,
-    folder: Path,
-    data_dir: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 15.0,
     dry_run: bool = False,
     download: bool = False,
 ) -> Run:
-    """Runs or resumes a config in `folder` and writes everything there.
+    """Runs or resumes a config in `folder` (runs/NAME) and writes everything there.
 
+    `data_dir` is where the embedded data are prepared (TFDS's usual place).
+    `checkpoint_seconds` is the least time between two checkpoints of what is under way.
     `dry_run` says what would be run, and what it would cost, and leaves nothing. With
     `download`, data may be fetched from the network.
 
-    Raises: ValueError or OSError, one line, for whatever the user can put right: data,
-    folder, a config that differs from the folder's, damaged checkpoints.
+    Raises: ValueError or OSError, one line, for whatever the user can put right: a
+    field, data, folder, a config that differs from the folder's, damaged checkpoints.
+
+    >>> import jaxattn
+    >>> config = jaxattn.Config(name="probe", epochs=1, seeds=2)
+    >>> run = jaxattn.run(config)  # doctest: +SKIP
+    >>> run.save_html("probe.html")  # doctest: +SKIP
     """
+    configs.check(config)
+    folder = Path(folder or Path("runs") / config.name)
+    data_dir = None if data_dir is None else Path(data_dir)
+    runtime.configure()  # from Python, nobody has done it before
+    pool = machine.threads()
+    if not pool.ok:
+        console.paragraph(f"warning: {pool.found} -> {pool.todo}")
     with contextlib.ExitStack() as held:
         begun = hosts.lead(lambda: held.enter_context(workdir.hold(config, folder)))
         begun = hosts.share(begun)
@@ -77,7 +87,7 @@ def run(
         if not dry_run:
             digest = _digest(sources)
             hosts.lead(lambda: workdir.claim(config, folder, digest, console.say))
-        _start_block(config, sources, mesh, begun)
+        _start_block(config, sources, programs, mesh, begun)
         _say_prices(config, programs)
         outcomes: list[list[Outcome]] = [[] for _ in programs]
         if hosts.first():
@@ -185,38 +195,61 @@ def _digest(sources: list[Source]) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def _start_block(config, sources, mesh, begun) -> None:
+def _start_block(config, sources, programs, mesh, begun) -> None:
     device = mesh.devices.flat[0]
     tasks = f"{len(sources)} tasks x " if len(sources) > 1 else ""
     settings = f" x {1 + len(config.also)} settings" if config.also else ""
-    console.say(
+    console.paragraph(
         f"jaxattn {runtime.environment()['versions']['jaxattn'] or '(source)'} on "
-        f"{mesh.size} {device.platform} device{'s' * (mesh.size > 1)}: {tasks}"
-        f"{len(config.methods)} methods{settings} x {config.seeds} seeds, "
+        f"{_many(mesh.size, f'{device.platform} device')}: {tasks}"
+        f"{_many(len(config.methods), 'method')}{settings} x "
+        f"{_many(config.seeds, 'seed')}, "
         f"{'resuming a' if begun else 'new'} run"
     )
     for s in sources:
         _describe(config, s)
+    console.paragraph(f"parameters of each model: {_parameters_of(programs)}")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _parameters_of(programs: list[Program]) -> str:
+    """How many numbers a model learns; programs of several tasks differ in it."""
+    texts = []
+    for name, full in (("", False), (" (full text)", True)):
+        models = {
+            p.static.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
+        }
+        counts = sorted({_parameters(m) for m in models})
+        ends = dict.fromkeys(f"{n:,}" for n in (counts[:1] + counts[-1:]))
+        texts += [" to ".join(ends) + name] if counts else []
+    return ", ".join(texts)
+
+
+def _parameters(model: nn_model.Model) -> int:
+    shapes = jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0)))
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
 
 
 def _say_prices(config: Config, programs: list[Program]) -> None:
     audited = sum(len(p.cells) for p in programs if leaks.applies(p))
     if audited:
-        console.say(f"leak: {leaks.price(audited)}")
+        console.paragraph(f"leak: {leaks.price(audited)}")
     for program in programs:
         if scrutiny.applies(program.static):
             prices = scrutiny.prices(config, program.source.inputs.length)
             for group in config.metrics:
                 if group in prices:
-                    price = f"{group}: {prices[group]}, each seed and method"
-                    console.say(textwrap.fill(price, 80, subsequent_indent="  "))
+                    console.paragraph(f"{group}: {prices[group]}, each seed and method")
             return
 
 
 def _describe(config, s: Source) -> None:
     data, dataset = config.data, s.dataset
     if dataset is None:
-        console.say(
+        console.paragraph(
             f"{s.task}: {data.examples:,} / {data.test_examples // 4:,} / "
             f"{data.test_examples:,} generated examples (train / validation / test), "
             f"{s.inputs.length} features, own ones for each seed"
@@ -226,9 +259,9 @@ def _describe(config, s: Source) -> None:
         f"{len(x.labels):,}" for x in (dataset.train, dataset.validation, dataset.test)
     )
     kind = "texts" if dataset.vocabulary else "examples"
-    console.say(f"{s.task}: {sizes} {kind} (train / validation / test)")
+    console.paragraph(f"{s.task}: {sizes} {kind} (train / validation / test)")
     if s.black_box is not None:
-        console.say(
+        console.paragraph(
             f"the model to explain has accuracy {s.black_box.accuracy:.3f} on the test "
             "split; its answers are the labels from here on"
         )
@@ -237,9 +270,9 @@ def _describe(config, s: Source) -> None:
     named = [f"{n} {x:.3f}" for n, x in zip(dataset.classes, shares, strict=True)]
     if len(named) > 10:
         few = f"{len(named)} classes, of {shares.min():.3f} to {shares.max():.3f}"
-        console.say(f"{few} of the training split")
+        console.paragraph(f"{few} of the training split")
     else:
-        console.say(f"classes of the training split: {', '.join(named)}")
+        console.paragraph(f"classes of the training split: {', '.join(named)}")
     if not dataset.vocabulary:
         return
     cut = dataset.cut.get("train")
@@ -247,4 +280,4 @@ def _describe(config, s: Source) -> None:
     if cut is not None:
         lost = cut.tokens / (cut.tokens + dataset.train.lengths.sum())
         text += f", {cut.examples:,} texts cut, {lost:.1%} of tokens lost"
-    console.say(text)
+    console.paragraph(text)

@@ -15,6 +15,10 @@ CODE = 0.05
 """A predictor that loses more than this under the true mask has learnt a code."""
 FEW_EFFECTIVE = 0.10
 """Effective sample size share under which weighting cannot work."""
+SHOWN = 3
+"""Findings that a terminal shows; results.md has all."""
+CAVEATS = ("Unfinished: ", "Diverged, ", "Only ")
+"""How sentences begin that qualify all others: they are shown in any case."""
 
 
 def sentences(
@@ -57,6 +61,12 @@ def sentences(
             "their intervals to mean much; report no fewer than 8."
         )
     return found
+
+
+def brief(found: list[str]) -> list[str]:
+    """What a terminal shows of the findings: the first ones, and every caveat."""
+    kept = [s for s in found if not s.startswith(CAVEATS)][:SHOWN]
+    return [s for s in found if s in kept or s.startswith(CAVEATS)]
 
 
 def _get(config, results, method, name) -> Result | None:

@@ -164,6 +164,14 @@ def neutral_weights(
     `log_prior` and `log_posterior` [batch] are log P(y) and log P(y given m) of each
     example's own label, in nats. See section 'mask-neutral learning' of 'Why Attentions
     May Not Be Interpretable?' (arXiv 2006.05656).
+
+    A label that its mask gives away counts less:
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> prior, posterior = jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])
+    >>> weights = jaxattn.neutral_weights(jnp.log(prior), jnp.log(posterior), 20.0)
+    >>> [round(float(w), 3) for w in weights]
+    [0.5, 1.5]
     """
     limit = jnp.log(truncation)
     weights = jnp.exp(jnp.clip(log_prior - log_posterior, -limit, limit))

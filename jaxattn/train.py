@@ -4,9 +4,9 @@ import argparse
 import dataclasses
 import json
 import re
+import shlex
 import signal
 import sys
-import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,6 @@ import tyro
 
 from jaxattn import config as configs
 from jaxattn import console, runtime, settings
-from jaxattn.files import plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,10 +150,9 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
     try:
         from jaxattn import experiment
 
-        folder = flags.workdir or Path("runs") / flags.config.name
         done = experiment.run(
             flags.config,
-            folder,
+            flags.workdir,
             flags.data_dir,
             flags.checkpoint_seconds,
             flags.dry_run,
@@ -175,7 +173,7 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
         return 130, False
     except SystemExit as ended:  # because the first process has failed
         return int(ended.code or 0), False
-    if hosts.first() and not flags.dry_run:
+    if hosts.first() and (flags.json or not flags.dry_run):
         _tell(flags, done)
     if done.signal is None:
         return 0, True
@@ -184,30 +182,48 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
 
 
 def _tell(flags: Flags, done: Any) -> None:
-    """Prints the result table, what was found, and where it is."""
-    from jaxattn import tables
+    """Prints the result table, what was found, where it is, and what comes next."""
+    from jaxattn import findings, tables
 
     if done.results:
         headers, rows = tables.compact(done.results, tables.headline(done.results))
         console.table(headers, rows)
-    if done.diverged:
+    if done.diverged and flags.quiet:  # else it is among the findings
         names = ", ".join(f"{method} seed {seed}" for method, seed in done.diverged)
-        print(f"not finite, frozen and left out: {names}")
-    for sentence in done.findings:
-        console.say(textwrap.fill(f"- {sentence}", 80, subsequent_indent="  "))
+        console.error(f"not finite, frozen and left out: {names}")
+    shown = findings.brief(done.findings)
+    for sentence in shown:
+        console.paragraph(f"- {sentence}")
+    if len(shown) < len(done.findings):
+        console.say(f"- {len(done.findings) - len(shown)} more in results.md")
     if done.signal is not None:
-        console.say(
+        console.paragraph(
             "stopped after the current chunk; the same command goes on from "
             f"{done.folder}"
         )
     elif done.results:
-        console.say(
+        console.paragraph(
             f"{done.folder}: report.html, results.md, results.csv, seeds.csv, masks, "
             "figures"
         )
+        for number, step in enumerate(_next(done.folder)):
+            console.say(f"{'' if number else 'next:':5} {step}")
     if flags.json:
-        results = [r._asdict() for r in done.results]
-        print(json.dumps(plain({"folder": str(done.folder), "results": results})))
+        print(json.dumps(done.to_dict()))
+
+
+def _next(folder: Path) -> list[str]:
+    """What to do with a finished run, as commands."""
+    name = shlex.quote(str(folder))
+    steps = [
+        f"open {shlex.quote(str(folder / 'report.html'))}",
+        f"python -m jaxattn.report {name}",
+    ]
+    masks = sorted(p for p in folder.glob("masks/**/*.npz"))
+    # joint, where it is: what everyone trains.
+    masks.sort(key=lambda p: (p.stem != "joint", p.stem == "full_text"))
+    steps += [f"python -m jaxattn.audit {shlex.quote(str(p))}" for p in masks[:1]]
+    return steps
 
 
 if __name__ == "__main__":

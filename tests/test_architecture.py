@@ -8,7 +8,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "jaxattn").rglob("*.py"))
-MAINS = {"jaxattn.train", "jaxattn.audit", "jaxattn.report", "jaxattn.data.__main__"}
+MAINS = {
+    "jaxattn.audit",
+    "jaxattn.data.__main__",
+    "jaxattn.doctor",
+    "jaxattn.report",
+    "jaxattn.train",
+}
 
 
 def name_of(path):
@@ -86,6 +92,7 @@ ALLOWED = {
     "jaxattn.config": ("jaxattn.schema",),
     "jaxattn.runtime": (),
     "jaxattn.pages": (),
+    "jaxattn.machine": ("jaxattn.data", "jaxattn.runtime"),
     "jaxattn.methods": ("jaxattn.config", "jaxattn.nn"),
     "jaxattn.weighting": ("jaxattn.config", "jaxattn.methods", "jaxattn.nn"),
     "jaxattn.lessons": (

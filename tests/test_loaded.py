@@ -1,13 +1,10 @@
-"""A run read back into Python, and the examples that docstrings give."""
-
-import doctest
+"""A run read back into Python, in the form that notebooks show."""
 
 import pytest
 from made_run import TASK, config_of, make
 
 import jaxattn
-from jaxattn import heat
-from jaxattn.reporting import loaded, page, run_folder
+from jaxattn.reporting import page, run_folder
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +38,3 @@ def test_a_loaded_run_gives_arrays(probe, tmp_path):
     with pytest.raises(ValueError, match="has no speed of joint"):
         found.values("speed", "joint")
     assert "3 methods, 8 seeds" in repr(found)
-
-
-def test_examples_in_docstrings_are_true(probe, monkeypatch):
-    monkeypatch.chdir(probe.parents[1])
-    failed = tried = 0
-    for module in (heat, loaded):
-        for test in doctest.DocTestFinder().find(module):
-            for example in test.examples:
-                # The text speaks of the default probe; this run is smaller.
-                example.source = example.source.replace("(16, 1020, 4)", "(8, 40, 4)")
-            result = doctest.DocTestRunner().run(test)
-            failed, tried = failed + result.failed, tried + result.attempted
-    assert failed == 0 and tried >= 7

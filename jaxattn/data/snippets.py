@@ -112,14 +112,19 @@ def load_snippets(
         ValueError: the prepared data are damaged; names the folder to delete.
         OSError: the folder cannot be written or read, or the disk is full.
     """
-    chosen = os.path.expanduser(data_dir or DATA_DIR)
-    root = Path(os.path.abspath(chosen))
-    folder = root / HuttoSnippets.name / str(HuttoSnippets.VERSION)
+    folder = folder_of(data_dir)
+    root = folder.parents[1]
     if not _exists(folder):
         if say is not None:
             say(f"preparing {COUNT:,} snippets in {folder}")
         _prepare(root, folder)
     return _read(root, folder)
+
+
+def folder_of(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Where the snippets are prepared, or would be; None is TFDS's usual place."""
+    root = Path(os.path.abspath(os.path.expanduser(data_dir or DATA_DIR)))
+    return root / HuttoSnippets.name / str(HuttoSnippets.VERSION)
 
 
 def _exists(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """An audit as a JSON document, whose shape is a promise, and as a page."""
 
+import contextlib
 import importlib.metadata
 from typing import Any
 
@@ -7,15 +8,14 @@ import numpy as np
 
 from jaxattn import pages
 from jaxattn.files import plain
-from jaxattn.leakage.report import LeakReport
 from jaxattn.leakage.significance import Finding
 
 SCHEMA = 1
 """Rises whenever a key of audit.json changes its meaning or goes."""
 
 
-def document(report: LeakReport, source: dict[str, Any]) -> dict[str, Any]:
-    """The report as plain values; `source` says which files and options it is of."""
+def document(report: Any, source: dict[str, Any]) -> dict[str, Any]:
+    """A LeakReport as plain values; `source` says which files and options it is of."""
     fields = report._asdict()
     for name, value in fields.items():
         if isinstance(value, Finding):
@@ -34,7 +34,9 @@ def document(report: LeakReport, source: dict[str, Any]) -> dict[str, Any]:
         "share": report.masks.bits / report.label_bits,
         "pointwise_bits": np.round(report.masks.pointwise, 5),
     }
-    version = importlib.metadata.version("jaxattn")
+    version = "(source)"
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        version = importlib.metadata.version("jaxattn")
     return plain(
         {"schema": SCHEMA, "jaxattn": version, "source": source, **fields, **_units()}
     )

@@ -1,12 +1,23 @@
 """The leak audit: masks and labels in, what the masks tell of the labels out."""
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxattn.leakage import channels, folds, questions, significance, verdict
+from jaxattn import pages
+from jaxattn.files import write_text
+from jaxattn.leakage import (
+    channels,
+    document,
+    folds,
+    questions,
+    screen,
+    significance,
+    verdict,
+)
 from jaxattn.leakage.intake import labels_of, masks_of, one_each, to_array, tokens_of
 from jaxattn.leakage.significance import Finding
 from jaxattn.metrics.hsic import hsic
@@ -16,6 +27,8 @@ PROFILE_BINS = 64
 HSIC_EXAMPLES = 2000
 """Most examples of the kernel test: its memory is their square."""
 MOST_LEAKING = 10
+GIVEN: dict[str, Any] = {"masks": "masks", "labels": "as given", "with": []}
+"""Where the masks of an audit came from that was asked for in Python."""
 
 
 class Example(NamedTuple):
@@ -31,7 +44,10 @@ class Example(NamedTuple):
 
 
 class LeakReport(NamedTuple):
-    """What an audit found; all bits are beyond what exchanged labels give."""
+    """What an audit found; all bits are beyond what exchanged labels give.
+
+    In a notebook it shows its verdict and its table.
+    """
 
     verdict: str
     """leak, none or inconclusive."""
@@ -70,6 +86,24 @@ class LeakReport(NamedTuple):
     assumed: tuple[str, ...]
     warned: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"LeakReport({self.n:,} masks: {self.sentence})"
+
+    def _repr_html_(self) -> str:
+        return pages.render("leakage/summary.html", report=self, rows=screen.rows(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain JSON values, in the shape of audit.json."""
+        return document.document(self, GIVEN)
+
+    def table(self) -> str:
+        """Where the leak is, in bits with intervals and p, as text of 80 columns."""
+        return screen.table(self)
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Writes the page that audit.html is; raises OSError."""
+        write_text(path, document.page(self.to_dict(), screen.rows(self)))
+
 
 def audit(
     masks: Any,
@@ -98,6 +132,13 @@ def audit(
     (a softmax makes weights of them); `row` says which queries of [N, heads, T, T]
     count: mean, cls or all. `progress` is told what is asked, how many fits are done,
     and of how many. Raises: ValueError, one line, for whatever is no such thing.
+
+    >>> import jax, jaxattn
+    >>> masks, labels = jaxattn.planted_shortcut(jax.random.key(1), 1000, bits=0.5)
+    >>> report = jaxattn.audit(masks, labels, permutations=19)
+    >>> report.verdict, round(report.masks.bits, 1)
+    ('leak', 0.5)
+    >>> report.save_html("audit.html")
     """
     if not 2 <= n_folds <= 20:
         raise ValueError(f"folds = {n_folds}: allowed are 2 to 20")

@@ -1,10 +1,8 @@
 """An audit on a terminal: one screen of 80 columns."""
 
-import textwrap
 from typing import Any
 
 from jaxattn import console
-from jaxattn.leakage.report import LeakReport
 from jaxattn.leakage.significance import Finding
 
 MEANING = {
@@ -19,8 +17,8 @@ MEANING = {
 }
 
 
-def rows(report: LeakReport) -> list[dict[str, Any]]:
-    """The findings in reading order, each with its name, p and meaning."""
+def rows(report: Any) -> list[dict[str, Any]]:
+    """The findings of a LeakReport in reading order: name, bits, p and meaning."""
     found: dict[str, Finding | None] = {
         "the masks": report.masks,
         "beyond length": report.beyond_length,
@@ -43,24 +41,9 @@ def rows(report: LeakReport) -> list[dict[str, Any]]:
     ]
 
 
-def show(report: LeakReport, name: str) -> None:
-    """Write the report of the masks called `name` to standard output."""
-    classes = ", ".join(f"{c} {k:,}" for c, k in report.classes.items())
-    groups = f", {report.groups:,} groups" if report.groups else ""
-    _wrapped(
-        f"{name}: {report.n:,} masks of {report.positions:,} positions{groups}; "
-        f"{len(report.classes)} classes ({_short(classes)})"
-    )
-    for said in report.assumed:
-        _wrapped(f"assumed: {said}")
-    for said in report.warned:
-        _wrapped(f"warning: {said}")
-    console.say("")
-    _wrapped(report.sentence)
-    if not report.examples:
-        return
-    console.say("")
-    console.table(
+def table(report: Any) -> str:
+    """The findings of a LeakReport as a table of text."""
+    return console.text_table(
         ["leak in", "bits [95 %]", "p", ""],
         [
             [
@@ -72,9 +55,29 @@ def show(report: LeakReport, name: str) -> None:
             for row in rows(report)
         ],
     )
+
+
+def show(report: Any, name: str) -> None:
+    """Write the report of the masks called `name` to standard output."""
+    classes = ", ".join(f"{c} {k:,}" for c, k in report.classes.items())
+    groups = f", {report.groups:,} groups" if report.groups else ""
+    console.paragraph(
+        f"{name}: {report.n:,} masks of {report.positions:,} positions{groups}; "
+        f"{len(report.classes)} classes ({_short(classes)})"
+    )
+    for said in report.assumed:
+        console.paragraph(f"assumed: {said}")
+    for said in report.warned:
+        console.paragraph(f"warning: {said}")
+    console.say("")
+    console.paragraph(report.sentence)
+    if not report.examples:
+        return
+    console.say("")
+    console.say(table(report))
     leak, n = report.masks, report.n
     console.say("")
-    _wrapped(
+    console.paragraph(
         f"Bits beyond the mean of {report.permutations} exchanges of labels; "
         f"{report.folds} folds, {leak.family} probe, right on {leak.accuracy:.1%} "
         f"(majority {max(report.classes.values()) / n:.1%}; by Fano that takes "
@@ -86,12 +89,8 @@ def show(report: LeakReport, name: str) -> None:
         f"{e.bits:.2f}"
         for e in report.examples
     )
-    _wrapped(f"Most leaking, in bits: {_short(most, 400)}")
+    console.paragraph(f"Most leaking, in bits: {_short(most, 400)}")
 
 
 def _short(text: str, most: int = 200) -> str:
     return text if len(text) <= most else text[: most - 4] + " ..."
-
-
-def _wrapped(text: str) -> None:
-    console.say(textwrap.fill(text, 80, subsequent_indent="  "))

@@ -12,6 +12,11 @@ def auroc(scores: Array, positive: Array, valid: Array) -> Array:
     """Area under the ROC curve of scores [P] for `positive` [P] among the valid [P].
 
     The probability that a positive position scores higher than another, ties half.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> evidence = jnp.array([True, False, True, False])
+    >>> float(jaxattn.auroc(jnp.array([0.6, 0.3, 0.1, 0.0]), evidence, evidence | True))
+    0.75
     """
     a, b = positive & valid, ~positive & valid
     pairs = a[:, None] & b[None, :]

@@ -40,6 +40,11 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     are drawn from a fixed key, so the same values always give the same interval. One
     value has no interval (NaN), equal values have one of length 0. Raises ValueError
     where values is not one-dimensional.
+
+    >>> import jaxattn
+    >>> mean, low, high, n = jaxattn.mean_interval([0.78, 0.75, 0.77, 0.76, 0.79])
+    >>> f"{mean:.3f} [{low:.3f}, {high:.3f}] over {n} seeds"
+    '0.770 [0.756, 0.780] over 5 seeds'
     """
     x = _one_dimensional(values)
     return _interval(x[np.isfinite(x)])

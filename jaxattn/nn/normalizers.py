@@ -14,7 +14,12 @@ from jaxattn.nn import entmax, gates, subsets
 
 
 def softmax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
-    """Softmax of scores / temperature [T] over the valid [T] positions."""
+    """Softmax of scores / temperature [T] over the valid [T] positions.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> jaxattn.softmax(jnp.zeros(4), jnp.array([True, True, False, False])).tolist()
+    [0.5, 0.5, 0.0, 0.0]
+    """
     low = jnp.finfo(scores.dtype).min
     scaled = jnp.where(valid, scores / temperature, low)
     shifted = scaled - jax.lax.stop_gradient(scaled.max(initial=low))

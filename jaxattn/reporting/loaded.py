@@ -1,12 +1,13 @@
 """A finished run as arrays, for Python and notebooks."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxattn import pages
+from jaxattn import console, pages
 from jaxattn.files import plain, write_text
 from jaxattn.reporting import marks, page, run_folder, verdict
 from jaxattn.reporting.run_folder import Folder, Masks
@@ -78,23 +79,16 @@ class LoadedRun(NamedTuple):
 
         metrics: `metric` or `metric:variant`; nulls stand in the second line.
         """
-        results = self.folder.results
-        headers, rows = compact(results, metrics or headline(results))
-        grid = [h.split("\n") for h in headers]
-        lines = [[g[i] if i < len(g) else "" for g in grid] for i in (0, 1)]
-        lines += [[cell.replace("\n", ", ") for cell in row] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(w) if i else cell.ljust(w)
-                for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
+        return text_of(self.folder.results, metrics)
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Writes the report of the run, the page that `report.html` is."""
         write_text(path, page.render([self.folder]))
+
+
+def text_of(results: Sequence[Result], metrics: Sequence[str]) -> str:
+    """Results as a table of text, by default of the three metrics of the terminal."""
+    return console.text_table(*compact(results, metrics or headline(results)))
 
 
 def load_run(path: str | os.PathLike[str]) -> LoadedRun:

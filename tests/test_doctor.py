@@ -1,0 +1,213 @@
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from jaxattn import doctor, machine, selftest
+from jaxattn.data.planted_shortcut import planted_shortcut
+from jaxattn.machine import Check
+
+ROOT = pathlib.Path(__file__).parents[1]
+OURS = ("PJRT_NPROC", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
+"""What the tests' own settings are in, which no user has."""
+
+
+def run(*words, code="", **variables) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own; `code` is run in it beforehand."""
+    main = f"{textwrap.dedent(code)}\nimport sys\nfrom jaxattn import doctor\n"
+    main += "sys.exit(doctor.main(sys.argv[1:]))"
+    kept = {k: v for k, v in os.environ.items() if k not in OURS}
+    environment = kept | {"PYTHONPATH": str(ROOT)} | variables
+    return subprocess.run(
+        [sys.executable, "-c", main, *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def by_name(ran) -> dict[str, dict]:
+    *_, last = ran.stdout.splitlines()
+    return {check["name"]: check for check in json.loads(last)["checks"]}
+
+
+def test_all_is_well(tmp_path, data_dir):
+    ran = run("--json", JAX_COMPILATION_CACHE_DIR=str(tmp_path),
+              TFDS_DATA_DIR=str(data_dir))  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    *lines, last = ran.stdout.splitlines()
+    found = json.loads(last)
+    assert found["ok"] is True
+    assert all(check["ok"] and not check["todo"] for check in found["checks"])
+    assert max(map(len, lines)) <= 80 and "\x1b" not in ran.stdout
+    assert all(re.match(r"ok {4}[a-z]|all is well; next: | {17}", x) for x in lines)
+    names = [check["name"] for check in found["checks"]]
+    assert names[:6] == [name for name, *_ in doctor.LINES]
+    assert names[6:] == ["self-test"] * 4
+    checks = by_name(ran)
+    assert re.search(r"jax \d+\.\d+\.\d+", checks["packages"]["found"])
+    assert re.match(r"\d+ cpu ", checks["devices"]["found"])
+    assert "23,703 snippets prepared" in checks["data"]["found"]
+    assert "writable, 0 programs, 0 MB" in checks["cache"]["found"]
+    # What the self-test compiled is there the next time.
+    again = run("--json", "--quick", JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    assert not re.search(r"writable, 0 programs", by_name(again)["cache"]["found"])
+
+
+def test_what_fails_says_what_to_do(tmp_path):
+    """A pool that hangs, a cache and a data folder that nobody may write."""
+    (tmp_path / "file").touch()
+    bad = str(tmp_path / "file" / "folder")
+    ran = run("--json", PJRT_NPROC="1", JAX_COMPILATION_CACHE_DIR=bad,
+              TFDS_DATA_DIR=bad)  # fmt: skip
+    assert ran.returncode == 1
+    checks = by_name(ran)
+    failed = {name: check for name, check in checks.items() if not check["ok"]}
+    assert list(failed) == ["threads", "cache", "data", "self-test"]
+    assert "PJRT_NPROC=1" in failed["threads"]["found"]
+    assert "unset PJRT_NPROC" in failed["threads"]["todo"]
+    assert "Not a directory" in failed["cache"]["found"]
+    assert "JAX_COMPILATION_CACHE_DIR" in failed["cache"]["todo"]
+    assert "TFDS_DATA_DIR" in failed["data"]["todo"]
+    assert "not run" in failed["self-test"]["found"]
+    lines = ran.stdout.splitlines()[:-1]
+    assert sum(line.startswith("FAIL  ") for line in lines) == 4
+    assert lines[-1] == "4 of 7 lines failed" and max(map(len, lines)) <= 80
+
+
+def test_a_home_that_nobody_may_write_leaves_no_cache(tmp_path):
+    (tmp_path / "file").touch()
+    ran = run("--quick", "--json", XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert ran.returncode == 1
+    assert "every run compiles anew" in by_name(ran)["cache"]["found"]
+
+
+def test_a_package_that_is_broken_is_a_line_and_no_traceback(tmp_path):
+    """jax cannot be imported: what needs it fails, the rest is still looked at."""
+    (tmp_path / "jax.py").write_text("raise ImportError('jax needs more')")
+    ran = run("--json", code=f"import sys; sys.path.insert(0, {str(tmp_path)!r})")
+    assert ran.returncode == 1 and "Traceback" not in ran.stdout + ran.stderr
+    checks = by_name(ran)
+    assert (
+        "jax needs more" in checks["devices"]["found"] and not checks["devices"]["ok"]
+    )
+    assert checks["memory"]["ok"] and not checks["self-test"]["ok"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("numpy>=99", "numpy is .*, needed is >=99"),
+        ("no-such-package", "no-such-package is missing"),
+        ("no-such-package; python_version < '3'", ""),
+        ("no-such-package; extra == 'test'", ""),
+        ("numpy>=1", ""),
+    ],
+)
+def test_packages_are_compared_with_what_is_asked(monkeypatch, asked, said):
+    monkeypatch.setattr(machine.importlib.metadata, "requires", lambda name: [asked])
+    check = machine.packages()
+    assert check.ok == (not said)
+    assert re.search(said, check.found)
+
+
+@pytest.mark.parametrize(
+    ("count", "ok"), [("16", True), ("15", False), ("1", False), ("many", False)]
+)
+def test_the_thread_pool_must_have_room(monkeypatch, count, ok):
+    monkeypatch.setenv("PJRT_NPROC", count)  # the tests have two devices
+    assert machine.threads().ok == ok
+
+
+@pytest.mark.parametrize(("free", "ok"), [(3e9, True), (1e9, False)])
+def test_memory_must_hold_the_default_run(monkeypatch, free, ok):
+    monkeypatch.setattr(machine, "available_bytes", lambda: free)
+    assert machine.memory().ok == ok == (not machine.memory().todo)
+    assert f"{free / 1e9:.1f} GB" in machine.memory().found
+
+
+def test_free_memory_is_a_part_of_what_there_is():
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 1e6 < machine.available_bytes() <= there
+
+
+def test_damaged_data_are_told(monkeypatch, tmp_path):
+    from jaxattn.data import snippets
+
+    folder = tmp_path / "hutto_snippets" / "1.0.0"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(snippets, "DATA_DIR", str(tmp_path))
+    check = machine.data()
+    assert not check.ok and "damaged" in check.found
+    assert check.todo == f"delete {folder}"
+    folder.rmdir()
+    assert machine.data() == Check(
+        "data", True, "not prepared yet: the first run does it in seconds"
+    )
+
+
+def test_a_wrong_answer_fails(monkeypatch, capsys):
+    """Masks that hold less than is said to be planted: the estimate is far off."""
+    right = planted_shortcut
+    monkeypatch.setattr(
+        selftest, "planted_shortcut", lambda key, n, bits, t: right(key, n, 0.2, t)
+    )
+    answers = [selftest.leak(*pair) for pair in selftest.PLANTED.items()]
+    assert [a.right for a in answers] == [False, False, False]
+    monkeypatch.setattr(selftest, "answers", lambda: iter(answers))
+    monkeypatch.setattr(doctor, "LINES", ())
+    assert doctor.main([]) == 1
+    out = capsys.readouterr().out
+    assert out.count("FAIL  self-test") == 3 and "3 of 3 lines failed" in out
+    assert out.count(f"-> {doctor.REPORT}".split()[1]) >= 3
+
+
+def test_a_shortcut_that_is_not_learnt_fails(monkeypatch):
+    split = selftest._split
+    monkeypatch.setattr(
+        selftest,
+        "_split",
+        lambda rng: (s := split(rng))._replace(labels=rng.permutation(s.labels)),
+    )
+    assert not selftest.shortcut().right
+
+
+def test_what_hangs_is_given_up():
+    code = """
+        import time
+        from jaxattn import doctor, selftest
+        doctor.LINES, doctor.LIMIT = (), 1.0
+        selftest.answers = lambda: time.sleep(100)
+    """
+    ran = run("--json", code=code)
+    assert ran.returncode == 1
+    assert "a program hangs" in by_name(ran)["self-test"]["found"]
+
+
+def test_a_check_that_breaks_is_a_failure(monkeypatch, capsys):
+    def check():
+        raise RuntimeError("no\nsuch card")
+
+    monkeypatch.setattr(doctor, "LINES", (("devices", check, "buy one"),))
+    assert doctor.main(["--quick"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("FAIL  devices    RuntimeError: no such card -> buy one\n")
+
+
+def test_colour_is_for_terminals():
+    check = Check("cache", False, "x " * 60, "y")
+    assert "\x1b[31mFAIL\x1b[0m" in doctor.line(check, colour=True)
+    plain = doctor.line(check)
+    assert "\x1b" not in plain and max(map(len, plain.splitlines())) <= 80
+
+
+def test_wrong_usage_ends_with_two():
+    with pytest.raises(SystemExit) as ended:
+        doctor.main(["--no-such-flag"])
+    assert ended.value.code == 2
