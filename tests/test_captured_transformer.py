@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxattn
+
 FOLDER = pathlib.Path(__file__).parent / "benchmarks"
 
 
@@ -24,8 +26,6 @@ def experiment():
 
 @pytest.fixture(scope="module")
 def test_set(experiment, data_dir):
-    import jaxattn
-
     dataset = jaxattn.load_task("movie_sentiment", 30, data_dir=data_dir)
     return dataset, experiment.reviews(dataset.test, dataset)
 
@@ -76,3 +76,14 @@ def test_the_experiment_runs_and_writes_its_page(experiment, data_dir, tmp_path)
     for name in ("accuracy", "leak of the CLS row, bits"):
         (line,) = [x for x in lines if x.startswith(f"| {name} |")]
         assert line.count("[") == 1
+
+
+@pytest.mark.parametrize("kind", ["[CLS]", "words"])
+def test_the_null_of_rollout_is_the_rollout_of_uniform_attention(experiment, kind):
+    masks = {str(i): jnp.full((1, 2, 4, 4), 1 / 4) for i in range(experiment.LAYERS)}
+    rolled = jaxattn.Captured(None, masks, tuple(masks)).rollout()[0, 0]
+    place = slice(0, 1) if kind == "[CLS]" else slice(1, 3)
+    share = 1 / 4 * (place.stop - place.start)
+    null = experiment.flat(share, kind, "rollout")
+    np.testing.assert_allclose(rolled[place].sum(), null, rtol=1e-6)
+    assert experiment.flat(share, kind, "attention") == share

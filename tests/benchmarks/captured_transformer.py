@@ -274,6 +274,17 @@ def cell(values: np.ndarray) -> str:
     return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
+def flat(share: float, kind: str, what: str) -> float:
+    """The mass that uniform attention in all layers would give, of a uniform share.
+
+    For rollout: the product of L layers (U + I) / 2 is (1 - 2^-L) U + 2^-L I.
+    """
+    if what == "attention":
+        return share
+    residual = 2.0**-LAYERS
+    return (1 - residual) * share + residual * (kind == "[CLS]")
+
+
 def page(rows, ends, seeds, epochs, majority, began) -> str:
     kinds = ("[CLS]", "[SEP]", "punctuation", "words", "words that people rated")
     asked = {
@@ -298,7 +309,7 @@ def page(rows, ends, seeds, epochs, majority, began) -> str:
     mass = [
         [
             f"{kind}, {what}",
-            f"{null[f'mass null {kind}'].mean():.3f}",
+            f"{flat(null[f'mass null {kind}'].mean(), kind, what):.3f}",
             *(cell(found[f"mass {what} {kind}"]) for found in rows.values()),
         ]
         for kind in kinds
@@ -331,7 +342,8 @@ probability by each embedding's scale, over words and punctuation.
 
 ## Where the mass lies
 
-Share of the mass; the second column is what uniform attention gives.
+Share of the mass; the second column is what uniform attention in all layers gives, of
+which rollout keeps a part of each position for itself, the residual connection.
 
 {table(["", "uniform", *rows], mass)}
 
