@@ -52,6 +52,7 @@ _HOME = {
     "planted_shortcut": "jaxattn.data.planted_shortcut",
     "run": "jaxattn.experiment",
     "load_run": "jaxattn.reporting.loaded",
+    "load_model": "jaxattn.trained",
     "show": "jaxattn.heat",
 }
 _RENAMED = {"load_task": "load"}

@@ -7,6 +7,7 @@ runs/NAME/config.json         what was asked; another config is refused
           seeds.csv           every number of every seed, as soon as it is finished
           results.csv, .md    means over seeds, intervals, nulls
           masks/*.npz         masks of the test split, by method
+          models/             parameters of every seed, for `jaxattn.load_model`
           data/               names of classes and words, for the report
           figures/*.svg
           report.html         all of it to look at, in one file
@@ -24,6 +25,7 @@ from jaxattn import (
     hosts,
     jobs,
     leaks,
+    models,
     outputs,
     runtime,
     schedule,
@@ -57,11 +59,13 @@ def run(
     checkpoint_seconds: float = 15.0,
     dry_run: bool = False,
     download: bool = False,
+    model_gigabytes: float = models.MOST_GIGABYTES,
 ) -> Run:
     """Runs or resumes a config in `folder` and writes everything there.
 
     `dry_run` says what would be run, and what it would cost, and leaves nothing. With
-    `download`, data may be fetched from the network.
+    `download`, data may be fetched from the network. Parameters are kept up to
+    `model_gigabytes`, of the first seeds where not of all.
 
     Raises: ValueError or OSError, one line, for whatever the user can put right: data,
     folder, a config that differs from the folder's, damaged checkpoints.
@@ -89,8 +93,12 @@ def run(
         with runtime.stop_signal(console.urgent) as stop:
             if left:
                 planned = _planned(left, mesh, folder, begun and not dry_run)
+                room = models.room(programs, model_gigabytes)
+                console.say(models.say(room, config.seeds, model_gigabytes))
             if left and not dry_run:
                 hosts.lead(lambda: jobs.keep_shapes(folder, planned))
+                if room.seeds:
+                    hosts.lead(lambda: models.describe(folder, config, programs))
 
                 def finish(number: int, outcome: Outcome) -> None:
                     outcomes[number].append(outcome)
@@ -100,7 +108,15 @@ def run(
 
                 if hosts.first():
                     _trim(folder, left)
-                schedule.run(planned, mesh, folder, checkpoint_seconds, stop, finish)
+                schedule.run(
+                    planned,
+                    mesh,
+                    folder,
+                    checkpoint_seconds,
+                    stop,
+                    finish,
+                    room.seeds,
+                )
             received = int(hosts.most(stop.received or 0)[0]) or None
         if dry_run or not hosts.first() or not any(outcomes):
             return Run(folder, [], [], [], received)

@@ -9,7 +9,7 @@ from jaxattn import forward
 from jaxattn.config import Config, at_setting, numbers, with_numbers
 from jaxattn.data.synthetic import FAMILIES, SYNTHETIC
 from jaxattn.forward import Static
-from jaxattn.methods import METHODS, Structure
+from jaxattn.methods import METHODS, Numbers, Structure
 from jaxattn.nn.subsets import MAX_DRAWS
 from jaxattn.source import Source, check_fit
 
@@ -101,6 +101,14 @@ def _static(
 
 def _label(method: str, setting: str) -> str:
     return f"{method}@{setting}" if setting else method
+
+
+def numbers_of(program: Program, label: str) -> tuple[dict[str, float], Numbers]:
+    """The numbers of a cell's config, its task's budget among them, and its method."""
+    name, _, setting = label.partition("@")
+    values = numbers(at_setting(program.static.config, setting))
+    values["model.budget"] = values["model.budget"] or float(program.source.budget)
+    return values, METHODS["joint" if name == FULL_TEXT else name].numbers
 
 
 def labels_of(methods: Iterable[str], also: Sequence[str]) -> list[str]:

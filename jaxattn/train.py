@@ -42,6 +42,9 @@ class Flags:
     """Where the embedded data are prepared; TFDS's usual place if not given."""
     checkpoint_seconds: float = 15.0
     """Least time between two checkpoints of the wave under way."""
+    model_gigabytes: float = 1.0
+    """Most room that parameters take in models/; where they need more, those of the
+    first seeds are kept, and with 0 none."""
     sweep: tuple[str, ...] = ()
     """Run every combination of such values, and choose on the validation split:
     FIELD=VALUE,VALUE, as optimizer.learning-rate=1e-3,3e-3; may be given repeatedly."""
@@ -74,6 +77,10 @@ def parse(arguments: list[str]) -> Flags:
     if not flags.checkpoint_seconds >= 0:
         raise ValueError(
             f"checkpoint_seconds = {flags.checkpoint_seconds}: must be 0 or more"
+        )
+    if not flags.model_gigabytes >= 0:
+        raise ValueError(
+            f"model_gigabytes = {flags.model_gigabytes}: must be 0 or more"
         )
     return flags
 
@@ -159,6 +166,7 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
             flags.checkpoint_seconds,
             flags.dry_run,
             flags.download,
+            flags.model_gigabytes,
         )
     except (ValueError, OSError, RuntimeError) as error:
         if hosts.lost(error):
