@@ -43,6 +43,12 @@ def urgent(text: str) -> None:
         os.write(2, f"{text}\n".encode())
 
 
+def warn(message: object) -> None:
+    """Write `warning: message` to standard error in one line, unless quiet."""
+    if not settings.quiet:
+        _write("warning: " + " ".join(str(message).split()), sys.stderr)
+
+
 def error(message: object) -> None:
     """Write `error: message` to standard error in one line."""
     _write("error: " + " ".join(str(message).split()), sys.stderr)

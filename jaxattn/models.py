@@ -11,9 +11,10 @@ from flax.traverse_util import flatten_dict
 
 from jaxattn.config import Config
 from jaxattn.files import replace_file, write_text
+from jaxattn.model_files import FOLDER, FORMAT
+from jaxattn.nn import model as nn_model
 from jaxattn.plan import FULL_TEXT, Program, labels_of, numbers_of
 from jaxattn.sweep import Outcome
-from jaxattn.trained import FOLDER, FORMAT, shapes
 
 MOST_GIGABYTES = 1.0
 
@@ -30,7 +31,9 @@ def room(programs: list[Program], gigabytes: float) -> Room:
     """The seeds whose parameters take at most so much room, over all methods."""
     each = 0
     for program in programs:
-        size = sum(4 * math.prod(s) for s in shapes(program.static.model).values())
+        size = sum(
+            4 * math.prod(s) for s in nn_model.shapes(program.static.model).values()
+        )
         each += size * len({label for label, _ in program.cells})
     seeds = sorted({seed for program in programs for _, seed in program.cells})
     n = int(min(len(seeds), gigabytes * 1e9 // each))
@@ -92,10 +95,11 @@ def keep(folder: Path, task: str, outcome: Outcome, seeds: frozenset[int]) -> No
     """Writes the parameters of a finished wave; of seeds that diverged, none."""
     if not outcome.params:
         return
-    flat = flatten_dict(outcome.params, sep="/")
+    flat: dict[str, Any] = flatten_dict(outcome.params, sep="/")
     for i, (label, seed) in enumerate(outcome.cells):
         path = folder / FOLDER / task / label / f"{seed}.npz"
         if seed in seeds and outcome.alive[i]:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replace_file(path) as file:
-                np.savez(file, **{name: x[i] for name, x in flat.items()})
+                arrays: dict[str, Any] = {name: x[i] for name, x in flat.items()}
+                np.savez(file, **arrays)

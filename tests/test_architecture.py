@@ -8,7 +8,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "jaxattn").rglob("*.py"))
-MAINS = {"jaxattn.train", "jaxattn.audit", "jaxattn.report", "jaxattn.data.__main__"}
+MAINS = {
+    "jaxattn.train",
+    "jaxattn.audit",
+    "jaxattn.report",
+    "jaxattn.predict",
+    "jaxattn.data.__main__",
+}
 
 
 def name_of(path):
@@ -172,6 +178,32 @@ ALLOWED = {
         "jaxattn.tables",
         "jaxattn.tradeoffs",
     ),
+    # To use what is trained takes nothing that trains.
+    "jaxattn.trained": (
+        "jaxattn.config",
+        "jaxattn.data",
+        "jaxattn.forward",
+        "jaxattn.methods",
+        "jaxattn.model_files",
+        "jaxattn.nn",
+    ),
+    "jaxattn.prediction": (
+        "jaxattn.console",
+        "jaxattn.files",
+        "jaxattn.heat",
+        "jaxattn.metrics",
+        "jaxattn.runtime",
+        "jaxattn.trained",
+    ),
+    "jaxattn.models": (
+        "jaxattn.config",
+        "jaxattn.files",
+        "jaxattn.model_files",
+        "jaxattn.nn",
+        "jaxattn.plan",
+        "jaxattn.sweep",
+    ),
+    "jaxattn.model_files": (),
     "jaxattn.explain": ("jaxattn.forward", "jaxattn.known", "jaxattn.metrics"),
     "jaxattn.comparison": (
         "jaxattn.methods",
