@@ -69,7 +69,7 @@ class TrainedModel(NamedTuple):
         return text.tokenize(one)
 
 
-def test_key(seed: int | Array) -> Array:
+def run_key(seed: int | Array) -> Array:
     """The key with which a run read its test split: the same key, the same masks."""
     key = jax.random.fold_in(jax.random.key(seed), forward.TEST)
     return jax.random.split(key, 4)[0]
@@ -87,7 +87,7 @@ def load_model(
     copied. Some seeds, or by default all that were kept, are stacked; of a single
     `seed` the parameters have no such axis. Seeds that diverged were not kept. Masks
     of `gumbel_softmax` hold fresh noise, in tests as in training: they need a key, and
-    `jaxattn.trained.test_key(seed)` is the run's own.
+    `jaxattn.trained.run_key(seed)` is the run's own.
 
     >>> import jax, jaxattn
     >>> model = jaxattn.load_model("runs/reviews", method="mask_swap")
@@ -197,7 +197,7 @@ def _apply(static: Static, cell: Cell) -> Callable[..., tuple[Array, Array]]:
         if key is None and noisy:
             raise ValueError(
                 "masks of this model hold fresh noise: give a key, such as "
-                "jaxattn.trained.test_key(seed)"
+                "jaxattn.trained.run_key(seed)"
             )
         if scores is None and given not in ("selector", "random"):
             raise ValueError(

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,13 +165,11 @@ def _told(model: Any, one: Any, number: int) -> str:
         f"{one.label} {p.mean:.3f}{interval}",
     ]
     if n > 1:
-        lines[-1] += (
-            f"; {one.votes} of {n} seeds; masks of two seeds are "
-            f"{one.disagreement:.3f} bits apart"
-        )
+        lines[-1] += f"; {one.votes} of {n} seeds; masks "
+        lines[-1] += f"{one.disagreement:.3f} bits apart"
     if example.unknown:
-        unknown = printable(", ".join(example.unknown))
-        lines.append(f"unknown to the model: {unknown}")
+        unknown = f"unknown to the model: {printable(', '.join(example.unknown))}"
+        lines.append(textwrap.fill(unknown, 80, subsequent_indent="  "))
     if example.cut:
         lines.append(f"not read: the last {example.cut} words")
     mean = one.masks.mean(axis=0)

@@ -101,7 +101,8 @@ def _of_texts(named: dict[str, Any], model: TrainedModel) -> list[Example]:
 def _of_numbers(given: Any, where: str, model: TrainedModel) -> Example:
     inputs = model.inputs
     try:
-        array = np.array(given, np.float32)
+        with np.errstate(over="ignore"):  # which leaves infinity, told below
+            array = np.array(given, np.float32)
     except (TypeError, ValueError):
         raise ValueError(f"{where}: 'inputs' are no array of numbers") from None
     more = () if inputs.kind == "scalars" else (inputs.size,)

@@ -10,7 +10,7 @@ from scipy.special import rel_entr
 
 from jaxattn.metrics.statistics import Interval, mean_interval
 from jaxattn.prediction.intake import Example
-from jaxattn.trained import TrainedModel, test_key
+from jaxattn.trained import TrainedModel, run_key
 
 CHUNK = 64
 """Examples of one call, fewer where they are long."""
@@ -44,7 +44,7 @@ def predict(model: TrainedModel, examples: list[Example]) -> Iterator[Prediction
     Where masks hold noise, every example gets one draw for each seed, the same whatever
     stands beside it.
     """
-    keys = jax.vmap(test_key)(jnp.array(model.seeds, jnp.uint32))
+    keys = jax.vmap(run_key)(jnp.array(model.seeds, jnp.uint32))
 
     @jax.jit
     def run(params, keys, inputs, lengths):
