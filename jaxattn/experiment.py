@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxattn import (
+    asked,
     console,
     hosts,
     jobs,
@@ -219,6 +220,9 @@ def _say_prices(config: Config, programs: list[Program]) -> None:
     audited = sum(len(p.cells) for p in programs if leaks.applies(p))
     if audited:
         console.say(f"leak: {leaks.price(audited)}")
+    shown = [p for p in programs if asked.applies(p)]
+    if shown:
+        console.say(textwrap.fill(asked.price(shown), 80, subsequent_indent="  "))
     for program in programs:
         if scrutiny.applies(program.static):
             prices = scrutiny.prices(config, program.source.inputs.length)
@@ -245,8 +249,8 @@ def _describe(config, s: Source) -> None:
     console.say(f"{s.task}: {sizes} {kind} (train / validation / test)")
     if s.black_box is not None:
         console.say(
-            f"the model to explain has accuracy {s.black_box.accuracy:.3f} on the test "
-            "split; its answers are the labels from here on"
+            f"the model to explain {s.black_box.told}; its answers are the labels from "
+            "here on"
         )
     shares = majority(s, "train")
     assert shares is not None

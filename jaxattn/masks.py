@@ -43,7 +43,7 @@ def write_names(folder: Path, source: Source) -> None:
             "train_shares": shares.tolist(),
             "vocabulary": stored.vocabulary,
             "ratings": {int(i): round(float(stored.lexicon[i]), 4) for i in rated},
-            "grid": GRIDS.get(source.task.removeprefix("explain_")),
+            "grid": GRIDS.get(stored.name.removeprefix("explain_")),
         }
     write_text(folder / f"{source.task}.json", json.dumps(names))
     if stored is not None and not stored.vocabulary:

@@ -18,7 +18,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxattn import checkpoint, console, hosts, lanes, leaks, models, sweep, waves
+from jaxattn import (
+    asked,
+    checkpoint,
+    console,
+    hosts,
+    lanes,
+    leaks,
+    models,
+    sweep,
+    waves,
+)
 from jaxattn.files import append_json, write_text
 from jaxattn.jobs import Job, Plan, keep_shapes
 from jaxattn.plan import Name, Program
@@ -136,6 +146,8 @@ def _run_job(
                 outcome = outcome._replace(params=())
                 if leaks.applies(program):
                     outcome = leaks.added(program, outcome)
+                if asked.applies(program):
+                    outcome = asked.added(program, outcome)
                 waves.keep(kept, outcome)
                 for path, theirs in folders.items():
                     if theirs <= done:

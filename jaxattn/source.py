@@ -22,6 +22,7 @@ BUDGETS = {
     # 4 % of the pixels, as in the published run of REAL-X (arXiv 2103.01890).
     "explain_digits_pixels": 31,
     "explain_digits_patches": 4,
+    "explain_own": 5,
 }
 """How many positions a subset has where the task does not say it."""
 
@@ -75,7 +76,14 @@ def check_fit(config: Config, task: str) -> None:
                 f"method {name} needs a model to explain, and {task} has none: "
                 "choose a task explain_..., or leave it out"
             )
-        if scores == "leave_one_out" and task == "explain_digits_pixels":
+        if scores == "gradient" and task == "explain_own":
+            raise ValueError(
+                "method gradient needs the gradient of the model, and data.black_box "
+                "gives answers only: leave it out"
+            )
+        asked = task.removeprefix("explain_")
+        asked = config.data.asked_about if asked == "own" else asked
+        if scores == "leave_one_out" and asked == "digits_pixels":
             raise ValueError(
                 f"{task} has 784 positions, too many for method {name} to blank one by "
                 "one: choose explain_digits_patches, or leave it out"
@@ -105,7 +113,11 @@ def load(
         return _generated(config, task)
     length, min_count = config.data.length, config.data.min_count
     black_box = None
-    if task.startswith("explain_"):
+    if task == "explain_own":
+        from jaxattn import blackbox_own
+
+        dataset, black_box = blackbox_own.explained(config, data_dir, cache, say)
+    elif task.startswith("explain_"):
         # Here, since most runs need none of it.
         from jaxattn import blackbox
 

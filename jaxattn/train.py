@@ -71,7 +71,7 @@ def parse(arguments: list[str]) -> Flags:
         default=Flags(config=default),
         prog="python -m jaxattn.train [--config FILE]",
     )
-    found = configs.check(_with_data(flags, default.name))
+    found = configs.check(_explaining(_with_data(flags, default.name), flags, default))
     found = settings.placed(found, settings.grid(axes))
     flags = dataclasses.replace(flags, config=found, sweep=tuple(axes))
     if not flags.checkpoint_seconds >= 0:
@@ -100,6 +100,26 @@ def _with_data(flags: Flags, usual_name: str) -> configs.Config:
     given |= {"fields": flags.fields} if flags.fields else {}
     given |= {"tokenizer": flags.tokenizer} if flags.tokenizer else {}
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
+
+
+def _explaining(
+    config: configs.Config, flags: Flags, default: configs.Config
+) -> configs.Config:
+    """The config with a black box of the user's as its task, unless tasks are named.
+
+    What it cannot give, its gradient, is left out of methods that a file names.
+    """
+    if not config.data.black_box or flags.config.tasks != default.tasks:
+        return config
+    given: dict[str, Any] = {"tasks": ("explain_own",)}
+    if config.data.source:
+        given["data"] = dataclasses.replace(config.data, asked_about="own")
+    if config.methods == default.methods:
+        given["methods"] = tuple(m for m in config.methods if m != "gradient")
+    if flags.config.name == default.name:
+        module = config.data.black_box.partition(":")[0].rpartition(".")[2]
+        given["name"] = f"{config.name}_{module}".strip("_")
+    return dataclasses.replace(config, **given)
 
 
 def _axes(words: list[str]) -> tuple[list[str], list[str]]:
