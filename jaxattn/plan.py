@@ -70,6 +70,7 @@ def _bare(config: Config) -> Config:
     one = Config()
     return dataclasses.replace(
         config,
+        data=dataclasses.replace(config.data, black_box=one.data.black_box),
         name=one.name,
         tasks=one.tasks,
         methods=one.methods,
