@@ -1,5 +1,6 @@
 """Functions of the user's: found by name, asked in parts, every answer checked."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from jaxattn.leakage.intake import to_array
 PART = 1000
 """Rows of one call."""
 REPEATED = 16
-"""Rows that are asked twice: alone they must get the same answers."""
+"""Rows that are asked twice: they must get the same answers."""
 
 
 def resolve(name: str) -> Callable[[Any], Any]:
@@ -47,6 +48,8 @@ def resolve(name: str) -> Callable[[Any], Any]:
     for part in path.split("."):
         if not hasattr(found, part):
             names = [n for n in dir(found) if not n.startswith("_")]
+            near = difflib.get_close_matches(part, names, n=1)
+            names = [*near, *(n for n in names if n not in near)]
             raise ValueError(
                 f"black box {name}: no {part}; {suggest(part, names[:20])}"
             )
@@ -115,12 +118,18 @@ def repeat(
     function: Callable[[Any], Any], name: str, rows: Any, answers: np.ndarray
 ) -> int | None:
     """The first of a few rows that gets another answer than before; None if none."""
-    few = rows[:REPEATED]
-    again = _checked(function, name, few, 0)
-    if again.shape[1:] != answers.shape[1:]:
-        return 0
-    apart = np.abs(again - answers[: len(few)]).max(axis=1) > 1e-3
-    return int(apart.argmax()) if apart.any() else None
+    # Every other one, so that they stand beside other rows than before.
+    for first in (0, 1):
+        few = rows[first:REPEATED:2]
+        if not len(few):
+            continue
+        again, before = _checked(function, name, few, 0), answers[first:REPEATED:2]
+        if again.shape != before.shape:
+            return first
+        apart = np.abs(again - before).max(axis=1) > 1e-3
+        if apart.any():
+            return first + 2 * int(apart.argmax())
+    return None
 
 
 def _told(error: BaseException) -> str:
