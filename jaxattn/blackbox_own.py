@@ -9,11 +9,10 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jaxattn import callables, console, data
+from jaxattn import callables, console
 from jaxattn.attributions import MOST_BLANKED
 from jaxattn.blackbox import BlackBox, answered, read, write
 from jaxattn.config import Config
@@ -29,24 +28,17 @@ ALL_AT_ONCE = 20_000
 
 def explained(
     config: Config,
-    data_dir: Any,
+    dataset: Dataset,
     cache: Path | None,
     say: Callable[[str], None],
 ) -> tuple[Dataset, BlackBox]:
-    """The data set with the model's answers as labels, and the model.
+    """A data set with the model's answers as labels, and the model.
 
-    Leave-one-out is asked where a method needs it. Raises: ValueError or OSError, one
-    line, where the function is not there, fails, or gives no probabilities.
+    Leave-one-out is asked where a method needs it. Raises: ValueError, one line,
+    where the function is not there, fails, or gives no probabilities.
     """
     name = config.data.black_box
     function = callables.resolve(name)
-    dataset = data.load(
-        config.data.asked_about,
-        config.data.length,
-        config.data.min_count,
-        data_dir,
-        say,
-    )
 
     def ask(
         inputs: np.ndarray, lengths: np.ndarray, keep: np.ndarray, *advance: Callable

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from jaxattn.schema import (
     Config,
@@ -228,7 +228,7 @@ def _choices(config: Config):
     yield "statistic", config.statistic, get_args(Statistic)
     for part in ("model", "data"):
         for path, value, field in _walk(getattr(config, part), f"{part}."):
-            if get_args(field.type):
+            if get_origin(field.type) is Literal:
                 yield path, value, get_args(field.type)
 
 

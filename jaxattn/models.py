@@ -72,6 +72,7 @@ def describe(folder: Path, config: Config, programs: list[Program]) -> None:
             "task": task,
             "inputs": source.inputs._asdict(),
             "classes": source.classes,
+            "tokenizer": config.data.tokenizer,
             "methods": {label: found[label] for label in order if label in found},
             "vocabulary": () if source.dataset is None else source.dataset.vocabulary,
         }

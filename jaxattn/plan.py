@@ -68,9 +68,12 @@ def plan(config: Config, source: Source) -> list[Program]:
 def _bare(config: Config) -> Config:
     """The config without what a run consists of, how it is named and laid out."""
     one = Config()
+    # Where the data come from; of the tasks there is no word left here.
+    names = ("source", "fields", "tokenizer", "black_box", "asked_about")
+    usual = {name: getattr(one.data, name) for name in names}
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, black_box=one.data.black_box),
+        data=dataclasses.replace(config.data, **usual),
         name=one.name,
         tasks=one.tasks,
         methods=one.methods,

@@ -111,36 +111,22 @@ def load(
     check_fit(config, task)
     if task in SYNTHETIC:
         return _generated(config, task)
-    length, min_count = config.data.length, config.data.min_count
     black_box = None
+    # Here, since most runs need none of it.
     if task == "explain_own":
         from jaxattn import blackbox_own
 
-        dataset, black_box = blackbox_own.explained(config, data_dir, cache, say)
+        dataset = _stored(config, config.data.asked_about, data_dir, say, download)
+        dataset, black_box = blackbox_own.explained(config, dataset, cache, say)
     elif task.startswith("explain_"):
-        # Here, since most runs need none of it.
         from jaxattn import blackbox
 
+        length, min_count = config.data.length, config.data.min_count
         dataset, black_box = blackbox.explained(
             task, length, min_count, data_dir, cache, say
         )
-    elif task == "own":
-        # Here, since most runs need none of it.
-        from jaxattn.data import doors
-
-        own = config.data
-        dataset = doors.load_own(
-            own.source,
-            length,
-            min_count,
-            data_dir,
-            own.fields,
-            download,
-            say,
-            own.tokenizer,
-        )
     else:
-        dataset = data.load(task, length, min_count, data_dir, say)
+        dataset = _stored(config, task, data_dir, say, download)
     return Source(
         task=task,
         inputs=inputs_of(dataset),
@@ -151,6 +137,31 @@ def load(
         budget=BUDGETS.get(task, 0),
         known=dataset.train.truth is not None,
         black_box=black_box,
+    )
+
+
+def _stored(
+    config: Config,
+    task: str,
+    data_dir: Path | None,
+    say: Callable[[str], None],
+    download: bool,
+) -> Dataset:
+    own = config.data
+    if task != "own":
+        return data.load(task, own.length, own.min_count, data_dir, say)
+    # Here, since most runs need none of it.
+    from jaxattn.data import doors
+
+    return doors.load_own(
+        own.source,
+        own.length,
+        own.min_count,
+        data_dir,
+        own.fields,
+        download,
+        say,
+        own.tokenizer,
     )
 
 

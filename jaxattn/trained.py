@@ -17,6 +17,7 @@ from jax import Array
 from jaxattn import forward, methods, model_files
 from jaxattn.config import Config, Model, check, suggest
 from jaxattn.data import text
+from jaxattn.data.tokenizer import tokenizer_of
 from jaxattn.forward import Arrays, Cell, Static
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.model import Inputs
@@ -44,6 +45,9 @@ class TrainedModel(NamedTuple):
     scores: str
     """Where the selector's scores come from; `selector`, or what `apply` must be told
     as `scores` [N, P] (`gradient`, `leave_one_out`), or `random`."""
+    words: Callable[[str], list[str]]
+    """The words of a text, as the training split was split into them; raises ValueError
+    where inputs are numbers."""
     noisy: bool
     """Whether masks hold fresh noise, so that `apply` needs a key."""
 
@@ -56,17 +60,6 @@ class TrainedModel(NamedTuple):
         documents = [self.words(one) for one in texts]
         tokens, lengths, _ = text.encode(documents, self.vocabulary, self.inputs.length)
         return tokens, lengths
-
-    def words(self, one: str) -> list[str]:
-        """The words of a text as the training split was split into them.
-
-        Raises: ValueError where the model's inputs are numbers.
-        """
-        if not self.vocabulary:
-            raise ValueError(
-                f"{self.task}: the model's inputs are {self.inputs.kind}, not texts"
-            )
-        return text.tokenize(one)
 
 
 def run_key(seed: int | Array) -> Array:
@@ -131,6 +124,7 @@ def load_model(
         values=model.selector.values,
         default_tokens=model.selector.default_tokens,
         scores=static.structure.scores,
+        words=_words(described, task),
         noisy=_noisy(static, cell),
     )
 
@@ -167,6 +161,17 @@ def _made(described: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[Any,
     numbers = methods.Numbers(uniform=float(method["uniform"]))
     # The key is an argument of its own.
     return static, Cell(None, {}, numbers)  # type: ignore[arg-type]
+
+
+def _words(described: Mapping[str, Any], task: str) -> Callable[[str], list[str]]:
+    if described["vocabulary"]:
+        return tokenizer_of(described.get("tokenizer", "")).tokens
+
+    def no_words(text: str) -> list[str]:
+        kind = described["inputs"]["kind"]
+        raise ValueError(f"{task}: the model's inputs are {kind}, not texts")
+
+    return no_words
 
 
 def _stacked(seeds: list[dict[str, np.ndarray]]) -> Any:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-EVIDENCE = {"good": 1.5, "great": 2.0, "best": 1.0, "bad": -1.5, "dull": -2.0}
+EVIDENCE = {"good": 1.5, "great": 2.0, "fine": 1.0, "bad": -1.5, "dull": -2.0}
 asked: list = []
 
 

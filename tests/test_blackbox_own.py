@@ -6,11 +6,12 @@ import sys
 import jax
 import numpy as np
 import own_black_box
+import own_files
 import pytest
 import small_run
 from small_run import arguments, draw_nothing, keep_compiled, run
 
-from jaxattn import asked, blackbox_own, callables, console, train
+from jaxattn import asked, blackbox_own, callables, console, source, train
 from jaxattn.config import Config, Data, check
 from jaxattn.data import Dataset, Split
 from jaxattn.explain import as_many
@@ -18,7 +19,7 @@ from jaxattn.forward import EVALUATOR
 from jaxattn.known import shuffle
 from jaxattn.plan import plan
 from jaxattn.results import read_seeds
-from jaxattn.source import check_fit, load
+from jaxattn.source import check_fit
 from jaxattn.sweep import Outcome
 
 VOCABULARY = ("<pad>", "<unk>", *own_black_box.EVIDENCE, "film", "a")
@@ -64,26 +65,23 @@ def small(monkeypatch):
     own_black_box.asked.clear()
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(blackbox_own.data, "load", lambda *a: DATA)
-
-
 def config_of(function="words", methods=("joint",), **changes):
     given = {"black_box": f"own_black_box:{function}", **changes}
     return Config(tasks=("explain_own",), methods=methods, data=Data(**given))
 
 
-def explained(function="words", methods=("joint",), cache=None, said=None):
+def explained(
+    function="words", methods=("joint",), cache=None, said=None, dataset=DATA
+):
     say = (lambda line: None) if said is None else said.append
-    return blackbox_own.explained(config_of(function, methods), None, cache, say)
+    return blackbox_own.explained(config_of(function, methods), dataset, cache, say)
 
 
 def texts_of(split):
     return [" ".join(VOCABULARY[i] for i in row if i) for row in split.inputs]
 
 
-def test_labels_are_its_answers_and_it_is_asked_once(tiny):
+def test_labels_are_its_answers_and_it_is_asked_once():
     made, box = explained()
     for side in blackbox_own.SIDES:
         split, old = getattr(made, side), getattr(DATA, side)
@@ -100,7 +98,7 @@ def test_labels_are_its_answers_and_it_is_asked_once(tiny):
     assert f"has accuracy {box.accuracy:.3f}" in box.told
 
 
-def test_leave_one_out_is_what_the_weights_say(tiny):
+def test_leave_one_out_is_what_the_weights_say():
     made, _ = explained(methods=("joint", "leave_one_out"))
     for side in blackbox_own.SIDES:
         split = getattr(made, side)
@@ -115,7 +113,7 @@ def test_leave_one_out_is_what_the_weights_say(tiny):
             assert not found[i, len(words) :].any()
 
 
-def test_it_may_have_other_classes_than_the_task(tiny):
+def test_it_may_have_other_classes_than_the_task():
     made, box = explained("three")
     assert made.classes == ("class 0", "class 1", "class 2")
     assert np.isnan(box.accuracy) and box.told == "has other classes than the task"
@@ -123,7 +121,7 @@ def test_it_may_have_other_classes_than_the_task(tiny):
 
 
 @pytest.mark.parametrize("function", ["tensor", "pipeline.predict_proba"])
-def test_tensors_and_methods_are_functions_too(tiny, function):
+def test_tensors_and_methods_are_functions_too(function):
     if function == "tensor":
         pytest.importorskip("torch")
     made, _ = explained(function)
@@ -147,10 +145,9 @@ def test_what_is_shown():
 
 
 def test_arrays_are_given_as_arrays(monkeypatch):
-    monkeypatch.setattr(blackbox_own.data, "load", lambda *a: ARRAYS)
     function = own_black_box.array
     monkeypatch.setattr(own_black_box, "array", lambda x: function(x * 0.12))
-    made, _ = explained("array", ("leave_one_out",))
+    made, _ = explained("array", ("leave_one_out",), dataset=ARRAYS)
     split, old = made.test, ARRAYS.test
     seen = np.arange(T) < old.lengths[:, None]
     whole = np.where(seen[..., None], old.inputs, 0)
@@ -163,7 +160,7 @@ def test_arrays_are_given_as_arrays(monkeypatch):
     np.testing.assert_allclose(found, drop, atol=1e-5)
 
 
-def test_answers_are_kept_until_the_model_changes(tiny, tmp_path, monkeypatch):
+def test_answers_are_kept_until_the_model_changes(tmp_path, monkeypatch):
     said: list = []
     first, _ = explained(cache=tmp_path, said=said)
     own_black_box.asked.clear()
@@ -202,7 +199,7 @@ def test_answers_are_kept_until_the_model_changes(tiny, tmp_path, monkeypatch):
         ("pipeline.predict", "no predict; perhaps you meant predict_proba"),
     ],
 )
-def test_functions_that_cannot_be_explained(tiny, tmp_path, function, said):
+def test_functions_that_cannot_be_explained(tmp_path, function, said):
     with pytest.raises(ValueError, match=said) as error:
         explained(function, cache=tmp_path)
     assert "\n" not in str(error.value) and "own_black_box" in str(error.value)
@@ -247,7 +244,7 @@ def test_a_module_beside_the_command_is_found(tmp_path, monkeypatch):
     assert callables.resolve("beside_the_command:f")(0) == 7
 
 
-def test_leave_one_out_that_would_take_for_ever(tiny, monkeypatch):
+def test_leave_one_out_that_would_take_for_ever(monkeypatch):
     monkeypatch.setattr(blackbox_own, "LONGEST", 0.0)
     with pytest.raises(ValueError, match="leave it out of --methods"):
         explained(methods=("leave_one_out",))
@@ -281,16 +278,31 @@ def test_the_command_line_makes_it_the_task():
     with pytest.raises(ValueError, match="add it to tasks"):
         train.parse([*words, "--tasks", "bags"])
     # As `also` changes the config of a program.
-    source = load_tiny(dataclasses.replace(config, batch_size=16))
-    assert plan(dataclasses.replace(config, batch_size=16), source)
+    tiny = load_tiny(dataclasses.replace(config, batch_size=16))
+    assert plan(dataclasses.replace(config, batch_size=16), tiny)
+
+
+def test_it_may_be_asked_about_data_of_ones_own(tmp_path):
+    path = own_files.write(tmp_path / "mine.jsonl", own_files.records(200))
+    words = ["--data", str(path), "--data.black-box", "own_black_box:words"]
+    words += ["--model.values", "inputs", "--model.normalizer", "top_k"]
+    config = train.parse([*words, "--methods", "joint", "--batch-size", "16"]).config
+    assert config.tasks == ("explain_own",) and config.data.asked_about == "own"
+    assert config.name == "probe_mine_own_black_box"
+    found = source.load(config, "explain_own", None, None, lambda line: None)
+    assert found.dataset is not None and found.dataset.name == "explain_own"
+    assert found.classes == ("neg", "pos") and found.black_box.accuracy > 0.4
+    settings = dataclasses.replace(config, also=("model.budget=3",))
+    (program,) = plan(settings, found)
+    assert len(program.cells) == 2 * config.seeds
 
 
 def load_tiny(config):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blackbox_own.data, "load", lambda *a: DATA)
+        patch.setattr(source.data, "load", lambda *a: DATA)
         data = dataclasses.replace(config.data, black_box="own_black_box:words")
         config = dataclasses.replace(config, data=data)
-        return load(config, "explain_own", None, None, lambda line: None)
+        return source.load(config, "explain_own", None, None, lambda line: None)
 
 
 def test_the_model_is_shown_what_each_cell_selected():
@@ -299,8 +311,8 @@ def test_the_model_is_shown_what_each_cell_selected():
         config.model, values="inputs", normalizer="top_k", features=2, hidden=2
     )
     config = dataclasses.replace(config, model=model, batch_size=16, metrics=())
-    source = load_tiny(config)
-    (program,) = plan(config, source)
+    tiny = load_tiny(config)
+    (program,) = plan(config, tiny)
     assert asked.applies(program) and "40 times" in asked.price([program])
     masks = np.zeros((3, 30, T), np.uint8)
     masks[0] = 1
@@ -310,7 +322,7 @@ def test_the_model_is_shown_what_each_cell_selected():
     outcome = Outcome(cells, alive, {}, {}, {"masks": masks}, np.zeros(3))
     found = asked.added(program, outcome).measured
     first = texts_of(DATA.test)[:20]
-    labels = source.dataset.test.labels[:20]
+    labels = tiny.dataset.test.labels[:20]
     hits = own_black_box.words([t.split()[0] for t in first]).argmax(axis=1) == labels
     assert found["post_hoc_accuracy"][0] == 1, "all of the input is seen"
     assert found["post_hoc_accuracy"][1] == pytest.approx(hits.mean())
@@ -320,7 +332,7 @@ def test_the_model_is_shown_what_each_cell_selected():
     none = dataclasses.replace(
         config, data=dataclasses.replace(config.data, asked_again=0)
     )
-    (program,) = plan(none, source)
+    (program,) = plan(none, tiny)
     assert not asked.applies(program)
 
 

@@ -8,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+import own_files
 import pytest
 import small_run
 from flax.traverse_util import flatten_dict
@@ -202,6 +203,31 @@ def test_seeds_that_diverged_are_not_kept(tmp_path):
     with np.load(path) as stored:
         assert sorted(stored.files) == ["predictor/b", "selector/w"]
         assert stored["selector/w"] == 0
+
+
+def test_own_data_bring_their_tokenizer(tmp_path, monkeypatch):
+    keep_compiled(monkeypatch)
+    draw_nothing(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "by_space_only.py").write_text("def split(t):\n    return t.split()\n")
+    rows = [{"text": r["text"], "label": r["label"]} for r in own_files.records(200)]
+    path = own_files.write(tmp_path / "mine.jsonl", rows)
+    changes = {"--data": str(path), "--tokenizer": "by_space_only:split"}
+    changes |= {"--data.min-count": "1", "--batch-size": "32", "--methods": "joint"}
+    changes |= {"--epochs": "1", "--also": "model.temperature=2"}
+    folder = tmp_path / "run"
+    words = arguments(folder, tmp_path, WORDS | changes)
+    assert run(*words, "--metrics") == 0
+    model = jaxattn.load_model(folder, method="joint@model.temperature=2")
+    assert model.task == "own" and model.words("Fine film, A") == ["Fine", "film,", "A"]
+    tokens, _ = model.encode("Fine a,")
+    assert [model.vocabulary[i] for i in tokens[0, :2]] == ["Fine", "a,"]
+    (tmp_path / "by_space_only.py").unlink()
+    monkeypatch.delitem(sys.modules, "by_space_only")
+    with pytest.raises(ValueError, match="tokenizer 'by_space_only:split'") as error:
+        jaxattn.load_model(folder)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("task", EXPECTED)
