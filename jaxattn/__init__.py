@@ -53,6 +53,7 @@ _HOME = {
     "run": "jaxattn.experiment",
     "Run": "jaxattn.runs",
     "load_run": "jaxattn.reporting.loaded",
+    "load_model": "jaxattn.trained",
     "show": "jaxattn.heat",
 }
 _RENAMED = {"load_task": "load"}

@@ -47,10 +47,43 @@ _SIDES = ("train", "validation", "test")
 class BlackBox(NamedTuple):
     """A trained model: apply(params, inputs, length, keep [T]) -> logits [classes]."""
 
-    apply: Callable
+    apply: Callable | None
     params: Any
     accuracy: float
-    """Of the model itself on the true labels of the test split (share)."""
+    """Of the model itself on the true labels of the test split (share), NaN where it
+    has other classes."""
+    ask: Callable | None = None
+    """Of a model that is not ours, which no program can hold (`apply` is None then):
+    (inputs [N, T] or [N, T, D], lengths [N], keep [N, T]) -> probabilities."""
+
+    @property
+    def told(self) -> str:
+        if self.accuracy != self.accuracy:
+            return "has other classes than the task"
+        return f"has accuracy {self.accuracy:.3f} on the test split"
+
+
+def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Dataset:
+    """The data set with a model's answers as labels, and explanations of them.
+
+    `stored` has, for each split, SPLIT/targets [N, classes] and SPLIT/NAME [N, T].
+    """
+    splits = {}
+    for side in _SIDES:
+        targets = stored[f"{side}/targets"]
+        named = {
+            key.partition("/")[2]: value
+            for key, value in stored.items()
+            if key.startswith(f"{side}/") and not key.endswith("/targets")
+        }
+        splits[side] = getattr(dataset, side)._replace(
+            labels=targets.argmax(axis=1).astype(np.int32),
+            targets=targets,
+            attributions=named,
+        )
+    arrays = tuple(a for side in _SIDES for a in splits[side].arrays())
+    digest = digest_of(name, dataset.classes, dataset.vocabulary, arrays)
+    return dataset._replace(name=name, digest=digest, **splits)
 
 
 def explained(
@@ -73,7 +106,7 @@ def explained(
     fingerprint = hashlib.sha256(asked.encode()).hexdigest()
     path = None if cache is None else cache / f"{name}.npz"
     leaves, tree = jax.tree.flatten(fresh)
-    stored = _read(path, fingerprint, say)
+    stored = read(path, fingerprint, say)
     if stored is None:
         answers = sum(
             len(split.labels) * (1 + split.inputs.shape[1])
@@ -92,28 +125,12 @@ def explained(
             found = attributions(apply, params, split, idf, recipe.kind)
             stored |= {f"{side}/{key}": value for key, value in found.items()}
         if path is not None:
-            _write(path, fingerprint, stored)
+            write(path, fingerprint, stored)
     params = tree.unflatten(
         [jnp.asarray(stored[f"leaf-{i}"]) for i in range(len(leaves))]
     )
-    splits = {}
-    for side in _SIDES:
-        split = getattr(dataset, side)
-        targets = stored[f"{side}/targets"]
-        named = {
-            key.partition("/")[2]: value
-            for key, value in stored.items()
-            if key.startswith(f"{side}/") and not key.endswith("/targets")
-        }
-        splits[side] = split._replace(
-            labels=targets.argmax(axis=1).astype(np.int32),
-            targets=targets,
-            attributions=named,
-        )
-    hits = splits["test"].labels == dataset.test.labels
-    arrays = tuple(a for side in _SIDES for a in splits[side].arrays())
-    digest = digest_of(name, dataset.classes, dataset.vocabulary, arrays)
-    made = dataset._replace(name=name, digest=digest, **splits)
+    made = answered(dataset, name, stored)
+    hits = made.test.labels == dataset.test.labels
     return made, BlackBox(apply, params, float(hits.mean()))
 
 
@@ -189,9 +206,10 @@ def _train(recipe: Recipe, apply: Callable, params: Any, dataset: Dataset) -> An
     return {"network": state[0], "idf": params["idf"]}
 
 
-def _read(
+def read(
     path: Path | None, fingerprint: str, say: Callable[[str], None]
 ) -> dict[str, np.ndarray] | None:
+    """What `write` kept; None where there is nothing, or nothing to be used."""
     if path is None or not path.exists():
         return None
     try:
@@ -203,11 +221,12 @@ def _read(
     # A damaged archive makes zipfile raise nearly anything.
     except Exception as error:
         reason = " ".join(str(error).split())
-        say(f"{path} cannot be used ({reason}); the model is trained again")
+        say(f"{path} cannot be used ({reason}); it is made again")
         return None
 
 
-def _write(path: Path, fingerprint: str, stored: dict[str, np.ndarray]) -> None:
+def write(path: Path, fingerprint: str, stored: dict[str, np.ndarray]) -> None:
+    """Keeps arrays with a digest over them and what they were made from."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
         **stored,

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from jaxattn.schema import (
     Config,
@@ -106,6 +106,7 @@ def check(config: Config) -> Config:
     _check_source(config)
     if config.name in ("", ".", "..") or Path(config.name).name != config.name:
         raise ValueError(f"name = {config.name!r}: expected a plain folder name")
+    _check_black_box(config)
     if config.random_masks.low > config.random_masks.high:
         raise ValueError("random_masks.low is above random_masks.high")
     return config
@@ -144,7 +145,8 @@ def _check_source(config: Config) -> None:
         raise ValueError(
             f"data.fields = {data.fields!r}: expected a tuple of texts as 'label=stars'"
         )
-    if "own" in config.tasks:
+    about = "explain_own" in config.tasks and data.asked_about == "own"
+    if "own" in config.tasks or about:
         if not data.source:
             raise ValueError("task own needs data of one's own: give --data FILE")
         return
@@ -154,6 +156,21 @@ def _check_source(config: Config) -> None:
             raise ValueError(
                 f"data.{field} is for data of one's own: give {given}task own"
             )
+
+
+def _check_black_box(config: Config) -> None:
+    """Whether a model of one's own is named where it is explained, and only there."""
+    given, task = config.data.black_box, "explain_own" in config.tasks
+    if not isinstance(given, str):
+        raise ValueError(f"data.black_box = {given!r}: expected MODULE:FUNCTION")
+    if task and not given:
+        raise ValueError(
+            "task explain_own needs a model: give --data.black-box MODULE:FUNCTION"
+        )
+    if given and not task:
+        raise ValueError(
+            f"data.black_box = {given!r} is for task explain_own: add it to tasks"
+        )
 
 
 def at_setting(config: Config, setting: str) -> Config:
@@ -209,9 +226,10 @@ def _choices(config: Config):
         for i, name in enumerate(getattr(config, field)):
             yield f"{field}[{i}]", name, _allowed(field)
     yield "statistic", config.statistic, get_args(Statistic)
-    for path, value, field in _walk(config.model, "model."):
-        if get_args(field.type):
-            yield path, value, get_args(field.type)
+    for part in ("model", "data"):
+        for path, value, field in _walk(getattr(config, part), f"{part}."):
+            if get_origin(field.type) is Literal:
+                yield path, value, get_args(field.type)
 
 
 def suggest(name: object, names) -> str:

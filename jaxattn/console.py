@@ -63,6 +63,12 @@ def urgent(text: str) -> None:
         os.write(2, f"{text}\n".encode())
 
 
+def warn(message: object) -> None:
+    """Write `warning: message` to standard error in one line, unless quiet."""
+    if not settings.quiet:
+        _write("warning: " + " ".join(str(message).split()), sys.stderr)
+
+
 def error(message: object) -> None:
     """Write `error: message` to standard error in one line."""
     _write("error: " + " ".join(str(message).split()), sys.stderr)
@@ -199,16 +205,22 @@ def clock(seconds: float) -> str:
 
 @contextlib.contextmanager
 def bar(
-    label: str, total: int, unit: str = "examples", done: int = 0
+    label: str,
+    total: int,
+    unit: str = "examples",
+    done: int = 0,
+    note: str = "compiling",
 ) -> Iterator[Callable[..., None]]:
     """Show progress over `total` chunks, `done` of them in an earlier run.
+
+    `note` stands at its end until there is another.
 
     Yields `advance(chunks_done=1, examples=0, note="")`, to be called after each chunk
     with what was done since the last call. A terminal gets one live line, anything else
     plain lines, at most one in five seconds and one at the end. It goes to standard
     error.
     """
-    state = Progress(label, total, unit, done, started=time.monotonic())
+    state = Progress(label, total, unit, done, started=time.monotonic(), note=note)
     live = sys.stderr.isatty() and not _console(sys.stderr).is_dumb_terminal
     display = _live if live else _plain
     with contextlib.nullcontext() if settings.quiet else display(state) as show:

@@ -7,6 +7,7 @@ runs/NAME/config.json         what was asked; another config is refused
           seeds.csv           every number of every seed, as soon as it is finished
           results.csv, .md    means over seeds, intervals, nulls
           masks/*.npz         masks of the test split, by method
+          models/             parameters of every seed, for `jaxattn.load_model`
           data/               names of classes and words, for the report
           figures/*.svg
           report.html         all of it to look at, in one file
@@ -22,13 +23,14 @@ from typing import Any
 
 import jax
 
-from jaxattn import config as configs
 from jaxattn import (
+    asked,
     console,
     hosts,
     jobs,
     leaks,
     machine,
+    models,
     outputs,
     runtime,
     schedule,
@@ -37,6 +39,7 @@ from jaxattn import (
     sweep,
     workdir,
 )
+from jaxattn import config as configs
 from jaxattn.config import Config
 from jaxattn.jobs import Job, Plan
 from jaxattn.nn import model as nn_model
@@ -53,13 +56,15 @@ def run(
     checkpoint_seconds: float = 15.0,
     dry_run: bool = False,
     download: bool = False,
+    model_gigabytes: float = models.MOST_GIGABYTES,
 ) -> Run:
     """Runs or resumes a config in `folder` (runs/NAME) and writes everything there.
 
     `data_dir` is where the embedded data are prepared (TFDS's usual place).
     `checkpoint_seconds` is the least time between two checkpoints of what is under way.
     `dry_run` says what would be run, and what it would cost, and leaves nothing. With
-    `download`, data may be fetched from the network.
+    `download`, data may be fetched from the network. Parameters are kept up to
+    `model_gigabytes`, of the first seeds where not of all.
 
     Raises: ValueError or OSError, one line, for whatever the user can put right: a
     field, data, folder, a config that differs from the folder's, damaged checkpoints.
@@ -99,8 +104,12 @@ def run(
         with runtime.stop_signal(console.urgent) as stop:
             if left:
                 planned = _planned(left, mesh, folder, begun and not dry_run)
+                room = models.room(programs, model_gigabytes)
+                console.say(models.say(room, config.seeds, model_gigabytes))
             if left and not dry_run:
                 hosts.lead(lambda: jobs.keep_shapes(folder, planned))
+                if room.seeds:
+                    hosts.lead(lambda: models.describe(folder, config, programs))
 
                 def finish(number: int, outcome: Outcome) -> None:
                     outcomes[number].append(outcome)
@@ -110,7 +119,15 @@ def run(
 
                 if hosts.first():
                     _trim(folder, left)
-                schedule.run(planned, mesh, folder, checkpoint_seconds, stop, finish)
+                schedule.run(
+                    planned,
+                    mesh,
+                    folder,
+                    checkpoint_seconds,
+                    stop,
+                    finish,
+                    room.seeds,
+                )
             received = int(hosts.most(stop.received or 0)[0]) or None
         if dry_run or not hosts.first() or not any(outcomes):
             return Run(folder, [], [], [], received)
@@ -237,6 +254,9 @@ def _say_prices(config: Config, programs: list[Program]) -> None:
     audited = sum(len(p.cells) for p in programs if leaks.applies(p))
     if audited:
         console.paragraph(f"leak: {leaks.price(audited)}")
+    shown = [p for p in programs if asked.applies(p)]
+    if shown:
+        console.paragraph(asked.price(shown))
     for program in programs:
         if scrutiny.applies(program.static):
             prices = scrutiny.prices(config, program.source.inputs.length)
@@ -262,8 +282,8 @@ def _describe(config, s: Source) -> None:
     console.paragraph(f"{s.task}: {sizes} {kind} (train / validation / test)")
     if s.black_box is not None:
         console.paragraph(
-            f"the model to explain has accuracy {s.black_box.accuracy:.3f} on the test "
-            "split; its answers are the labels from here on"
+            f"the model to explain {s.black_box.told}; its answers are the labels from "
+            "here on"
         )
     shares = majority(s, "train")
     assert shares is not None

@@ -26,31 +26,27 @@ def measure(
     `contentless` [V] marks punctuation and stop words; it is empty where inputs are no
     tokens. `black_box` are the parameters of the model that is explained. Post-hoc
     accuracy is that of 'Learning to Explain' by Chen et al. (arXiv 1802.07814): the
-    original model on the selected input, the rest blanked.
+    original model on the selected input, the rest blanked. Of a model that is not ours
+    it is measured afterwards (`jaxattn.asked`).
     """
     inputs, valid, labels = forward.unpack(test)
     selected = (found.masks > 0) & valid
-    key = jax.random.fold_in(cell.key, forward.EVALUATOR)
-    shuffled = jax.vmap(shuffle)(
-        jax.random.split(key, len(labels)), selected.astype(jnp.float32), valid
-    )
     answer = static.black_box
-    assert answer is not None
-
-    def post_hoc(keep: Array) -> Array:
-        def one(args):
-            x, length, label, k = args
-            return answer(black_box, x, length, k).argmax() == label
-
-        rows = inputs, test.lengths, labels, keep
-        return jax.lax.map(one, rows, batch_size=256).mean()
-
     count = selected.sum(axis=1)
-    scalars = {
-        "post_hoc_accuracy": post_hoc(selected),
-        "post_hoc_accuracy:shuffled": post_hoc(shuffled > 0),
-        "selected_count": count.mean(),
-    }
+    scalars = {"selected_count": count.mean()}
+    if answer is not None:
+
+        def post_hoc(keep: Array) -> Array:
+            def one(args):
+                x, length, label, k = args
+                return answer(black_box, x, length, k).argmax() == label
+
+            rows = inputs, test.lengths, labels, keep
+            return jax.lax.map(one, rows, batch_size=256).mean()
+
+        scalars["post_hoc_accuracy"] = post_hoc(selected)
+        other = as_many(cell.key, selected, valid)
+        scalars["post_hoc_accuracy:shuffled"] = post_hoc(other)
     chance = (count / jnp.maximum(valid.sum(axis=1), 1)).mean()
     for name, scores in (test.attributions or {}).items():
         ranked = jnp.where(valid, scores, -jnp.inf)
@@ -65,3 +61,12 @@ def measure(
             empty.sum(axis=1) / jnp.maximum(valid.sum(axis=1), 1)
         ).mean()
     return scalars
+
+
+def as_many(key: Array, selected: Array, valid: Array) -> Array:
+    """As many valid positions [N, T] as are `selected` [N, T], drawn at random.
+
+    `key` is the cell's.
+    """
+    keys = jax.random.split(jax.random.fold_in(key, forward.EVALUATOR), len(selected))
+    return jax.vmap(shuffle)(keys, selected.astype(jnp.float32), valid) > 0

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from jaxattn import methods
@@ -224,6 +223,9 @@ def random_masks(
 
 def nats_of(logits: Array, label: Array, targets: Array | None) -> Array:
     """Nats [...] lost on a label, or on the soft labels `targets` where there are."""
+    # Here: to apply a model that is trained nobody needs it.
+    import optax
+
     if targets is None:
         return optax.softmax_cross_entropy_with_integer_labels(logits, label)
     return optax.softmax_cross_entropy(logits, targets)

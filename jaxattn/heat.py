@@ -136,9 +136,13 @@ def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def printable(text: str) -> str:
+    """A text as a terminal can bear it: a control code must not reach it."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
 def _plain(token: str) -> str:
-    """A token as a terminal can bear it: a control code must not reach it."""
-    text = "".join(c if c.isprintable() else "�" for c in token)
+    text = printable(token)
     return text if cell_len(text) <= LONGEST else set_cell_size(text, LONGEST - 1) + "…"
 
 

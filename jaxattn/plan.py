@@ -9,7 +9,7 @@ from jaxattn import forward
 from jaxattn.config import Config, at_setting, numbers, with_numbers
 from jaxattn.data.synthetic import FAMILIES, SYNTHETIC
 from jaxattn.forward import Static
-from jaxattn.methods import METHODS, Structure
+from jaxattn.methods import METHODS, Numbers, Structure
 from jaxattn.nn.subsets import MAX_DRAWS
 from jaxattn.source import Source, check_fit
 
@@ -68,8 +68,12 @@ def plan(config: Config, source: Source) -> list[Program]:
 def _bare(config: Config) -> Config:
     """The config without what a run consists of, how it is named and laid out."""
     one = Config()
+    # Where the data come from; of the tasks there is no word left here.
+    names = ("source", "fields", "tokenizer", "black_box", "asked_about")
+    usual = {name: getattr(one.data, name) for name in names}
     return dataclasses.replace(
         config,
+        data=dataclasses.replace(config.data, **usual),
         name=one.name,
         tasks=one.tasks,
         methods=one.methods,
@@ -101,6 +105,14 @@ def _static(
 
 def _label(method: str, setting: str) -> str:
     return f"{method}@{setting}" if setting else method
+
+
+def numbers_of(program: Program, label: str) -> tuple[dict[str, float], Numbers]:
+    """The numbers of a cell's config, its task's budget among them, and its method."""
+    name, _, setting = label.partition("@")
+    values = numbers(at_setting(program.static.config, setting))
+    values["model.budget"] = values["model.budget"] or float(program.source.budget)
+    return values, METHODS["joint" if name == FULL_TEXT else name].numbers
 
 
 def labels_of(methods: Iterable[str], also: Sequence[str]) -> list[str]:

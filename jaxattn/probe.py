@@ -104,7 +104,7 @@ def measure(
         scalars |= _evalx(static, state, test, masks, usable, leak_key)
     if test.truth is not None:
         scalars |= known.measure(static, cell, state, test, found, leak_key, n)
-    if static.black_box is not None:
+    if test.attributions is not None:
         words = vocabulary.punctuation | vocabulary.stop_words
         scalars |= explain.measure(static, cell, state, test, found, words, black_box)
     examples = {"masks": masks, "leak_bits": leaks.pointwise} | weighted | gradients

@@ -18,7 +18,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxattn import checkpoint, console, hosts, lanes, leaks, sweep, waves
+from jaxattn import (
+    asked,
+    checkpoint,
+    console,
+    hosts,
+    lanes,
+    leaks,
+    models,
+    sweep,
+    waves,
+)
 from jaxattn.files import append_json, write_text
 from jaxattn.jobs import Job, Plan, keep_shapes
 from jaxattn.plan import Name, Program
@@ -49,8 +59,12 @@ def run(
     every: float,
     stop: Any,
     finish: Callable[[int, Outcome], None],
+    kept_seeds: frozenset[int] = frozenset(),
 ) -> None:
-    """Runs what is left of every job; `finish` is given each wave when it is done."""
+    """Runs what is left of every job; `finish` is given each wave when it is done.
+
+    Parameters of `kept_seeds` go to `models/`.
+    """
     pool = concurrent.futures.ThreadPoolExecutor(max(1, len(mesh.local_devices)))
     # Ahead of their time: while one program trains the next can be compiled.
     measures = [
@@ -65,7 +79,8 @@ def run(
         for job, compiled, measure in zip(
             plan.jobs, plan.compiled, measures, strict=True
         ):
-            _run_job(job, compiled, measure, mesh, folder, every, stop, finish)
+            run_on = mesh, folder, every, stop, finish, kept_seeds
+            _run_job(job, compiled, measure, *run_on)
             if hosts.most(stop.received is not None)[0]:
                 break
     finally:
@@ -81,6 +96,7 @@ def _run_job(
     every: float,
     stop: Any,
     finish: Callable[[int, Outcome], None],
+    kept_seeds: frozenset[int],
 ) -> None:
     program, epochs = job.program, job.program.static.config.epochs
     kept = folder / "checkpoints" / f"program-{job.number}"
@@ -115,6 +131,7 @@ def _run_job(
                     every=every,
                     stop=lambda: stop.received is not None,
                     advance=_log(folder, job, cells, advance),
+                    with_params=any(seed in kept_seeds for _, seed in cells),
                 )
             except RuntimeError as error:
                 if not lanes.exhausted(error) or jax.process_count() > 1:
@@ -124,8 +141,13 @@ def _run_job(
                 return
             done |= set(cells)
             if hosts.first():
+                # Before the wave counts as finished.
+                models.keep(folder, program.source.task, outcome, kept_seeds)
+                outcome = outcome._replace(params=())
                 if leaks.applies(program):
                     outcome = leaks.added(program, outcome)
+                if asked.applies(program):
+                    outcome = asked.added(program, outcome)
                 waves.keep(kept, outcome)
                 for path, theirs in folders.items():
                     if theirs <= done:
@@ -148,7 +170,7 @@ def _run_job(
     )
     keep_shapes(folder, Plan([job], [less], []))
     again = job._replace(left=left)
-    _run_job(again, less, None, mesh, folder, every, stop, finish)
+    _run_job(again, less, None, mesh, folder, every, stop, finish, kept_seeds)
 
 
 def _begun(

@@ -43,6 +43,7 @@ TaskName = Literal[
     "explain_digits_pixels",
     "explain_digits_patches",
     "own",
+    "explain_own",
 ]
 MethodName = Literal[
     "joint",
@@ -111,6 +112,23 @@ class Data:
     """Which field of one's own data is what, as --fields gives it: ROLE=FIELD."""
     tokenizer: str = ""
     """Of one's own texts, as --tokenizer gives it; the package's own if not given."""
+    black_box: str = ""
+    """A model of one's own to explain (task explain_own), MODULE:FUNCTION: a list of
+    texts, or an array [N, T] or [N, T, D], in; probabilities [N, classes] out."""
+    asked_about: Literal[
+        "movie_sentiment",
+        "sentiment",
+        "sources",
+        "planted",
+        "bags",
+        "digits_pixels",
+        "digits_patches",
+        "own",
+    ] = "movie_sentiment"
+    """The task whose inputs that model is asked about."""
+    asked_again: int = count(1000, 0)
+    """Test examples of which it is shown what each seed selected, and as many of what
+    chance selects (post_hoc_accuracy)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ BUDGETS = {
     # 4 % of the pixels, as in the published run of REAL-X (arXiv 2103.01890).
     "explain_digits_pixels": 31,
     "explain_digits_patches": 4,
+    "explain_own": 5,
 }
 """How many positions a subset has where the task does not say it."""
 
@@ -75,7 +76,14 @@ def check_fit(config: Config, task: str) -> None:
                 f"method {name} needs a model to explain, and {task} has none: "
                 "choose a task explain_..., or leave it out"
             )
-        if scores == "leave_one_out" and task == "explain_digits_pixels":
+        if scores == "gradient" and task == "explain_own":
+            raise ValueError(
+                "method gradient needs the gradient of the model, and data.black_box "
+                "gives answers only: leave it out"
+            )
+        asked = task.removeprefix("explain_")
+        asked = config.data.asked_about if asked == "own" else asked
+        if scores == "leave_one_out" and asked == "digits_pixels":
             raise ValueError(
                 f"{task} has 784 positions, too many for method {name} to blank one by "
                 "one: choose explain_digits_patches, or leave it out"
@@ -103,32 +111,22 @@ def load(
     check_fit(config, task)
     if task in SYNTHETIC:
         return _generated(config, task)
-    length, min_count = config.data.length, config.data.min_count
     black_box = None
-    if task.startswith("explain_"):
-        # Here, since most runs need none of it.
+    # Here, since most runs need none of it.
+    if task == "explain_own":
+        from jaxattn import blackbox_own
+
+        dataset = _stored(config, config.data.asked_about, data_dir, say, download)
+        dataset, black_box = blackbox_own.explained(config, dataset, cache, say)
+    elif task.startswith("explain_"):
         from jaxattn import blackbox
 
+        length, min_count = config.data.length, config.data.min_count
         dataset, black_box = blackbox.explained(
             task, length, min_count, data_dir, cache, say
         )
-    elif task == "own":
-        # Here, since most runs need none of it.
-        from jaxattn.data import doors
-
-        own = config.data
-        dataset = doors.load_own(
-            own.source,
-            length,
-            min_count,
-            data_dir,
-            own.fields,
-            download,
-            say,
-            own.tokenizer,
-        )
     else:
-        dataset = data.load(task, length, min_count, data_dir, say)
+        dataset = _stored(config, task, data_dir, say, download)
     return Source(
         task=task,
         inputs=inputs_of(dataset),
@@ -139,6 +137,31 @@ def load(
         budget=BUDGETS.get(task, 0),
         known=dataset.train.truth is not None,
         black_box=black_box,
+    )
+
+
+def _stored(
+    config: Config,
+    task: str,
+    data_dir: Path | None,
+    say: Callable[[str], None],
+    download: bool,
+) -> Dataset:
+    own = config.data
+    if task != "own":
+        return data.load(task, own.length, own.min_count, data_dir, say)
+    # Here, since most runs need none of it.
+    from jaxattn.data import doors
+
+    return doors.load_own(
+        own.source,
+        own.length,
+        own.min_count,
+        data_dir,
+        own.fields,
+        download,
+        say,
+        own.tokenizer,
     )
 
 

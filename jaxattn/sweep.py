@@ -19,11 +19,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxattn import checkpoint, hosts, loop, methods, probe
-from jaxattn.config import at_setting, numbers
 from jaxattn.data.stopwords import STOP_WORDS
 from jaxattn.forward import Arrays, Cell
-from jaxattn.methods import METHODS
-from jaxattn.plan import FULL_TEXT, Name, Program
+from jaxattn.plan import Name, Program, numbers_of
 from jaxattn.source import Source
 
 
@@ -68,6 +66,8 @@ class Outcome(NamedTuple):
     measured: dict[str, np.ndarray]
     examples: dict[str, np.ndarray]
     class_means: np.ndarray
+    params: Any = ()
+    """Of selector and predictor, where they are asked for; they go to `models/`."""
 
 
 class Compiled(NamedTuple):
@@ -90,14 +90,8 @@ def by_cell(mesh: Mesh) -> NamedSharding:
 
 def stack(program: Program, cells: list[Name], mesh: Mesh) -> Cell:
     """Cells as one, sharded by cell; in place of a key each has its seed."""
-    base, source = program.static.config, program.source
-    values, rows = [], []
-    for label, _ in cells:
-        name, _, setting = label.partition("@")
-        value = numbers(at_setting(base, setting))
-        value["model.budget"] = value["model.budget"] or float(source.budget)
-        values.append(value)
-        rows.append(METHODS["joint" if name == FULL_TEXT else name].numbers)
+    source = program.source
+    values, rows = zip(*[numbers_of(program, label) for label, _ in cells], strict=True)
     places: Any = np.full((2, len(cells)), [[source.which], [source.control]], np.int32)
     seeds: Any = np.array([seed for _, seed in cells], np.uint32)
     stacked = Cell(
@@ -206,6 +200,7 @@ def run_wave(
     every: float,
     stop: Callable[[], bool],
     advance: Callable[[int, dict[str, np.ndarray]], None],
+    with_params: bool = False,
 ) -> Outcome | None:
     """Trains and measures some cells; None if `stop` asked to end before the last.
 
@@ -256,6 +251,11 @@ def run_wave(
         measured=measured.scalars,
         examples={k: _small(v) for k, v in measured.examples.items()},
         class_means=measured.class_means,
+        # What applies a model: no evaluator, no baseline.
+        params={
+            half: jax.tree.map(lambda x: hosts.whole(x)[:n], state.params[half])
+            for half in (("selector", "predictor") if with_params else ())
+        },
     )
 
 

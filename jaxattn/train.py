@@ -41,6 +41,9 @@ class Flags:
     """Where the embedded data are prepared; TFDS's usual place if not given."""
     checkpoint_seconds: float = 15.0
     """Least time between two checkpoints of the wave under way."""
+    model_gigabytes: float = 1.0
+    """Most room that parameters take in models/; where they need more, those of the
+    first seeds are kept, and with 0 none."""
     sweep: tuple[str, ...] = ()
     """Run every combination of such values, and choose on the validation split:
     FIELD=VALUE,VALUE, as optimizer.learning-rate=1e-3,3e-3; may be given repeatedly."""
@@ -67,12 +70,16 @@ def parse(arguments: list[str]) -> Flags:
         default=Flags(config=default),
         prog="python -m jaxattn.train [--config FILE]",
     )
-    found = configs.check(_with_data(flags, default.name))
+    found = configs.check(_explaining(_with_data(flags, default.name), flags, default))
     found = settings.placed(found, settings.grid(axes))
     flags = dataclasses.replace(flags, config=found, sweep=tuple(axes))
     if not flags.checkpoint_seconds >= 0:
         raise ValueError(
             f"checkpoint_seconds = {flags.checkpoint_seconds}: must be 0 or more"
+        )
+    if not flags.model_gigabytes >= 0:
+        raise ValueError(
+            f"model_gigabytes = {flags.model_gigabytes}: must be 0 or more"
         )
     return flags
 
@@ -92,6 +99,26 @@ def _with_data(flags: Flags, usual_name: str) -> configs.Config:
     given |= {"fields": flags.fields} if flags.fields else {}
     given |= {"tokenizer": flags.tokenizer} if flags.tokenizer else {}
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
+
+
+def _explaining(
+    config: configs.Config, flags: Flags, default: configs.Config
+) -> configs.Config:
+    """The config with a black box of the user's as its task, unless tasks are named.
+
+    What it cannot give, its gradient, is left out of methods that a file names.
+    """
+    if not config.data.black_box or flags.config.tasks != default.tasks:
+        return config
+    given: dict[str, Any] = {"tasks": ("explain_own",)}
+    if config.data.source:
+        given["data"] = dataclasses.replace(config.data, asked_about="own")
+    if config.methods == default.methods:
+        given["methods"] = tuple(m for m in config.methods if m != "gradient")
+    if flags.config.name == default.name:
+        module = config.data.black_box.partition(":")[0].rpartition(".")[2]
+        given["name"] = f"{config.name}_{module}".strip("_")
+    return dataclasses.replace(config, **given)
 
 
 def _axes(words: list[str]) -> tuple[list[str], list[str]]:
@@ -157,6 +184,7 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
             flags.checkpoint_seconds,
             flags.dry_run,
             flags.download,
+            flags.model_gigabytes,
         )
     except (ValueError, OSError, RuntimeError) as error:
         if hosts.lost(error):

@@ -121,6 +121,8 @@ def contents(folder: pathlib.Path) -> dict:
         name: (folder / name).read_bytes()
         for name in ("config.json", "seeds.csv", "results.csv", "results.md")
     }
+    for path in sorted((folder / "models").rglob("*.*")):
+        found[str(path.relative_to(folder))] = path.read_bytes()
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     found["metrics.jsonl"] = [json.loads(line) for line in lines]
     for path in sorted((folder / "masks").iterdir()):

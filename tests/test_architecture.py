@@ -12,6 +12,7 @@ MAINS = {
     "jaxattn.audit",
     "jaxattn.data.__main__",
     "jaxattn.doctor",
+    "jaxattn.predict",
     "jaxattn.report",
     "jaxattn.train",
 }
@@ -179,6 +180,32 @@ ALLOWED = {
         "jaxattn.tables",
         "jaxattn.tradeoffs",
     ),
+    # To use what is trained takes nothing that trains.
+    "jaxattn.trained": (
+        "jaxattn.config",
+        "jaxattn.data",
+        "jaxattn.forward",
+        "jaxattn.methods",
+        "jaxattn.model_files",
+        "jaxattn.nn",
+    ),
+    "jaxattn.prediction": (
+        "jaxattn.console",
+        "jaxattn.files",
+        "jaxattn.heat",
+        "jaxattn.metrics",
+        "jaxattn.runtime",
+        "jaxattn.trained",
+    ),
+    "jaxattn.models": (
+        "jaxattn.config",
+        "jaxattn.files",
+        "jaxattn.model_files",
+        "jaxattn.nn",
+        "jaxattn.plan",
+        "jaxattn.sweep",
+    ),
+    "jaxattn.model_files": (),
     "jaxattn.explain": ("jaxattn.forward", "jaxattn.known", "jaxattn.metrics"),
     "jaxattn.comparison": (
         "jaxattn.methods",

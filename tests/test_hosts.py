@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import small_run
 from small_run import ROOT, arguments, draw_nothing, keep_compiled, run
@@ -160,14 +161,14 @@ def assert_close(one, other):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, data_dir):
-    """The numbers of one process."""
+    """The run of one process."""
     folder = tmp_path_factory.mktemp("alone") / "run"
     with pytest.MonkeyPatch.context() as monkeypatch:
         keep_compiled(monkeypatch)
         draw_nothing(monkeypatch)
         assert run(*arguments(folder, data_dir, BASE)) == 0
     console.settings.quiet = False
-    return numbers(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,19 @@ def straight(tmp_path_factory, data_dir):
 
 
 def test_two_processes_give_the_numbers_of_one(alone, straight):
-    assert_close(alone, numbers(straight))
+    assert_close(numbers(alone), numbers(straight))
+
+
+def test_two_processes_keep_the_models_of_one(alone, straight):
+    files = sorted(p.relative_to(alone) for p in alone.glob("models/**/*.*"))
+    assert files == sorted(
+        p.relative_to(straight) for p in straight.glob("models/**/*.*")
+    )
+    assert len(files) == 1 + len(BASE["--methods"].split()) * int(BASE["--seeds"])
+    for path in (path for path in files if path.suffix == ".npz"):
+        with np.load(alone / path) as one, np.load(straight / path) as other:
+            for name in one.files:
+                np.testing.assert_allclose(one[name], other[name], atol=1e-5)
 
 
 @pytest.mark.parametrize("dies", [1, pytest.param(0, marks=pytest.mark.soak)])
@@ -220,7 +233,7 @@ def test_a_signal_to_one_stops_all_and_any_number_goes_on(
     process = launch(words, processes=1, devices=4)
     codes, told = ends(process)
     assert codes == [0], told
-    assert_close(alone, numbers(folder))
+    assert_close(numbers(alone), numbers(folder))
 
 
 def test_all_end_where_the_first_refuses(tmp_path, data_dir):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from jax import Array
 
 from jaxattn.nn.embedding import Candidates, Inputs, embed, example
@@ -176,6 +177,13 @@ def init(model: Model, key: Array) -> dict[str, Params]:
     a, b = jax.random.split(key)
     selector = model.selector.init(a, x, valid, candidates(model, valid))
     return {"selector": selector["params"], "predictor": init_predictor(model, b)}
+
+
+def shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter by path."""
+    made = jax.eval_shape(lambda key: init(model, key), jax.random.key(0))
+    flat: dict[str, Any] = flatten_dict(made, sep="/")
+    return {path: x.shape for path, x in flat.items()}
 
 
 def init_predictor(model: Model, key: Array) -> Params:

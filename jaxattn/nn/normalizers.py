@@ -72,6 +72,8 @@ class Normalizer(NamedTuple):
     rate: Callable | None = None
     """(scores [T], valid [T], temperature) -> probability [T] of not being 0, where
     each position is selected by itself."""
+    noisy: bool = False
+    """Whether `keep` draws noise, too."""
 
 
 def _plain(function: Callable) -> Normalizer:
@@ -108,7 +110,9 @@ def _gates(draw: Callable, keep: Callable, rate: Callable) -> Normalizer:
 
 NORMALIZERS: dict[str, Normalizer] = {
     "softmax": _plain(softmax),
-    "gumbel_softmax": Normalizer(_gumbel_softmax, _gumbel_softmax, simplex=True),
+    "gumbel_softmax": Normalizer(
+        _gumbel_softmax, _gumbel_softmax, simplex=True, noisy=True
+    ),
     "sparsemax": _plain(entmax.sparsemax),
     "entmax15": _plain(entmax.entmax15),
     "top_k": _subset(_top_k),

@@ -1,0 +1,106 @@
+"""Writes the trained models of a run, which `jaxattn.trained` reads."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from jaxattn.config import Config
+from jaxattn.files import replace_file, write_text
+from jaxattn.model_files import FOLDER, FORMAT
+from jaxattn.nn import model as nn_model
+from jaxattn.plan import FULL_TEXT, Program, labels_of, numbers_of
+from jaxattn.sweep import Outcome
+
+MOST_GIGABYTES = 1.0
+
+
+class Room(NamedTuple):
+    """What of a run's parameters is kept: `models/` is bounded."""
+
+    seeds: frozenset[int]
+    """Of every method: the first ones."""
+    bytes: int
+
+
+def room(programs: list[Program], gigabytes: float) -> Room:
+    """The seeds whose parameters take at most so much room, over all methods."""
+    each = 0
+    for program in programs:
+        size = sum(
+            4 * math.prod(s) for s in nn_model.shapes(program.static.model).values()
+        )
+        each += size * len({label for label, _ in program.cells})
+    seeds = sorted({seed for program in programs for _, seed in program.cells})
+    n = int(min(len(seeds), gigabytes * 1e9 // each))
+    return Room(frozenset(seeds[:n]), n * each)
+
+
+def say(room: Room, seeds: int, gigabytes: float) -> str:
+    """In a sentence what is kept, and why not more."""
+    size = f"{room.bytes / 1e6:,.1f} MB"
+    if len(room.seeds) == seeds:
+        return f"models: {size} of parameters are kept, of all seeds"
+    limit = f"--model-gigabytes {gigabytes:g}"
+    if not room.seeds:
+        return f"models: no parameters are kept ({limit})"
+    return (
+        f"models: {size} of parameters are kept, of the first {len(room.seeds)} of "
+        f"{seeds} seeds ({limit})"
+    )
+
+
+def describe(folder: Path, config: Config, programs: list[Program]) -> None:
+    """Writes `models/TASK.json`: what the models of each task are made of."""
+    folder = folder / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for task in dict.fromkeys(program.source.task for program in programs):
+        own = [program for program in programs if program.source.task == task]
+        source = own[0].source
+        found = {
+            label: _method(program, label)
+            for program in own
+            for label in {label for label, _ in program.cells}
+        }
+        order = [*labels_of(config.methods, config.also), FULL_TEXT]
+        text = {
+            "format": FORMAT,
+            "task": task,
+            "inputs": source.inputs._asdict(),
+            "classes": source.classes,
+            "tokenizer": config.data.tokenizer,
+            "methods": {label: found[label] for label in order if label in found},
+            "vocabulary": () if source.dataset is None else source.dataset.vocabulary,
+        }
+        write_text(folder / f"{task}.json", json.dumps(text) + "\n")
+
+
+def _method(program: Program, label: str) -> dict[str, Any]:
+    values, numbers = numbers_of(program, label)
+    fields = dataclasses.asdict(program.static.config.model)
+    fields |= {
+        name: values[f"model.{name}"] for name in fields if f"model.{name}" in values
+    }
+    return {
+        "model": fields,
+        "scores": program.static.structure.scores,
+        "uniform": numbers.uniform,
+    }
+
+
+def keep(folder: Path, task: str, outcome: Outcome, seeds: frozenset[int]) -> None:
+    """Writes the parameters of a finished wave; of seeds that diverged, none."""
+    if not outcome.params:
+        return
+    flat: dict[str, Any] = flatten_dict(outcome.params, sep="/")
+    for i, (label, seed) in enumerate(outcome.cells):
+        path = folder / FOLDER / task / label / f"{seed}.npz"
+        if seed in seeds and outcome.alive[i]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replace_file(path) as file:
+                arrays: dict[str, Any] = {name: x[i] for name, x in flat.items()}
+                np.savez(file, **arrays)
