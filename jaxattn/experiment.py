@@ -15,37 +15,31 @@ runs/NAME/config.json         what was asked; another config is refused
 
 import contextlib
 import hashlib
-import math
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
-
+from jaxattn import config as configs
 from jaxattn import (
-    asked,
     console,
     hosts,
     jobs,
-    leaks,
     machine,
     models,
+    opening,
     outputs,
     runtime,
     schedule,
-    scrutiny,
     source,
     sweep,
     workdir,
 )
-from jaxattn import config as configs
 from jaxattn.config import Config
 from jaxattn.jobs import Job, Plan
-from jaxattn.nn import model as nn_model
-from jaxattn.plan import FULL_TEXT, Program, plan
+from jaxattn.plan import Program, plan
 from jaxattn.runs import Run
-from jaxattn.source import Source, majority
+from jaxattn.source import Source
 from jaxattn.sweep import Outcome
 
 
@@ -92,8 +86,7 @@ def run(
         if not dry_run:
             digest = _digest(sources)
             hosts.lead(lambda: workdir.claim(config, folder, digest, console.say))
-        _start_block(config, sources, programs, mesh, begun)
-        _say_prices(config, programs)
+        opening.tell(config, sources, programs, mesh, begun)
         outcomes: list[list[Outcome]] = [[] for _ in programs]
         if hosts.first():
             outcomes = schedule.finished(folder, programs, dry_run)
@@ -210,94 +203,3 @@ def _digest(sources: list[Source]) -> str:
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
-
-
-def _start_block(config, sources, programs, mesh, begun) -> None:
-    device = mesh.devices.flat[0]
-    tasks = f"{len(sources)} tasks x " if len(sources) > 1 else ""
-    settings = f" x {1 + len(config.also)} settings" if config.also else ""
-    console.paragraph(
-        f"jaxattn {runtime.environment()['versions']['jaxattn'] or '(source)'} on "
-        f"{_many(mesh.size, f'{device.platform} device')}: {tasks}"
-        f"{_many(len(config.methods), 'method')}{settings} x "
-        f"{_many(config.seeds, 'seed')}, "
-        f"{'resuming a' if begun else 'new'} run"
-    )
-    for s in sources:
-        _describe(config, s)
-    console.paragraph(f"parameters of each model: {_parameters_of(programs)}")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
-def _parameters_of(programs: list[Program]) -> str:
-    """How many numbers a model learns; programs of several tasks differ in it."""
-    texts = []
-    for name, full in (("", False), (" (full text)", True)):
-        models = {
-            p.static.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
-        }
-        counts = sorted({_parameters(m) for m in models})
-        ends = dict.fromkeys(f"{n:,}" for n in (counts[:1] + counts[-1:]))
-        texts += [" to ".join(ends) + name] if counts else []
-    return ", ".join(texts)
-
-
-def _parameters(model: nn_model.Model) -> int:
-    shapes = jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0)))
-    return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
-
-
-def _say_prices(config: Config, programs: list[Program]) -> None:
-    audited = sum(len(p.cells) for p in programs if leaks.applies(p))
-    if audited:
-        console.paragraph(f"leak: {leaks.price(audited)}")
-    shown = [p for p in programs if asked.applies(p)]
-    if shown:
-        console.paragraph(asked.price(shown))
-    for program in programs:
-        if scrutiny.applies(program.static):
-            prices = scrutiny.prices(config, program.source.inputs.length)
-            for group in config.metrics:
-                if group in prices:
-                    console.paragraph(f"{group}: {prices[group]}, each seed and method")
-            return
-
-
-def _describe(config, s: Source) -> None:
-    data, dataset = config.data, s.dataset
-    if dataset is None:
-        console.paragraph(
-            f"{s.task}: {data.examples:,} / {data.test_examples // 4:,} / "
-            f"{data.test_examples:,} generated examples (train / validation / test), "
-            f"{s.inputs.length} features, own ones for each seed"
-        )
-        return
-    sizes = " / ".join(
-        f"{len(x.labels):,}" for x in (dataset.train, dataset.validation, dataset.test)
-    )
-    kind = "texts" if dataset.vocabulary else "examples"
-    console.paragraph(f"{s.task}: {sizes} {kind} (train / validation / test)")
-    if s.black_box is not None:
-        console.paragraph(
-            f"the model to explain {s.black_box.told}; its answers are the labels from "
-            "here on"
-        )
-    shares = majority(s, "train")
-    assert shares is not None
-    named = [f"{n} {x:.3f}" for n, x in zip(dataset.classes, shares, strict=True)]
-    if len(named) > 10:
-        few = f"{len(named)} classes, of {shares.min():.3f} to {shares.max():.3f}"
-        console.paragraph(f"{few} of the training split")
-    else:
-        console.paragraph(f"classes of the training split: {', '.join(named)}")
-    if not dataset.vocabulary:
-        return
-    cut = dataset.cut.get("train")
-    text = f"{len(dataset.vocabulary):,} token types; {data.length} tokens kept"
-    if cut is not None:
-        lost = cut.tokens / (cut.tokens + dataset.train.lengths.sum())
-        text += f", {cut.examples:,} texts cut, {lost:.1%} of tokens lost"
-    console.paragraph(text)
