@@ -80,6 +80,19 @@ joint here, with half a bit less of a code; random_pretraining ties (+.007), ins
 weighting has no overlap (effective sample size 7 %). Pixels (explain_digits_pixels) run
 likewise and were not measured with 16 seeds. Four epochs are too few for images: 40 was
 fixed after looking at the training loss, for all methods alike.
+
+A model of your own, any function of a list of texts (or of an array, for `bags` and
+digits) that gives the probability of every class, such as `predict_proba` of a
+scikit-learn pipeline in mymodel.py:
+
+    python -m jaxattn.train --config configs/explain.py \
+        --data.black-box mymodel:pipeline.predict_proba
+
+It is asked once about the texts of --data.asked-about (or of --data FILE), 10,072 for
+the reviews; 211,000 times more for leave_one_out, which is left out with --methods; and
+2,000 times for what each seed selected and for chance. Texts are the words that the
+selector sees, with spaces between; what is not selected is left out. `gradient` needs
+a gradient, which a function does not give.
 """
 
 from jaxattn.config import Config, Model, Optimizer

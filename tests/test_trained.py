@@ -1,5 +1,6 @@
 """A trained model read back does what it did in its run."""
 
+import doctest
 import json
 import pathlib
 import shutil
@@ -15,7 +16,7 @@ from flax.traverse_util import flatten_dict
 from small_run import ROOT, arguments, draw_nothing, flip, keep_compiled, run
 
 import jaxattn
-from jaxattn import console, models
+from jaxattn import console, models, trained
 from jaxattn.nn.normalizers import NORMALIZERS
 from jaxattn.results import read_seeds
 from jaxattn.sweep import Outcome
@@ -137,6 +138,13 @@ def test_all_seeds_at_once_and_each_alone_are_the_same(runs):
     np.testing.assert_allclose(
         every(swapped.params, tokens, lengths)[1], masks[::-1], atol=1e-6
     )
+
+
+def test_the_example_in_the_docstring_is_true(runs, tmp_path, monkeypatch):
+    shutil.copytree(runs("words"), tmp_path / "runs" / "reviews")
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testmod(trained)
+    assert found.attempted == 6 and found.failed == 0
 
 
 def test_only_fresh_noise_asks_for_a_key(runs):

@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Whoever read has seen enough; nothing is left to be flushed at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
-        console.error(_explain(error))
+        console.error(console.reason(error, "writing predictions"))
         return USAGE
     except KeyboardInterrupt:
         console.error("stopped")
@@ -183,9 +183,3 @@ def _told(model: Any, one: Any, number: int) -> str:
     else:
         rows |= {"lowest": one.masks.min(axis=0), "highest": one.masks.max(axis=0)}
     return "\n".join([*lines, str(show(one.names, rows))])
-
-
-def _explain(error: ValueError | OSError) -> object:
-    if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"{error.filename or 'while writing'}: {error.strerror}"
-    return error
