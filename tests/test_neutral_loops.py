@@ -22,7 +22,7 @@ BLOCKS = {
 
 def test_there_is_a_loop_of_each_kind_on_one_page():
     assert set(BLOCKS) == {"linen", "nnx"}
-    assert all(len(block.splitlines()) < 45 for block in BLOCKS.values())
+    assert all(len(block.splitlines()) < 48 for block in BLOCKS.values())
 
 
 @pytest.mark.parametrize("api", ["linen", "nnx"])
