@@ -1,6 +1,7 @@
 """Every command, example and number of the READMEs and of the config files is true."""
 
 import ast
+import json
 import re
 import shlex
 import tomllib
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from jaxattn import doctor
+from jaxattn.data.command import main as data
 from jaxattn.leakage.command import main as audit
+from jaxattn.prediction.command import main as predict
 from jaxattn.reporting.command import main as report
 from jaxattn.train import main
 
@@ -76,6 +79,12 @@ def beside(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(ROOT)
         small_run(shlex.split(PROBE)[3:], folder / "runs/probe")
+    rows = [
+        {"text": f"a {('bad', 'fine')[i % 2]} film {i}", "label": i % 2}
+        for i in range(2000)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "mydata.jsonl").write_text(lines)
     return folder
 
 
@@ -94,6 +103,7 @@ def test_commands(command, tmp_path, monkeypatch, beside):
     assert words[:2] == ["python", "-m"], command
     if words[2] == "jaxattn.train":
         monkeypatch.chdir(ROOT)
+        words = [str(beside / w) if w == "mydata.jsonl" else w for w in words]
         return small_run(words[3:], tmp_path / "run")
     monkeypatch.chdir(beside)
     if words[2] == "jaxattn.audit":
@@ -105,6 +115,10 @@ def test_commands(command, tmp_path, monkeypatch, beside):
         page.unlink()
         assert report(words[3:]) == 0
         assert len(page.read_bytes()) == pytest.approx(len(first), rel=0.05)
+    elif words[2] == "jaxattn.data":
+        assert data(words[3:]) == 0
+    elif words[2] == "jaxattn.predict":
+        assert predict(words[3:]) == 0
     else:
         assert words[2] == "jaxattn.doctor", f"say here how to try {words[2]}"
         assert doctor.main([*words[3:], "--quick"]) == 0
