@@ -2,12 +2,15 @@
 
 import doctest
 import importlib
+import pathlib
+import shutil
 
 import pytest
-from made_run import config_of, make
+from made_run import TASK, config_of, make
 
 import jaxattn
 
+STORED = pathlib.Path(__file__).parent / "stored/format-1/models"
 HOMES = sorted(set(jaxattn._HOME.values()))
 STARTS = ("audit", "load_run", "neutral_weights", "run", "show", "softmax")
 """What a newcomer calls first."""
@@ -20,10 +23,13 @@ def examples_of(name: str) -> list[doctest.DocTest]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where examples run: beside a run of the size of the default probe."""
+    """Where examples run: beside a run of the size of the default probe, and models."""
     folder = tmp_path_factory.mktemp("examples")
     config = config_of(values="default_tokens", seeds=16)
     make(folder / "runs/probe", config, n=1020)
+    models = folder / "runs/reviews/models"
+    shutil.copytree(STORED / TASK, models / TASK)
+    shutil.copy(STORED / f"{TASK}.json", models)
     return folder
 
 
