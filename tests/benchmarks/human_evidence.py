@@ -74,7 +74,8 @@ test split. Evidence: the words that people had to change to turn the label, wit
 each review. Date: {datetime.date.today().isoformat()}.
 
 AUROC of chance is .5; of `human_auprc` (trapezoids, as in ERASER) and `human_ap` it is
-in the second table under random.
+in the second table under random. Trapezoids flatter ties: from the point (recall 0,
+precision 1) that the curve begins with, `uniform` and `lexicon` get a straight line.
 
 {table(["method", *COLUMNS, "human_auroc against joint"], rows)}
 
@@ -107,7 +108,8 @@ def main() -> None:
         command += ["--methods", *METHODS, "--metrics", "plausibility", *args.more]
         ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         results = read_results(run / "results.csv")
-    said = ended.stdout.partition("\n- ")
+    # Without the paths at its end.
+    said = ended.stdout.partition(f"\n{run}")[0].partition("\n- ")
     (args.output / "RESULTS_HUMAN.md").write_text(
         page(results, (said[1] + said[2]).strip(), args.seeds)
     )
