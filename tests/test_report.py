@@ -249,6 +249,18 @@ def test_few_seeds_that_differ_are_inconclusive(tmp_path):
     assert verdict.judge(run, TASK).kind == "inconclusive"
 
 
+@pytest.mark.parametrize("seeds, kind", [(5, "inconclusive"), (6, "leak")])
+def test_few_seeds_that_agree_are_inconclusive_too(seeds, kind, tmp_path):
+    """All five of one sign have a p of 2 in 32."""
+    bits = {
+        ("joint", "leak_bits"): 0.3 + np.linspace(0, 0.01, seeds),
+        ("joint", "leak_bits:permuted"): np.linspace(0, 0.001, seeds),
+    }
+    config = config_of(seeds=seeds)
+    run = run_folder.read(make(tmp_path / "run", config, numbers=bits))
+    assert verdict.judge(run, TASK).kind == kind
+
+
 def test_best_is_marked_only_where_it_is_no_tie(tmp_path):
     spread = np.linspace(-0.05, 0.05, 8)
     numbers = {

@@ -16,6 +16,8 @@ from jaxattn.results import Result, choose
 
 NOTABLE = 0.01
 """Bits beyond the null above which the whole interval must lie for a leak."""
+SIGNIFICANT = 0.05
+"""... and the largest p, by sign-flips over seeds, that it may have."""
 PLAUSIBLE = (
     "evidence_auroc",
     "tpr",
@@ -126,8 +128,9 @@ def _paired(run, task, one: tuple[str, str], other: tuple[str, str]) -> Paired:
 def _leaks(bits: Paired) -> str:
     if bits.n == 0:
         return "unknown"
+    # An interval of few seeds is too narrow: five cannot have a p below 0.05.
     if bits.low > NOTABLE:
-        return "leak"
+        return "leak" if bits.p <= SIGNIFICANT else "inconclusive"
     return "none" if bits.high <= NOTABLE else "inconclusive"
 
 
@@ -278,7 +281,8 @@ def _said(run: Folder, task: str) -> list[str]:
 def _thresholds(run: Folder) -> list[str]:
     found = [
         "A leak: the whole 95 % interval of the bits beyond exchanged labels lies "
-        f"above {NOTABLE} bits. No leak: it lies at or below. Else: inconclusive."
+        f"above {NOTABLE} bits, with a p of at most {SIGNIFICANT}. No leak: the "
+        "interval lies at or below. Else: inconclusive."
     ]
     if run.config.model.values == "default_tokens":
         found.append(
