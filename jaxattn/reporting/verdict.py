@@ -14,10 +14,8 @@ from jaxattn.plan import FULL_TEXT, labels_of
 from jaxattn.reporting.run_folder import Folder, values
 from jaxattn.results import Result, choose
 
-NOTABLE = 0.01
-"""Bits beyond the null above which the whole interval must lie for a leak."""
-SIGNIFICANT = 0.05
-"""... and the largest p, by sign-flips over seeds, that it may have."""
+NOTABLE, SIGNIFICANT = 0.01, 0.05
+"""A leak: its whole interval lies so many bits above the null, with at most this p."""
 PLAUSIBLE = (
     "evidence_auroc",
     "tpr",
@@ -201,9 +199,8 @@ def _use(run: Folder, task: str, method: str) -> tuple[bool | None, str]:
         )
     right = choose(run.results, task, method, "true_mask_accuracy")
     if right is not None and np.isfinite(right.mean):
-        change = _paired(
-            run, task, (method, "true_mask_accuracy"), (method, "accuracy")
-        )
+        both = (method, "true_mask_accuracy"), (method, "accuracy")
+        change = _paired(run, task, *both)
         return bool(change.high < 0 and change.mean < -CODE), (
             f"Given the right mask instead of its own, the predictor of {method} has "
             f"accuracy {told(right)} instead of {own} (difference "
