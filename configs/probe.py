@@ -10,7 +10,7 @@ is where the reference is best on it, before it overfits.
 
     python -m jaxattn.train --config configs/probe.py
 
-16 seeds, 91 s on 2 CPU cores the first time, 65 s the second. Expected
+16 seeds, 99 s on 2 CPU cores the first time, 73 s the second. Expected
 (test split, 95 % intervals over seeds):
 
 method                        accuracy                 nll             leak_bits
