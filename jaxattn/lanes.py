@@ -6,7 +6,6 @@ lanes are tried, each for one chunk, and the fastest is taken.
 """
 
 import contextlib
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxattn import hosts, sweep
+from jaxattn import hosts, runtime, sweep
 from jaxattn.plan import Program
 from jaxattn.sweep import Compiled, Shape, Splits
 
@@ -83,22 +82,9 @@ def available(mesh: Mesh) -> int:
     """Bytes that one device may take; 0 where that cannot be known."""
     device = mesh.local_devices[0]
     if device.platform == "cpu":
-        return _main_memory() // len(mesh.local_devices)
+        return runtime.available_memory() // len(mesh.local_devices)
     stats = device.memory_stats() or {}
     return stats.get("bytes_limit", 0)
-
-
-def _main_memory() -> int:
-    """Bytes of main memory that are free, or that a container still allows."""
-    free = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        text = pathlib.Path("/proc/meminfo").read_text()
-        free.append(int(text.split("MemAvailable:")[1].split()[0]) * 1024)
-    with contextlib.suppress(OSError, ValueError):
-        group = pathlib.Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        free.append(limit - int((group / "memory.current").read_text()))
-    return max(0, min(free, default=0))
 
 
 def fitting(

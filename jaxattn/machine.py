@@ -116,26 +116,10 @@ def cache() -> Check:
 
 def memory() -> Check:
     """Memory that is free, as the system and the container allow it."""
-    free = available_bytes() / 1e9
+    free = runtime.available_memory() / 1e9
     found = f"{free:.1f} GB free; the default run takes 1.6 GB"
     todo = "end other programs; choose a smaller --batch-size and --lane 1"
     return Check("memory", free >= NEEDED_GB, found, "" if free >= NEEDED_GB else todo)
-
-
-def available_bytes() -> int:
-    """Bytes that this process can still get."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable"))
-        free = int(line.split()[1]) * 1024
-    with contextlib.suppress(OSError, ValueError):
-        limit, used = (
-            int(Path("/sys/fs/cgroup", name).read_text())
-            for name in ("memory.max", "memory.current")
-        )
-        free = min(free, limit - used)
-    return free
 
 
 def data() -> Check:

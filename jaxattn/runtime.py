@@ -37,6 +37,31 @@ def available_cores() -> int:
     return max(1, cores)
 
 
+_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+def available_memory() -> int:
+    """Bytes that are free: of the machine, or of the container where that is less."""
+    free = sys.maxsize
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = pathlib.Path("/proc/meminfo").read_text()
+        free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+    for limit, used in _LIMITS:
+        # There may be no such limit, or "max".
+        with contextlib.suppress(OSError, ValueError):
+            most, taken = (int(pathlib.Path(x).read_text()) for x in (limit, used))
+            free = min(free, max(most - taken, 0))
+    return free
+
+
 def configure(cpu_devices: int | None = None, cache: bool = True) -> None:
     """Prepare the environment for jax: call it before jax is imported.
 

@@ -87,7 +87,12 @@ def test_the_reader_of_imports_sees_every_form():
 
 ALLOWED = {
     "jaxattn.nn": ("jaxattn.nn",),
-    "jaxattn.data": ("jaxattn.console", "jaxattn.data", "jaxattn.files"),
+    "jaxattn.data": (
+        "jaxattn.console",
+        "jaxattn.data",
+        "jaxattn.files",
+        "jaxattn.runtime",
+    ),
     "jaxattn.metrics": ("jaxattn.metrics", "jaxattn.nn"),
     "jaxattn.schema": (),
     "jaxattn.config": ("jaxattn.schema",),
@@ -217,7 +222,12 @@ ALLOWED = {
     "jaxattn.settings": ("jaxattn.config", "jaxattn.schema"),
     "jaxattn.digests": ("jaxattn.hosts",),
     "jaxattn.checkpoint": ("jaxattn.digests", "jaxattn.hosts"),
-    "jaxattn.lanes": ("jaxattn.hosts", "jaxattn.plan", "jaxattn.sweep"),
+    "jaxattn.lanes": (
+        "jaxattn.hosts",
+        "jaxattn.plan",
+        "jaxattn.runtime",
+        "jaxattn.sweep",
+    ),
     "jaxattn.choice": (
         "jaxattn.config",
         "jaxattn.metrics",

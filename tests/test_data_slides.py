@@ -307,15 +307,15 @@ def test_fields_that_do_not_exist(folder):
 def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
     folder, monkeypatch
 ):
-    monkeypatch.setattr(slides, "available", lambda: 15_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 15_000)
     monkeypatch.setattr(features, "read", None)
     refused("40 bags of 9 x 6 numbers need 0.0 GB .*: give --data.length 6$", folder)
-    monkeypatch.setattr(slides, "available", lambda: 1000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     refused("give fewer bags", folder)
 
 
 def test_memory_that_is_there():
-    assert 1e6 < memory.available() < 1e15
+    assert 1e6 < memory.available_memory() < 1e15
     with pytest.raises(ValueError, match="numbers need 1,000,000.0 GB .*: buy some"):
         memory.check_fits(10**15, "numbers", "buy some")
     memory.check_fits(10, "numbers", "")

@@ -367,7 +367,7 @@ def test_coloured_images_are_vectors(digits):
 
 
 def test_images_that_do_not_fit(digits, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: 20_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
     refused("80 images of 784 pixels need 0.0 GB and 0.0 GB are free", digits, "mnist")
 
 

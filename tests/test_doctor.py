@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from jaxattn import doctor, machine, selftest
+from jaxattn import doctor, machine, runtime, selftest
 from jaxattn.data.planted_shortcut import planted_shortcut
 from jaxattn.machine import Check
 
@@ -127,14 +127,14 @@ def test_the_thread_pool_must_have_room(monkeypatch, count, ok):
 
 @pytest.mark.parametrize(("free", "ok"), [(3e9, True), (1e9, False)])
 def test_memory_must_hold_the_default_run(monkeypatch, free, ok):
-    monkeypatch.setattr(machine, "available_bytes", lambda: free)
+    monkeypatch.setattr(runtime, "available_memory", lambda: free)
     assert machine.memory().ok == ok == (not machine.memory().todo)
     assert f"{free / 1e9:.1f} GB" in machine.memory().found
 
 
 def test_free_memory_is_a_part_of_what_there_is():
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 1e6 < machine.available_bytes() <= there
+    assert 1e6 < runtime.available_memory() <= there
 
 
 def test_damaged_data_are_told(monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ from jaxattn.data import features
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
 from jaxattn.data.fields import check_there, chosen
 from jaxattn.data.lines import records, suffix_of
-from jaxattn.data.memory import SHARE, available
+from jaxattn.data.memory import check_fits, room
 from jaxattn.data.rows import Row, in_order
 from jaxattn.data.sides import SIDES
 from jaxattn.data.splitting import Keys, judge
@@ -215,14 +215,12 @@ def _filled(
     _said_of_sizes(sizes, width, most, say)
     # The numbers, and a copy on the device.
     each = 2 * 4 * len(bags) * width
-    fitting = int(SHARE * available() / each)
-    if most > fitting:
-        hint = f"give --data.length {fitting}" if fitting else "give fewer bags"
-        raise ValueError(
-            f"{len(bags):,} bags of {most:,} x {width:,} numbers need "
-            f"{each * most / 1e9:,.1f} GB and {available() / 1e9:,.1f} GB are free: "
-            f"{hint}"
-        )
+    fitting = room() // each
+    check_fits(
+        each * most,
+        f"{len(bags):,} bags of {most:,} x {width:,} numbers",
+        f"give --data.length {fitting}" if fitting else "give fewer bags",
+    )
     count = [int((sides == side).sum()) for side in range(len(SIDES))]
     inputs = [np.zeros((n, most, width), np.float32) for n in count]
     places = [np.full((n, most, 2), np.nan, np.float32) for n in count]
