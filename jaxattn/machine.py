@@ -71,20 +71,21 @@ def devices() -> Check:
 
 
 def threads() -> Check:
-    """The thread pool of XLA's CPU runtime, which hangs where it is too small."""
+    """The thread pool of XLA's CPU runtime, which is slow where it is too large."""
     import jax
 
     count = os.environ.get("PJRT_NPROC", "")
+    devices = len(jax.local_devices())
     found = f"PJRT_NPROC={count}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
     if jax.devices()[0].platform != "cpu":
         return Check("threads", True, found)
-    needed = 8 * len(jax.local_devices())
     if not count:
-        found = "jax has begun without PJRT_NPROC: programs can hang"
+        found = f"jax has begun without jaxattn: {devices} devices for "
+        found += f"{runtime.available_cores()} cores, and slow"
         todo = "call jaxattn.runtime.configure() before jax is used"
         return Check("threads", False, found, todo)
-    if not count.isdecimal() or int(count) < needed:
-        found += f": programs can hang with fewer than {needed}"
+    if not count.isdecimal() or int(count) > devices:
+        found += f": more threads than devices ({devices}) take their cores from them"
         return Check("threads", False, found, "unset PJRT_NPROC: jaxattn sets it")
     if hasattr(os, "SCHED_FIFO") and os.sched_getscheduler(0) in (
         os.SCHED_FIFO,

@@ -65,8 +65,8 @@ def available_memory() -> int:
 def configure(cpu_devices: int | None = None, cache: bool = True) -> None:
     """Prepare the environment for jax: call it before jax is imported.
 
-    One virtual CPU device per available core (or `cpu_devices`), a thread pool that
-    cannot run dry, and a persistent compilation cache. What the user has set stays.
+    One virtual CPU device per available core (or `cpu_devices`), a thread for each,
+    and a persistent compilation cache. What the user has set stays.
     Nothing happens once jax has started its devices.
     """
     # jax has no public way to ask whether its devices exist without creating them.
@@ -79,12 +79,11 @@ def configure(cpu_devices: int | None = None, cache: bool = True) -> None:
         count = available_cores() if cpu_devices is None else cpu_devices
         flags = f"{flags} {DEVICES_FLAG}={count}".strip()
         os.environ["XLA_FLAGS"] = flags
-    devices = re.findall(DEVICES_FLAG + r"=(\d+)", flags)
-    # XLA's CPU runtime hangs when every thread of its pool waits for work that only
-    # the pool can do. Measured on two virtual devices: a pool of 1 or 2 hangs at the
-    # first call of the leak probe, and one of 4 where a program holds three of them,
-    # which it runs side by side; a pool of 16 never did. Threads that wait cost little.
-    os.environ.setdefault("PJRT_NPROC", str(8 * int(devices[-1]) if devices else 8))
+    # XLA makes its pool at least as large as there are devices: then each has a thread
+    # of its own. Further ones take the cores from those that compute: with 8 a device a
+    # sweep was measured to be 1.2 to 2.5 times slower. No program may call LAPACK then,
+    # see `metrics.inverse`.
+    os.environ.setdefault("PJRT_NPROC", "1")
     if cache:
         _use_cache()
 

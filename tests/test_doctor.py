@@ -61,16 +61,16 @@ def test_all_is_well(tmp_path, data_dir):
 
 
 def test_what_fails_says_what_to_do(tmp_path):
-    """A pool that hangs, a cache and a data folder that nobody may write."""
+    """A slow pool, a cache and a data folder that nobody may write."""
     (tmp_path / "file").touch()
     bad = str(tmp_path / "file" / "folder")
-    ran = run("--json", PJRT_NPROC="1", JAX_COMPILATION_CACHE_DIR=bad,
+    ran = run("--json", PJRT_NPROC="99", JAX_COMPILATION_CACHE_DIR=bad,
               TFDS_DATA_DIR=bad)  # fmt: skip
     assert ran.returncode == 1
     checks = by_name(ran)
     failed = {name: check for name, check in checks.items() if not check["ok"]}
     assert list(failed) == ["threads", "cache", "data", "self-test"]
-    assert "PJRT_NPROC=1" in failed["threads"]["found"]
+    assert "PJRT_NPROC=99" in failed["threads"]["found"]
     assert "unset PJRT_NPROC" in failed["threads"]["todo"]
     assert "Not a directory" in failed["cache"]["found"]
     assert "JAX_COMPILATION_CACHE_DIR" in failed["cache"]["todo"]
@@ -118,9 +118,9 @@ def test_packages_are_compared_with_what_is_asked(monkeypatch, asked, said):
 
 
 @pytest.mark.parametrize(
-    ("count", "ok"), [("16", True), ("15", False), ("1", False), ("many", False)]
+    ("count", "ok"), [("1", True), ("2", True), ("3", False), ("many", False)]
 )
-def test_the_thread_pool_must_have_room(monkeypatch, count, ok):
+def test_the_thread_pool_must_not_be_larger_than_the_devices(monkeypatch, count, ok):
     monkeypatch.setenv("PJRT_NPROC", count)  # the tests have two devices
     assert machine.threads().ok == ok
 

@@ -159,7 +159,7 @@ def test_long_text_is_folded_and_long_paths_are_not(capsys):
 
 
 def test_python_is_told_that_jax_began_too_early(tmp_path, capsys, monkeypatch):
-    """Without the thread pool that a run needs it says so, and how to mend it."""
+    """Without devices of our own a run is slow: it says so, and how to mend it."""
     jax.devices()
     monkeypatch.delenv("PJRT_NPROC")
     file = tmp_path / "file"
@@ -167,7 +167,7 @@ def test_python_is_told_that_jax_began_too_early(tmp_path, capsys, monkeypatch):
     with pytest.raises(OSError):
         jaxattn.run(jaxattn.Config(), tmp_path / "run", data_dir=file)
     said = " ".join(capsys.readouterr().out.split())
-    assert "warning: jax has begun without PJRT_NPROC: programs can hang" in said
+    assert "warning: jax has begun without jaxattn: 2 devices for" in said
     assert "call jaxattn.runtime.configure() before jax is used" in said
 
 

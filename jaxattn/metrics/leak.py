@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxattn.metrics.inverse import inverse
 from jaxattn.nn.estimator import mask_features
 
 BLOCK = 16_384
@@ -94,7 +95,7 @@ def factorise(
     # In step with the features per example, else long masks would be remembered.
     penalty = (ridge * width / n * jnp.ones(width)).at[0].set(1e-6)
     bound = _squares(x, 0.5 * used)
-    return Folds(fold, used, penalty, jnp.linalg.inv(bound + jnp.diag(penalty)))
+    return Folds(fold, used, penalty, jax.vmap(inverse)(bound + jnp.diag(penalty)))
 
 
 def _squares(x: Array, weights: Array) -> Array:

@@ -7,7 +7,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from jaxattn.nn.orthogonal import orthogonal
+
 Encoded = tuple[Array, dict[str, Array]]
+
+
+def _cell(cell, features: int, **kwargs):
+    return cell(features, recurrent_kernel_init=orthogonal, **kwargs)
 
 
 class Nothing(nn.Module):
@@ -42,7 +48,7 @@ class Gru(nn.Module):
 
     @nn.compact
     def __call__(self, embedded: Array, valid: Array) -> Encoded:
-        rnn = nn.RNN(nn.GRUCell(self.features), return_carry=True)
+        rnn = nn.RNN(_cell(nn.GRUCell, self.features), return_carry=True)
         length = valid.sum().astype(jnp.int32)
         last, states = rnn(embedded, seq_lengths=length)
         return jnp.where(length > 0, last, 0), {"states": states}
@@ -51,9 +57,12 @@ class Gru(nn.Module):
 def _both_ways(cell, features: int, embedded: Array, valid: Array) -> Encoded:
     length = valid.sum().astype(jnp.int32)
     # The cells carry the names, for the parameters are theirs.
-    forth = nn.RNN(cell(features, name="forth"), return_carry=True)
+    forth = nn.RNN(_cell(cell, features, name="forth"), return_carry=True)
     back = nn.RNN(
-        cell(features, name="back"), return_carry=True, reverse=True, keep_order=True
+        _cell(cell, features, name="back"),
+        return_carry=True,
+        reverse=True,
+        keep_order=True,
     )
     ends, states = [], []
     for rnn in (forth, back):
