@@ -7,8 +7,27 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxattn.nn import noise
+
 MAX_DRAWS = 32
 """Most draws behind `gumbel_top_k`; for a larger budget there is `top_k`."""
+
+
+@jax.custom_jvp
+def _softmax(logits: Array) -> Array:
+    return jax.nn.softmax(logits)
+
+
+@_softmax.defjvp
+def _(primals, tangents):
+    (soft,), (moved,) = map(_softmax, primals), tangents
+    moved = soft * moved
+    # Sums as products with ones, forth and back: XLA's sums over few positions are ten
+    # times slower on a CPU.
+    ones = jnp.ones((soft.shape[-1], 1), soft.dtype)
+    exactly = jax.lax.Precision.HIGHEST
+    total = jnp.matmul(moved, ones, precision=exactly)
+    return soft, moved - soft * jnp.matmul(total, ones.T, precision=exactly)
 
 
 def ranks(scores: Array, valid: Array) -> Array:
@@ -38,7 +57,7 @@ def top_k(
     The surrogate sums to the budget, too, so that its gradient has the right scale.
     """
     low = jnp.finfo(scores.dtype).min
-    soft = jax.nn.softmax(jnp.where(valid, scores / temperature, low))
+    soft = _softmax(jnp.where(valid, scores / temperature, low))
     soft = jnp.where(valid, budget * soft, 0)
     return hard_top_k(scores, valid, budget) + soft - jax.lax.stop_gradient(soft)
 
@@ -58,9 +77,9 @@ def gumbel_top_k(
     (arXiv 1802.07814), whose temperature is 0.1.
     """
     draws = min(len(scores), draws)
-    noise = jax.random.gumbel(key, (draws, len(scores)), scores.dtype)
+    drawn = noise.gumbel(key, (draws, len(scores)), scores.dtype)
     low = jnp.finfo(scores.dtype).min
-    logits = jnp.where(valid, (scores + noise) / temperature, low)
-    soft = jnp.where(valid, jax.nn.softmax(logits), 0)
+    logits = jnp.where(valid, (scores + drawn) / temperature, low)
+    soft = jnp.where(valid, _softmax(logits), 0)
     counts = jnp.arange(draws)[:, None] < budget
     return jnp.where(counts, soft, 0).max(axis=0)
