@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from jaxattn.data import features, memory, slides
+from jaxattn.data import features, memory, progress, slides
 from jaxattn.data.doors import load_own
 
 h5py = pytest.importorskip("h5py", reason="h5py is an extra: jaxattn[h5]")
@@ -334,7 +334,7 @@ def test_without_h5py_its_name_is_said(folder, monkeypatch):
 
 
 def test_progress_is_said(folder, monkeypatch):
-    monkeypatch.setattr(slides, "SECONDS", 0.0)
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
     lines = []
     load(folder, lines=lines)
     assert "looked at 40 of 40 bags" in lines and "read 40 of 40 bags" in lines

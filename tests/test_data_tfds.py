@@ -18,7 +18,7 @@ import pytest
 import tensorflow_datasets as tfds
 from prepared_sets import crc32c, frame, masked, png, prepare, to_tfrecord
 
-from jaxattn.data import builders, download, memory, prepared, tfds_door
+from jaxattn.data import builders, download, memory, prepared, progress, tfds_door
 from jaxattn.data.tfrecord import masked_crcs, read_tfrecord
 
 F = tfds.features
@@ -680,7 +680,7 @@ def test_download_from_nowhere(tmp_path, monkeypatch):
 
 
 def test_progress_is_said(imdb, monkeypatch):
-    monkeypatch.setattr(prepared, "SECONDS", 0.0)
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
     builder = prepared.find("imdb_reviews", imdb)
     lines = []
     assert len(list(prepared.records(builder, "train", lines.append))) == 60

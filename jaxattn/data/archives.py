@@ -13,20 +13,18 @@ import io
 import os
 import re
 import tarfile
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxattn.data import progress
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.fields import check_there, chosen
 from jaxattn.data.rows import Row, from_rows
 from jaxattn.data.text import tokenize
 
 TOPICS = ("World", "Sports", "Business", "Sci/Tech")
-SECONDS = 5.0
-"""Between two lines of progress."""
 
 _REVIEW = re.compile(r"(?:.*/)?(train|test)/(pos|neg)/(\d+)_(\d+)\.txt")
 _FILMS = re.compile(r"(?:.*/)?(train|test)/urls_(pos|neg)\.txt")
@@ -112,7 +110,7 @@ def read_imdb(path: Path, say: Say = None) -> list[Review]:
     """
     reviews: list[Review] = []
     films: dict[tuple[str, str], list[str]] = {}
-    said = time.monotonic()
+    due = progress.clock()
     for name, raw in members(
         path, lambda n: _REVIEW.fullmatch(n) or _FILMS.fullmatch(n)
     ):
@@ -131,8 +129,7 @@ def read_imdb(path: Path, say: Say = None) -> list[Review]:
         id_ = f"{split}-{label}-{int(number):05d}"
         text = without_breaks(text)
         reviews.append(Review(id_, split, label, int(rating), text, None))
-        if say is not None and time.monotonic() - said >= SECONDS:
-            said = time.monotonic()
+        if say is not None and due():
             say(f"read {len(reviews):,} reviews of {path.name}")
     if not reviews:
         raise ValueError(

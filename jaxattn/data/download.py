@@ -5,7 +5,6 @@ import hashlib
 import http.client
 import os
 import socket
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from jaxattn.data import progress
+
 SILENCE = 20.0
 """Seconds after which a server that sends nothing is given up."""
-SECONDS = 5.0
-"""Between two lines of progress."""
 _BLOCK = 1 << 18
 
 
@@ -67,7 +66,7 @@ def fetch(
 
 
 def _copy(archive: Archive, target: Path, say: Callable[[str], None]) -> str:
-    state, done, said = hashlib.sha256(), 0, time.monotonic()
+    state, done, due = hashlib.sha256(), 0, progress.clock()
     with contextlib.ExitStack() as stack:
         answer = stack.enter_context(
             urllib.request.urlopen(archive.url, timeout=SILENCE)
@@ -79,8 +78,7 @@ def _copy(archive: Archive, target: Path, say: Callable[[str], None]) -> str:
             file.write(block)
             state.update(block)
             done += len(block)
-            if time.monotonic() - said >= SECONDS:
-                said = time.monotonic()
+            if due():
                 say(f"{done / 1e6:,.0f} of {archive.size / 1e6:,.0f} MB")
     return state.hexdigest()
 

@@ -8,7 +8,6 @@ import difflib
 import os
 import re
 import shlex
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ from tensorflow_datasets.core import registered
 from tensorflow_datasets.core.constants import DATA_DIR
 from tensorflow_datasets.core.file_adapters import FileFormat
 
+from jaxattn.data import progress
 from jaxattn.data.snippets import one_line, quiet
 from jaxattn.data.tfrecord import read_tfrecord
 
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w+.-]+)?(:\d+\.\d+\.\d+)?")
 _CHUNK = 1000
-SECONDS = 5.0
-"""Between two lines of progress."""
 
 Say = Callable[[str], None] | None
 
@@ -147,7 +145,7 @@ def records(builder: Any, split: str, say: Say = None) -> Iterator[bytes]:
         )
     part = builder.info.splits[split]
     read = _array_records if kind is FileFormat.ARRAY_RECORD else _tfrecords
-    done, said = 0, time.monotonic()
+    done, due = 0, progress.clock()
     try:
         for chunk in read(builder, split):
             # An array_record file cut off at 64 KB has all its records, but empty.
@@ -155,8 +153,7 @@ def records(builder: Any, split: str, say: Say = None) -> Iterator[bytes]:
                 raise ValueError(f"empty records in {split}")
             done += len(chunk)
             yield from chunk
-            if say is not None and time.monotonic() - said >= SECONDS:
-                said = time.monotonic()
+            if say is not None and due():
                 say(f"read {done:,} of {part.num_examples:,} examples of {split}")
         if done != part.num_examples:
             raise ValueError(f"{done} of {part.num_examples} examples of {split}")

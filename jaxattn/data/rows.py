@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import time
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxattn.data import splitting
+from jaxattn.data import progress, splitting
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
 from jaxattn.data.sides import SIDES
 from jaxattn.data.text import (
@@ -22,8 +21,6 @@ from jaxattn.data.text import (
     lexicon_ratings,
     most_frequent,
 )
-
-SAY_SECONDS = 5.0
 
 
 class Row(NamedTuple):
@@ -177,25 +174,20 @@ def from_rows(
     found = Gathered(None if classes is None else tuple(classes))
     for row in counted(rows, say):
         found.add(row)
-    verdict = splitting.judge(
-        found.rows, found.labels, list(found.names), source or name
+    sides = splitting.settled(
+        found.rows, found.labels, list(found.names), source or name, say
     )
-    if verdict.problems:
-        raise ValueError(verdict.problems[0])
-    for line in verdict.notes:
-        say(line)
     if found.empty:
         say(f"{found.empty:,} texts without any token became a single {UNKNOWN}")
-    return _finished(found, verdict.sides, name, length, min_count, say)
+    return _finished(found, sides, name, length, min_count, say)
 
 
 def counted(rows: Iterable[Any], say: Callable[[str], None]) -> Iterator[Any]:
     """The same rows, with a line of progress every few seconds."""
-    last = time.monotonic()
+    due = progress.clock()
     for number, row in enumerate(rows, 1):
         yield row
-        if not number % 1024 and time.monotonic() - last > SAY_SECONDS:
-            last = time.monotonic()
+        if not number % 1024 and due():
             say(f"{number:,} rows read")
 
 

@@ -7,21 +7,20 @@ multiple-instance data, as those of ABMIL (arXiv 1802.04712).
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data import features
+from jaxattn.data import features, progress
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
 from jaxattn.data.fields import check_there, chosen
 from jaxattn.data.lines import records, suffix_of
 from jaxattn.data.memory import check_fits, room
 from jaxattn.data.rows import Row, in_order
 from jaxattn.data.sides import SIDES
-from jaxattn.data.splitting import Keys, judge
+from jaxattn.data.splitting import Keys, settled
 from jaxattn.data.text import MAX_LENGTH, check_whole
 
 ROLES = {
@@ -34,8 +33,6 @@ ROLES = {
 }
 COLUMNS = ("id", "label", "group", "split")
 """Roles that are columns of the table; the others are arrays of the files."""
-SECONDS = 5.0
-"""Between two lines of progress."""
 
 Say = Callable[[str], None]
 
@@ -156,14 +153,10 @@ def _divided(
         keys.add(row, slide.id)
     names = in_order({slide.label for slide in slides})
     labels = [names.index(slide.label) for slide in slides]
-    verdict = judge(keys, labels, names, source)
-    if verdict.problems:
-        raise ValueError(verdict.problems[0])
-    for line in verdict.notes:
-        say(line)
+    sides = settled(keys, labels, names, source, say)
     if all(slide.patient is None for slide in slides):
         say(f"{source}: no column case_id or patient: every slide is a patient")
-    return verdict.sides, names
+    return sides, names
 
 
 def _measured(
@@ -182,11 +175,10 @@ def _measured(
 
 
 def _followed(slides: list[Slide], done: str, say: Say) -> Iterator[Slide]:
-    said = time.monotonic()
+    due = progress.clock()
     for number, slide in enumerate(slides, 1):
         yield slide
-        if time.monotonic() - said >= SECONDS:
-            said = time.monotonic()
+        if due():
             say(f"{done} {number:,} of {len(slides):,} bags")
 
 

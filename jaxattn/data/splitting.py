@@ -2,7 +2,7 @@
 
 import dataclasses
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +79,25 @@ def check_name(where: str, what: str, value: str) -> None:
         )
     if not value.isprintable():
         raise ValueError(f"{where}: {what} {value!r} holds what cannot be printed")
+
+
+def settled(
+    keys: Keys,
+    labels: Iterable[int],
+    names: list[str],
+    source: str,
+    say: Callable[[str], None],
+) -> np.ndarray:
+    """The split [N] of every row, and says what was decided; see `judge`.
+
+    Raises ValueError, the first of them, where something is wrong with the whole.
+    """
+    verdict = judge(keys, labels, names, source)
+    if verdict.problems:
+        raise ValueError(verdict.problems[0])
+    for line in verdict.notes:
+        say(line)
+    return verdict.sides
 
 
 def judge(keys: Keys, labels: Iterable[int], names: list[str], source: str) -> Verdict:

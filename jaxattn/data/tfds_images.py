@@ -17,7 +17,7 @@ from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.memory import check_fits
 from jaxattn.data.rows import Row, in_order
 from jaxattn.data.sides import SIDES
-from jaxattn.data.splitting import Keys, judge
+from jaxattn.data.splitting import Keys, settled
 from jaxattn.data.text import MAX_LENGTH
 from jaxattn.data.tfds_fields import values
 
@@ -65,14 +65,10 @@ def from_images(
         say(f"tfds:{name}: left out {unlabelled:,} images without a label")
     names = list(there[roles["label"]].names) if coded else in_order(set(labels))
     numbers = np.array([n if coded else names.index(n) for n in labels], np.int32)
-    verdict = judge(keys, numbers, names, f"tfds:{name}")
-    if verdict.problems:
-        raise ValueError(verdict.problems[0])
-    for line in verdict.notes:
-        say(line)
+    assigned = settled(keys, numbers, names, f"tfds:{name}", say)
     splits = {}
     for side, split in enumerate(SIDES):
-        places = np.flatnonzero(verdict.sides == side)
+        places = np.flatnonzero(assigned == side)
         inputs = pixels[places].astype(np.float32) / 255
         splits[split] = Split(
             inputs[..., 0] if channels == 1 else inputs,
