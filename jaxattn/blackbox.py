@@ -21,6 +21,7 @@ from jaxattn.attributions import attributions
 from jaxattn.blackbox_models import Image, Linear, Text
 from jaxattn.data import Dataset
 from jaxattn.data.dataset import digest_of
+from jaxattn.data.sides import SIDES
 from jaxattn.files import replace_file
 
 
@@ -41,7 +42,6 @@ EXPLAINED = {
     "explain_digits_pixels": Recipe("digits_pixels", "image", 12, 2e-3),
     "explain_digits_patches": Recipe("digits_patches", "image", 12, 2e-3),
 }
-_SIDES = ("train", "validation", "test")
 
 
 class BlackBox(NamedTuple):
@@ -69,7 +69,7 @@ def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Data
     `stored` has, for each split, SPLIT/targets [N, classes] and SPLIT/NAME [N, T].
     """
     splits = {}
-    for side in _SIDES:
+    for side in SIDES:
         targets = stored[f"{side}/targets"]
         named = {
             key.partition("/")[2]: value
@@ -81,7 +81,7 @@ def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Data
             targets=targets,
             attributions=named,
         )
-    arrays = tuple(a for side in _SIDES for a in splits[side].arrays())
+    arrays = tuple(a for side in SIDES for a in splits[side].arrays())
     digest = digest_of(name, dataset.classes, dataset.vocabulary, arrays)
     return dataset._replace(name=name, digest=digest, **splits)
 
@@ -110,7 +110,7 @@ def explained(
     if stored is None:
         answers = sum(
             len(split.labels) * (1 + split.inputs.shape[1])
-            for split in (getattr(dataset, side) for side in _SIDES)
+            for split in (getattr(dataset, side) for side in SIDES)
         )
         say(
             f"training the model to explain ({name}), then asking it {answers:,} "
@@ -120,7 +120,7 @@ def explained(
         stored = {
             f"leaf-{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(params))
         }
-        for side in _SIDES:
+        for side in SIDES:
             split = getattr(dataset, side)
             found = attributions(apply, params, split, idf, recipe.kind)
             stored |= {f"{side}/{key}": value for key, value in found.items()}

@@ -18,8 +18,8 @@ from jaxattn.blackbox import BlackBox, answered, read, write
 from jaxattn.config import Config
 from jaxattn.data import Dataset
 from jaxattn.data.dataset import Split
+from jaxattn.data.sides import SIDES
 
-SIDES = ("train", "validation", "test")
 LONGEST = 3600.0
 """Seconds that leaving out one position at a time may take."""
 ALL_AT_ONCE = 20_000

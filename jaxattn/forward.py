@@ -69,6 +69,26 @@ class Static(NamedTuple):
         return self.steps_per_epoch * self.config.epochs
 
 
+def model_of(
+    config: Config, inputs: Inputs, classes: int, draws: int = MAX_DRAWS
+) -> Model:
+    """The model of a config; raises ValueError where its parts do not fit together."""
+    fields = config.model
+    return nn_model.build(
+        inputs,
+        classes,
+        values=fields.values,
+        default_tokens=fields.default_tokens,
+        query=fields.query,
+        selector=fields.selector,
+        normalizer=fields.normalizer,
+        predictor=fields.predictor,
+        features=fields.features,
+        hidden=fields.hidden,
+        draws=draws,
+    )
+
+
 def make_static(
     config: Config,
     structure: Structure,
@@ -91,21 +111,8 @@ def make_static(
             f"batch_size = {config.batch_size}: the training split has only {examples} "
             "examples; choose a smaller batch"
         )
-    m = config.model
-    model = nn_model.build(
-        inputs,
-        classes,
-        values=m.values,
-        default_tokens=m.default_tokens,
-        query=m.query,
-        selector=m.selector,
-        normalizer=m.normalizer,
-        predictor=m.predictor,
-        features=m.features,
-        hidden=m.hidden,
-        draws=draws,
-    )
-    if structure.gradient != "relaxed" and m.normalizer != "gates":
+    model = model_of(config, inputs, classes, draws)
+    if structure.gradient != "relaxed" and config.model.normalizer != "gates":
         raise ValueError(
             "methods invase and realx select each position by itself: they need "
             "--model.normalizer gates"

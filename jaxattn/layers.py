@@ -5,6 +5,7 @@ Neither the model nor its code is changed: Linen calls are intercepted, and an N
 is copied.
 """
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -92,6 +93,7 @@ def _check(fn: Callable, name: str) -> None:
         )
 
 
+@dataclasses.dataclass
 class _Told:
     """What an attention_fn takes for its module, to hear the weights at once."""
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +30,7 @@ def room(programs: list[Program], gigabytes: float) -> Room:
     """The seeds whose parameters take at most so much room, over all methods."""
     each = 0
     for program in programs:
-        size = sum(
-            4 * math.prod(s) for s in nn_model.shapes(program.static.model).values()
-        )
+        size = 4 * nn_model.size(program.static.model)
         each += size * len({label for label, _ in program.cells})
     seeds = sorted({seed for program in programs for _, seed in program.cells})
     n = int(min(len(seeds), gigabytes * 1e9 // each))

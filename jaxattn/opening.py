@@ -1,9 +1,7 @@
 """What a run says before it begins: machine, data, models, and what will cost much."""
 
-import math
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from jaxattn import asked, console, leaks, runtime, scrutiny
@@ -48,15 +46,10 @@ def _parameters_of(programs: list[Program]) -> str:
         models = {
             p.static.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
         }
-        counts = sorted({_parameters(m) for m in models})
+        counts = sorted({nn_model.size(m) for m in models})
         ends = dict.fromkeys(f"{n:,}" for n in (counts[:1] + counts[-1:]))
         texts += [" to ".join(ends) + name] if counts else []
     return ", ".join(texts)
-
-
-def _parameters(model: nn_model.Model) -> int:
-    shapes = jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0)))
-    return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
 
 
 def _say_prices(config: Config, programs: list[Program]) -> None:

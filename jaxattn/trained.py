@@ -142,22 +142,11 @@ def _made(described: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[Any,
     given = described["inputs"]
     inputs = Inputs(given["kind"], given["size"], given["length"], given["fixed"])
     # A field that a later version adds has a default, and it must change nothing.
-    fields = check(Config(model=Model(**method["model"]))).model
+    config = check(Config(model=Model(**method["model"])))
     classes = len(described["classes"])
-    model = nn_model.build(
-        inputs,
-        classes,
-        values=fields.values,
-        default_tokens=fields.default_tokens,
-        query=fields.query,
-        selector=fields.selector,
-        normalizer=fields.normalizer,
-        predictor=fields.predictor,
-        features=fields.features,
-        hidden=fields.hidden,
-    )
+    model = forward.model_of(config, inputs, classes)
     structure = methods.Structure(scores=method["scores"])
-    static = Static(Config(model=fields), model, structure, classes, 0)
+    static = Static(config, model, structure, classes, 0)
     numbers = methods.Numbers(uniform=float(method["uniform"]))
     # The key is an argument of its own.
     return static, Cell(None, {}, numbers)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ The halves share no parameter, so that each can be trained on masks of its own. 
 mask can always be given from outside (an intervention): `logits` takes any mask.
 """
 
+import math
 from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
@@ -184,6 +185,11 @@ def shapes(model: Model) -> dict[str, tuple[int, ...]]:
     made = jax.eval_shape(lambda key: init(model, key), jax.random.key(0))
     flat: dict[str, Any] = flatten_dict(made, sep="/")
     return {path: x.shape for path, x in flat.items()}
+
+
+def size(model: Model) -> int:
+    """How many numbers selector and predictor learn."""
+    return sum(map(math.prod, shapes(model).values()))
 
 
 def init_predictor(model: Model, key: Array) -> Params:
