@@ -190,6 +190,17 @@ def test_padding_never_changes_the_logits(predictor, values):
     assert (np.abs(changed - logits).max() > 1e-3) == (values != "default_tokens")
 
 
+@pytest.mark.parametrize("token", [V, 10 * V])
+def test_a_token_that_is_not_in_the_vocabulary_gives_no_number(token):
+    """Not those of another word: whoever mixes up vocabularies must see it."""
+    model = make()
+    params = nn_model.init(model, jax.random.key(0))
+    for last, known in ((V - 1, True), (token, False)):
+        tokens = jnp.array(TOKENS).at[N - 1].set(last)
+        scores = nn_model.scores(model, params["selector"], tokens, VALID)
+        assert np.isfinite(np.asarray(scores)[:N]).all() == known
+
+
 def test_candidates_are_the_words_then_the_default_tokens():
     expected = {
         "default_tokens": [True] * K,

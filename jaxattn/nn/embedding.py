@@ -29,20 +29,13 @@ def example(inputs: Inputs) -> tuple[Array, Array]:
     return jnp.zeros(inputs.length), valid
 
 
-class Words(nn.Embed):
-    """Rows of a table for token ids [T], which must be in it: Flax's own looks."""
-
-    def __call__(self, inputs: Array) -> Array:
-        return jnp.take(self.embedding, inputs, axis=0, mode="clip")
-
-
 def embed(inputs: Inputs, features: int, x: Array) -> Array:
     """One example's inputs [T] or [T, size] as vectors [T, D], in a Linen module.
 
     D is `features`, but 1 for scalars, which need no parameters.
     """
     if inputs.kind == "tokens":
-        return Words(inputs.size, features, name="words")(x)
+        return nn.Embed(inputs.size, features, name="words")(x)
     if inputs.kind == "vectors":
         return nn.relu(nn.Dense(features, name="instances")(x))
     return x[:, None]
