@@ -6,21 +6,24 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxattn import sweep
 from jaxattn.config import Config, Model, Optimizer
 from jaxattn.data.dataset import Split, assemble
-from jaxattn.data.planted_shortcut import planted_shortcut
-from jaxattn.leakage import channels, folds, significance
-from jaxattn.nn.model import Inputs
-from jaxattn.plan import plan
-from jaxattn.source import Source
+from jaxattn.data.sources.planted_shortcut import planted_shortcut
+from jaxattn.experiment import wave
+from jaxattn.experiment.plan import plan
+from jaxattn.experiment.source import Source
+from jaxattn.leakage import folds, questions, significance
+from jaxattn.nn.embedding import Inputs
 
 PLANTED = {0.0: 0.015, 0.1: 0.06, 0.5: 0.1}
 """Bits to plant, and how far the estimate may be off: some five standard deviations
 (tests/benchmarks/RESULTS_COVERAGE.md, whose masks are two and a half times as many)."""
+
 MASKS, POSITIONS = 2_000, 8
+
 WORDS, WORD, TOKENS, EXAMPLES = 64, 2, 8, 512
 """A text is of class 1 where WORD is among its tokens; ids from 4 on are noise."""
+
 FOUND, CLOSED = 0.9, 0.6
 """`joint` must get above the first accuracy, `uniform` stay below the second."""
 
@@ -46,7 +49,7 @@ def leak(bits: float, tolerance: float) -> Answer:
     rng = np.random.default_rng(0)
     fold = folds.assign(rng, labels, None, 5)
     null = folds.exchanged(rng, labels, 19, fold)
-    x = channels.everything(masks, masks, np.full(MASKS, POSITIONS))
+    x = questions.everything(masks, masks, np.full(MASKS, POSITIONS))
     found = significance.assess(x, labels, null, fold).bits
     return Answer(
         abs(found - bits) <= tolerance,
@@ -64,13 +67,13 @@ def shortcut() -> Answer:
         model=Model(features=8, hidden=16),
         optimizer=Optimizer(learning_rate=2e-2),
     )
-    source, mesh = _source(), sweep.mesh_of_all_devices()
-    splits = sweep.make_splits(source, mesh)
+    source, mesh = _source(), wave.mesh_of_all_devices()
+    splits = wave.make_splits(source, mesh)
     program = plan(config, source)[0]
-    shape = sweep.Shape(-(-len(program.cells) // mesh.size))
-    compiled = sweep.compile_training(program, splits, mesh, shape)
+    shape = wave.Shape(-(-len(program.cells) // mesh.size))
+    compiled = wave.compile_training(program, splits, mesh, shape)
     cells = list(program.cells)
-    stacked = sweep.stack(program, sweep.filled(cells, shape, mesh), mesh)
+    stacked = wave.stack(program, wave.filled(cells, shape, mesh), mesh)
     state, curve = compiled.init(stacked), {}
     for _ in range(config.epochs):
         state, curve = compiled.chunk(state, stacked, splits.stored)

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import tyro
 
 from jaxattn import config as configs
-from jaxattn import console, runtime, settings
+from jaxattn.experiment import config_files
+from jaxattn.system import console, runtime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def parse(arguments: list[str]) -> Flags:
     first.add_argument("--config", type=Path)
     known, rest = first.parse_known_args(arguments)
     axes, rest = _axes(_without_commas(rest))
-    default = settings.load(known.config) if known.config else configs.Config()
+    default = config_files.load(known.config) if known.config else configs.Config()
     flags = tyro.cli(
         Flags,
         args=rest,
@@ -71,7 +72,7 @@ def parse(arguments: list[str]) -> Flags:
         prog="python -m jaxattn.train [--config FILE]",
     )
     found = configs.check(_explaining(_with_data(flags, default.name), flags, default))
-    found = settings.placed(found, settings.grid(axes))
+    found = config_files.placed(found, config_files.grid(axes))
     flags = dataclasses.replace(flags, config=found, sweep=tuple(axes))
     if not flags.checkpoint_seconds >= 0:
         raise ValueError(
@@ -156,17 +157,17 @@ def main(arguments: list[str] | None = None) -> int:
         console.settings.quiet = flags.quiet
         runtime.configure()
         # Only now: jax takes a second to import, and --help should not.
-        from jaxattn import hosts
+        from jaxattn.system import processes
 
-        hosts.start(hosts.parse(flags.distributed))
+        processes.start(processes.parse(flags.distributed))
     except (ValueError, OSError) as error:
         console.error(console.reason(error, "writing the run"))
         return 2
     except KeyboardInterrupt:
         console.error("stopped before it began")
         return 130
-    code, together = _run(flags, hosts)
-    hosts.end(code, together)
+    code, together = _run(flags, processes)
+    processes.end(code, together)
     return code
 
 
@@ -175,9 +176,9 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
     if not hosts.first():
         console.settings.quiet = True
     try:
-        from jaxattn import experiment
+        from jaxattn.experiment import run
 
-        done = experiment.run(
+        done = run.run(
             flags.config,
             flags.workdir,
             flags.data_dir,
@@ -211,7 +212,7 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
 
 def _tell(flags: Flags, done: Any) -> None:
     """Prints the result table, what was found, where it is, and what comes next."""
-    from jaxattn import findings, tables
+    from jaxattn.reports import findings, tables
 
     if done.results:
         headers, rows = tables.compact(done.results, tables.headline(done.results))

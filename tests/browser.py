@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
 # The browser reads commands from descriptor 3 and answers on 4.
 START = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); "
     "os.execv(sys.argv[3], sys.argv[3:])"
 )
+
 SECONDS = 60
 
 

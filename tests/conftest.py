@@ -6,17 +6,21 @@ import os
 import hypothesis
 import pytest
 
-from jaxattn.runtime import configure
+from jaxattn.system.runtime import configure
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
 # Tests compile far longer than they run: this makes compiling four times faster.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
     " --xla_llvm_disable_expensive_passes=true"
 )
+
 configure(cpu_devices=2)
+
 # A first call compiles, so the time of one example says nothing.
 hypothesis.settings.register_profile("jaxattn", deadline=None)
+
 hypothesis.settings.load_profile("jaxattn")
 
 
@@ -44,7 +48,7 @@ def programs_are_let_go():
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """A folder in which the embedded snippets are prepared."""
-    from jaxattn.data import load
+    from jaxattn.data.tasks import load
 
     folder = tmp_path_factory.getbasetemp() / "prepared"
     load("movie_sentiment", data_dir=folder)

@@ -6,11 +6,13 @@ import pathlib
 import numpy as np
 
 from jaxattn.config import Config, Model, fingerprint, to_dict
-from jaxattn.nulls import NULLS
-from jaxattn.results import Row, summarise, write_results, write_seeds
+from jaxattn.metrics.definitions import NULLS
+from jaxattn.reports.results import Row, summarise, write_results, write_seeds
 
 WORDS = ("<pad>", "<unk>", "a", "fine", "film", "dull")
+
 TASK = "movie_sentiment"
+
 N, LENGTH = 40, 6
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 EVIDENCE = {"good": 1.5, "great": 2.0, "fine": 1.0, "bad": -1.5, "dull": -2.0}
+
 asked: list = []
 
 
@@ -100,4 +101,5 @@ class Pipeline:
 
 
 pipeline = Pipeline()
+
 number = 3

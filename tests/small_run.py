@@ -11,9 +11,13 @@ import sys
 
 import numpy as np
 
-from jaxattn import config, data, outputs, schedule, sweep, train
+from jaxattn import config, data, train
+from jaxattn.data import tasks
+from jaxattn.experiment import outputs, schedule, wave
+from jaxattn.system import files
 
 ROOT = pathlib.Path(__file__).parents[1]
+
 # The words of one program are the full-text reference of another, so that both
 # compile once.
 WORDS = {
@@ -30,6 +34,7 @@ WORDS = {
     "--data.length": "8",
     "--data.min-count": "20",
 }
+
 PROBE = WORDS | {
     "--model.values": "default_tokens",
     "--model.normalizer": "gumbel_softmax",
@@ -49,8 +54,8 @@ def arguments(folder, data_dir, base=PROBE, **changes) -> list[str]:
 
 def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
     """Lets runs of this process share data and compiled programs."""
-    load, training = data.load, sweep.compile_training
-    measuring = sweep.compile_measure
+    load, training = tasks.load, wave.compile_training
+    measuring = wave.compile_measure
 
     def load_once(task, length, min_count, data_dir, say):
         key = ("data", task, length, min_count, str(data_dir))
@@ -70,8 +75,8 @@ def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
         return kept[key]
 
     monkeypatch.setattr(data, "load", load_once)
-    monkeypatch.setattr(sweep, "compile_training", functools.partial(once, training))
-    monkeypatch.setattr(sweep, "compile_measure", functools.partial(once, measuring))
+    monkeypatch.setattr(wave, "compile_training", functools.partial(once, training))
+    monkeypatch.setattr(wave, "compile_measure", functools.partial(once, measuring))
 
 
 def draw_nothing(monkeypatch) -> None:
@@ -90,7 +95,7 @@ def run(*words) -> int:
 
 def stop_after(monkeypatch, chunk: int, number: int = signal.SIGTERM) -> None:
     """Sends this process a signal in the `chunk`-th chunk of its next run, once."""
-    append, seen = schedule.append_json, []
+    append, seen = files.append_json, []
 
     def append_and_stop(path, record):
         append(path, record)

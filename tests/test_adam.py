@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxattn import adam
+from jaxattn.training import adam
 
 
 def tree(seed, scale=1.0):

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattn import adversary, forward, loop, methods
 from jaxattn.config import Config, Data, Model, Optimizer, numbers
-from jaxattn.forward import Arrays, Cell
-from jaxattn.methods import METHODS
-from jaxattn.nn.model import Inputs
+from jaxattn.methods import table
+from jaxattn.methods.table import METHODS
+from jaxattn.nn.embedding import Inputs
+from jaxattn.training import step
+from jaxattn.training.cell import Arrays, Cell, evaluate, make_static
+from jaxattn.training.evaluation import adversary
 
 N, T, CUE = 256, 6, 3
 
@@ -34,12 +36,12 @@ def found(twice: bool) -> dict[str, float]:
         optimizer=Optimizer(learning_rate=1e-2),
     )
     inputs = Inputs("tokens", 14, T)
-    static = forward.make_static(config, METHODS["joint"].structure, inputs, 2, N)
-    cell = Cell(jax.random.key(0), numbers(config), methods.Numbers())
+    static = make_static(config, METHODS["joint"].structure, inputs, 2, N)
+    cell = Cell(jax.random.key(0), numbers(config), table.Numbers())
     splits = tuple(examples(jax.random.key(i), twice) for i in range(3))
-    state, _ = jax.jit(lambda: loop.train(static, cell, splits))()
+    state, _ = jax.jit(lambda: step.train(static, cell, splits))()
     key = jax.random.key(1)
-    hits = forward.evaluate(static, cell, state.params, key, splits[2]).hits
+    hits = evaluate(static, cell, state.params, key, splits[2]).hits
     assert hits.mean() > 0.95  # else there is nothing to leave
     measured = jax.jit(adversary.measure, static_argnums=0)(
         static, cell, state.params, splits[0], splits[2]

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import jaxattn
-from jaxattn import console
 from jaxattn.leakage import command
-from jaxattn.leakage.document import SCHEMA
+from jaxattn.leakage.rendering import SCHEMA
+from jaxattn.system import console
 
 N, T = 400, 6
+
 FEW = ["--permutations", "19"]
 
 

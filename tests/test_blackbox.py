@@ -3,11 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattn import blackbox
-from jaxattn.blackbox_models import Image, Linear, Text
-from jaxattn.data import Dataset, Split
+from jaxattn.data.dataset import Dataset, Split
+from jaxattn.experiment import black_box
+from jaxattn.experiment.black_box import Image, Linear, Text
 
 V, T, N = 12, 6, 96
+
 GOOD, BAD = 2, 3
 
 
@@ -39,15 +40,15 @@ DATA = Dataset(
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setattr(blackbox.data, "load", lambda *a: DATA)
-    recipe = blackbox.Recipe("tiny", "linear", 60, 0.05, 32)
+    monkeypatch.setattr(black_box.data, "load", lambda *a: DATA)
+    recipe = black_box.Recipe("tiny", "linear", 60, 0.05, 32)
     recipes = {"explain_linear": recipe, "explain_gru": recipe._replace(kind="gru")}
-    monkeypatch.setattr(blackbox, "EXPLAINED", recipes)
+    monkeypatch.setattr(black_box, "EXPLAINED", recipes)
 
 
 def explained(cache=None, name="explain_linear", said=None):
     said = [] if said is None else said
-    return blackbox.explained(name, T, 1, None, cache, said.append)
+    return black_box.explained(name, T, 1, None, cache, said.append)
 
 
 def test_labels_are_the_answers_of_the_model():
@@ -146,9 +147,9 @@ def test_what_is_kept_is_used_again_and_what_is_damaged_is_not(tmp_path, monkeyp
     assert repaired.digest == first.digest
     said.clear()
     monkeypatch.setitem(
-        blackbox.EXPLAINED,
+        black_box.EXPLAINED,
         "explain_linear",
-        blackbox.EXPLAINED["explain_linear"]._replace(epochs=1),
+        black_box.EXPLAINED["explain_linear"]._replace(epochs=1),
     )
     changed, _ = explained(tmp_path, said=said)
     assert any("another recipe" in line for line in said)

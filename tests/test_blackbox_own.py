@@ -11,18 +11,22 @@ import pytest
 import small_run
 from small_run import arguments, draw_nothing, keep_compiled, run
 
-from jaxattn import asked, blackbox_own, callables, console, source, train
+from jaxattn import train
 from jaxattn.config import Config, Data, check
-from jaxattn.data import Dataset, Split
-from jaxattn.explain import as_many
-from jaxattn.forward import EVALUATOR
-from jaxattn.known import shuffle
-from jaxattn.plan import plan
-from jaxattn.results import read_seeds
-from jaxattn.source import check_fit
-from jaxattn.sweep import Outcome
+from jaxattn.data import splits
+from jaxattn.data.dataset import Dataset, Split
+from jaxattn.experiment import after_training, source, user_black_box
+from jaxattn.experiment.plan import plan
+from jaxattn.experiment.source import check_fit
+from jaxattn.experiment.wave import Outcome
+from jaxattn.reports.results import read_seeds
+from jaxattn.system import console
+from jaxattn.training.cell import EVALUATOR
+from jaxattn.training.evaluation.black_box import as_many
+from jaxattn.training.evaluation.evidence import shuffle
 
 VOCABULARY = ("<pad>", "<unk>", *own_black_box.EVIDENCE, "film", "a")
+
 T = 5
 
 
@@ -48,6 +52,7 @@ DATA = Dataset(
     cut={},
     digest="tiny",
 )
+
 ARRAYS = DATA._replace(
     vocabulary=(),
     **{
@@ -61,7 +66,7 @@ ARRAYS = DATA._replace(
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(callables, "PART", 16)
+    monkeypatch.setattr(user_black_box, "PART", 16)
     own_black_box.asked.clear()
 
 
@@ -74,7 +79,7 @@ def explained(
     function="words", methods=("joint",), cache=None, said=None, dataset=DATA
 ):
     say = (lambda line: None) if said is None else said.append
-    return blackbox_own.explained(config_of(function, methods), dataset, cache, say)
+    return user_black_box.explained(config_of(function, methods), dataset, cache, say)
 
 
 def texts_of(split):
@@ -83,7 +88,7 @@ def texts_of(split):
 
 def test_labels_are_its_answers_and_it_is_asked_once():
     made, box = explained()
-    for side in blackbox_own.SIDES:
+    for side in splits.SIDES:
         split, old = getattr(made, side), getattr(DATA, side)
         expected = own_black_box.words(texts_of(old))
         np.testing.assert_allclose(split.targets, expected, atol=1e-6)
@@ -91,7 +96,7 @@ def test_labels_are_its_answers_and_it_is_asked_once():
         assert split.attributions == {} and split.truth is None
     rows = 64 + 20 + 30
     # Then a few once more, and here for what is expected.
-    assert sum(own_black_box.asked) == rows + callables.REPEATED + rows
+    assert sum(own_black_box.asked) == rows + user_black_box.REPEATED + rows
     assert max(own_black_box.asked[:-3]) <= 16
     assert box.accuracy == (made.test.labels == DATA.test.labels).mean()
     assert made.classes == DATA.classes and made.digest != DATA.digest
@@ -100,7 +105,7 @@ def test_labels_are_its_answers_and_it_is_asked_once():
 
 def test_leave_one_out_is_what_the_weights_say():
     made, _ = explained(methods=("joint", "leave_one_out"))
-    for side in blackbox_own.SIDES:
+    for side in splits.SIDES:
         split = getattr(made, side)
         found = split.attributions["leave_one_out"]
         for i, text in enumerate(texts_of(getattr(DATA, side))):
@@ -133,14 +138,14 @@ def test_what_is_shown():
     inputs = np.array([[2, 7, 5, 0, 0]])
     keep = np.array([[True, False, True, True, True]])
     lengths = np.array([3])
-    assert blackbox_own.shown(DATA, inputs, lengths, keep) == ["good bad"]
-    assert blackbox_own.shown(DATA, inputs, lengths, ~keep) == ["film"]
-    assert blackbox_own.shown(DATA, inputs, lengths, keep & False) == [""]
+    assert user_black_box.shown(DATA, inputs, lengths, keep) == ["good bad"]
+    assert user_black_box.shown(DATA, inputs, lengths, ~keep) == ["film"]
+    assert user_black_box.shown(DATA, inputs, lengths, keep & False) == [""]
     x = np.arange(1, 11.0).reshape(1, 5, 2)
-    found = blackbox_own.shown(ARRAYS, x, lengths, keep)
+    found = user_black_box.shown(ARRAYS, x, lengths, keep)
     expected = [[[1, 2], [0, 0], [5, 6], [0, 0], [0, 0]]]
     np.testing.assert_array_equal(found, expected)
-    flat = blackbox_own.shown(ARRAYS, x[:, :, 0], lengths, keep)
+    flat = user_black_box.shown(ARRAYS, x[:, :, 0], lengths, keep)
     np.testing.assert_array_equal(flat, [[1, 0, 5, 0, 0]])
 
 
@@ -166,7 +171,7 @@ def test_answers_are_kept_until_the_model_changes(tmp_path, monkeypatch):
     own_black_box.asked.clear()
     again, _ = explained(cache=tmp_path, said=said)
     assert again.digest == first.digest and said == []
-    assert sum(own_black_box.asked) == callables.REPEATED
+    assert sum(own_black_box.asked) == user_black_box.REPEATED
     # Another method, another question.
     explained(methods=("leave_one_out",), cache=tmp_path, said=said)
     assert any("another recipe" in line for line in said)
@@ -211,7 +216,7 @@ def test_where_classes_change_between_parts():
         return np.full((len(rows), 2 + (rows[0] != "0")), 1 / (2 + (rows[0] != "0")))
 
     with pytest.raises(ValueError, match="gave 3 classes for rows from 16, and 2 befo"):
-        callables.ask(two_then_three, "f", [str(i) for i in range(32)])
+        user_black_box.answers_of(two_then_three, "f", [str(i) for i in range(32)])
 
 
 @pytest.mark.parametrize(
@@ -233,7 +238,7 @@ def test_modules_that_are_not_there_or_fail(tmp_path, monkeypatch, name, files, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     with pytest.raises(ValueError, match=said) as error:
-        callables.resolve(name)
+        user_black_box.resolve(name)
     assert "\n" not in str(error.value)
 
 
@@ -241,11 +246,11 @@ def test_a_module_beside_the_command_is_found(tmp_path, monkeypatch):
     (tmp_path / "beside_the_command.py").write_text("def f(x):\n    return 7\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    assert callables.resolve("beside_the_command:f")(0) == 7
+    assert user_black_box.resolve("beside_the_command:f")(0) == 7
 
 
 def test_leave_one_out_that_would_take_for_ever(monkeypatch):
-    monkeypatch.setattr(blackbox_own, "LONGEST", 0.0)
+    monkeypatch.setattr(user_black_box, "LONGEST", 0.0)
     with pytest.raises(ValueError, match="leave it out of --methods"):
         explained(methods=("leave_one_out",))
 
@@ -313,14 +318,16 @@ def test_the_model_is_shown_what_each_cell_selected():
     config = dataclasses.replace(config, model=model, batch_size=16, metrics=())
     tiny = load_tiny(config)
     (program,) = plan(config, tiny)
-    assert asked.applies(program) and "40 times" in asked.price([program])
+    assert after_training.asks_black_box(
+        program
+    ) and "40 times" in after_training.price_of_asking([program])
     masks = np.zeros((3, 30, T), np.uint8)
     masks[0] = 1
     masks[1, :, 0] = 1
     cells = [("joint", 0), ("joint", 1), ("joint", 2)]
     alive = np.array([True, True, False])
     outcome = Outcome(cells, alive, {}, {}, {"masks": masks}, np.zeros(3))
-    found = asked.added(program, outcome).measured
+    found = after_training.with_post_hoc_accuracy(program, outcome).measured
     first = texts_of(DATA.test)[:20]
     labels = tiny.dataset.test.labels[:20]
     hits = own_black_box.words([t.split()[0] for t in first]).argmax(axis=1) == labels
@@ -333,7 +340,7 @@ def test_the_model_is_shown_what_each_cell_selected():
         config, data=dataclasses.replace(config.data, asked_again=0)
     )
     (program,) = plan(none, tiny)
-    assert not asked.applies(program)
+    assert not after_training.asks_black_box(program)
 
 
 def test_chance_selects_as_many():
@@ -351,7 +358,7 @@ def test_chance_selects_as_many():
 def test_a_run_explains_it_and_goes_on(tmp_path, data_dir, monkeypatch, capsys):
     keep_compiled(monkeypatch)
     draw_nothing(monkeypatch)
-    monkeypatch.setattr(callables, "PART", 1000)
+    monkeypatch.setattr(user_black_box, "PART", 1000)
     base = small_run.WORDS | {
         "--data.black-box": "own_black_box:words",
         "--tasks": "explain_own",

@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxattn import checkpoint
+from jaxattn.experiment import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -83,7 +83,7 @@ def child(code: str, *arguments) -> list[str]:
     start = """
         import sys
         sys.path[:0] = sys.argv[1:3]
-        from jaxattn.runtime import configure
+        from jaxattn.system.runtime import configure
         configure(cpu_devices=2)
         from test_checkpoint import *
     """

@@ -3,9 +3,11 @@ import pytest
 import small_run
 from small_run import arguments, draw_nothing, keep_compiled, run
 
-from jaxattn import choice, config, console
-from jaxattn.results import Result
-from jaxattn.sweep import Outcome
+from jaxattn import config
+from jaxattn.experiment import choice
+from jaxattn.experiment.wave import Outcome
+from jaxattn.reports.results import Result
+from jaxattn.system import console
 
 RATE = "optimizer.learning_rate"
 

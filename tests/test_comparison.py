@@ -2,8 +2,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from jaxattn import comparison, tradeoffs
-from jaxattn.results import Row, summarise
+from jaxattn.reports import comparison, figures
+from jaxattn.reports.results import Row, summarise
 
 
 def results(differences, metric="evidence_auroc", task="syn4", base=0.5):
@@ -80,22 +80,22 @@ def curve_results():
 
 
 def test_settings_are_in_order_of_their_number():
-    found = tradeoffs.settings_of(
+    found = figures.settings_of(
         curve_results(), "syn4", "fdr", "tpr", "model.penalty=0.03"
     )
     assert [round(y.mean, 1) for _, y in found["joint"]] == [0.5, 0.3, 0.1]
-    assert tradeoffs.settings_of(curve_results(), "syn5", "fdr", "tpr", "a=1") == {}
+    assert figures.settings_of(curve_results(), "syn5", "fdr", "tpr", "a=1") == {}
 
 
 def test_the_trade_off_is_drawn(tmp_path):
     path = tmp_path / "a.svg"
     title = "what it finds"
-    drawn = tradeoffs.curves(path, curve_results(), "syn4", "model.penalty=0.03", title)
+    drawn = figures.curves(path, curve_results(), "syn4", "model.penalty=0.03", title)
     assert drawn
     text = {"".join(t.itertext()) for t in ElementTree.parse(path).iter() if t.text}
     assert {"joint", "true positive rate", "positions selected", title} <= text
     other = tmp_path / "b.svg"
-    assert not tradeoffs.curves(other, curve_results(), "syn5", "a=1", title)
+    assert not figures.curves(other, curve_results(), "syn5", "a=1", title)
     assert not other.exists()
 
 

@@ -22,9 +22,10 @@ from jaxattn.config import (
     to_dict,
     with_numbers,
 )
-from jaxattn.settings import load
+from jaxattn.experiment.config_files import load
 
 ROOT = pathlib.Path(__file__).parents[1]
+
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
@@ -230,6 +231,7 @@ def test_load_returns_what_get_config_returns(tmp_path):
 
 
 HEAD = "from jaxattn.config import Config, Model, Optimizer\n"
+
 BROKEN = {
     "no get_config": ("x = 1", ["get_config()"]),
     "another type": ("def get_config(): return {}", ["dict", "jaxattn.config.Config"]),

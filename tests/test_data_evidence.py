@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxattn.data.evidence import Alignment, to_tokens
+from jaxattn.data.readers.evidence import Alignment, to_tokens
 from jaxattn.data.text import token_offsets, tokenize
 
 TEXTS = st.text(alphabet=st.sampled_from("aB1 .,'-:)@İß’é\t"), max_size=40) | st.text(

@@ -6,8 +6,9 @@ import pytest
 import small_run
 from test_data_own import same
 
-from jaxattn.data import bags, doors, kept, own
 from jaxattn.data.command import main
+from jaxattn.data.readers import choice, prepared_file, tables
+from jaxattn.data.sources import bags
 
 
 @pytest.fixture
@@ -29,25 +30,25 @@ def test_prepared_data_are_the_data(tmp_path, file, capsys):
     assert prepare(file, "-o", out) == 0
     assert "mine.npz: 50 / 7 / 3 rows" in " ".join(capsys.readouterr().out.split())
     said = []
-    same(own.load(file, 8, 1), doors.load_own(str(out), 8, 1, say=said.append))
+    same(tables.load(file, 8, 1), choice.load_own(str(out), 8, 1, say=said.append))
     assert said and said[-1].startswith("no split is given")
     assert [p.name for p in out.parent.iterdir()] == ["mine.npz"]
 
 
 def test_a_run_finds_what_was_prepared_by_its_content(tmp_path, file, monkeypatch):
-    plain = own.load(file, 8, 1)
+    plain = tables.load(file, 8, 1)
     assert prepare(file, "--data-dir", tmp_path / "kept") == 0
-    monkeypatch.setattr(own, "made", lambda *a: pytest.fail("read again"))
-    same(plain, own.load(file, 8, 1, tmp_path / "kept"))
+    monkeypatch.setattr(tables, "made", lambda *a: pytest.fail("read again"))
+    same(plain, tables.load(file, 8, 1, tmp_path / "kept"))
     moved = file.rename(tmp_path / "moved.jsonl")
-    same(plain, own.load(moved, 8, 1, tmp_path / "kept"))
+    same(plain, tables.load(moved, 8, 1, tmp_path / "kept"))
 
 
 def test_data_without_tokens_are_kept_too(tmp_path):
     few = bags.load_bags({"train": 4, "validation": 2, "test": 2})
     out = tmp_path / "bags.npz"
-    kept.save(out, few, kept.settings_of(8, 1, (), ""), ["said"])
-    found = kept.load(out, 8, 1)
+    prepared_file.save(out, few, prepared_file.settings_of(8, 1, (), ""), ["said"])
+    found = prepared_file.load(out, 8, 1)
     assert found.digest == few.digest and not found.vocabulary
     np.testing.assert_array_equal(found.test.truth, few.test.truth)
 
@@ -61,12 +62,12 @@ def test_prepared_data_of_something_else_are_not_taken(
     if change == "content":
         file.write_text(file.read_text() + json.dumps({"text": "new", "label": "pos"}))
     elif change == "code":
-        monkeypatch.setattr(kept, "_CODE", (own,))
+        monkeypatch.setattr(prepared_file, "_CODE", (tables,))
     else:
         given |= {change: 7} if change != "fields" else {"fields": ("id=",)}
     read = []
-    monkeypatch.setattr(own, "made", lambda *a: read.append(a))
-    own.load(
+    monkeypatch.setattr(tables, "made", lambda *a: read.append(a))
+    tables.load(
         file, given["length"], given["min_count"], tmp_path / "kept", given["fields"]
     )
     assert len(read) == 1
@@ -76,10 +77,10 @@ def test_another_tokenizer_of_the_same_name_is_not_taken(tmp_path, file, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     module = tmp_path / "kept_tokens.py"
     module.write_text("def words(text):\n    return text.split()\n")
-    found = own.reading(file, ["evidence="], "kept_tokens:words")
-    place = own.place_of(found, 8, 1, tmp_path, ["evidence="], "kept_tokens:words")
+    found = tables.reading(file, ["evidence="], "kept_tokens:words")
+    place = tables.place_of(found, 8, 1, tmp_path, ["evidence="], "kept_tokens:words")
     module.write_text("def words(text):\n    return text.upper().split()\n")
-    assert place != own.place_of(
+    assert place != tables.place_of(
         found, 8, 1, tmp_path, ["evidence="], "kept_tokens:words"
     )
 
@@ -103,7 +104,7 @@ def test_other_settings_than_prepared_are_refused(tmp_path, file, given, message
     out = tmp_path / "mine.npz"
     prepare(file, "-o", out)
     with pytest.raises(ValueError, match=message):
-        doors.load_own(str(out), **({"length": 8, "min_count": 1} | given))
+        choice.load_own(str(out), **({"length": 8, "min_count": 1} | given))
 
 
 def changed(out, **arrays):

@@ -10,10 +10,10 @@ import own_files
 import pytest
 import small_run
 
-from jaxattn.data import doors, lines
 from jaxattn.data.command import main
-from jaxattn.data.own import load, reading, rows
-from jaxattn.data.sides import SIDES
+from jaxattn.data.readers import choice, lines
+from jaxattn.data.readers.tables import load, reading, rows
+from jaxattn.data.splits import SIDES
 
 
 def same(one, other):
@@ -483,10 +483,10 @@ def test_every_source_goes_to_its_door(tmp_path, monkeypatch, source, door):
     module = types.ModuleType(door)
     module.__dict__["load"] = lambda *given: given
     monkeypatch.setitem(sys.modules, f"jaxattn.data.{door}", module)
-    found = doors.load_own(source, 9, 3, tmp_path, ["label=x"], True, print)
+    found = choice.load_own(source, 9, 3, tmp_path, ["label=x"], True, print)
     assert found == (source, 9, 3, tmp_path, ["label=x"], True, print)
     with pytest.raises(ValueError, match="has one of its own"):
-        doors.load_own(source, tokenizer="json:loads")
+        choice.load_own(source, tokenizer="json:loads")
 
 
 def test_a_tokenizer_of_ones_own_with_spans_of_characters(tmp_path, monkeypatch, good):

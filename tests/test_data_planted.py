@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxattn.data import load
-from jaxattn.data.planted import shares
-from jaxattn.data.sides import SIDES, side_of
-from jaxattn.data.snippets import load_snippets
+from jaxattn.data.sources.planted import shares
+from jaxattn.data.sources.snippets import load_snippets
+from jaxattn.data.splits import SIDES, side_of
+from jaxattn.data.tasks import load
 from jaxattn.data.text import tokenize
 
 LENGTH = 32

@@ -2,10 +2,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxattn.data.planted_shortcut import flip_probability, planted_shortcut
+from jaxattn.data.sources.planted_shortcut import flip_probability, planted_shortcut
 from jaxattn.metrics.leak import leak
 
 N = 5000
+
 BITS = (0.0, 0.1, 0.5, 1.0)
 
 

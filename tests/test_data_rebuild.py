@@ -8,6 +8,7 @@ import pytest
 from jaxattn.data import rebuild
 
 HUTTO = rebuild.FOLDER
+
 ARCHIVE = os.environ.get("JAXATTN_VADER_ARCHIVE", "")
 
 

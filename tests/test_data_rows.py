@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxattn.data import load, progress, rows
+from jaxattn.data import limits, rows
 from jaxattn.data.rows import Row, from_rows, in_order
-from jaxattn.data.sides import SIDES, document_of, side_by, side_of
-from jaxattn.data.snippets import load_snippets
-from jaxattn.data.tasks import TASKS
+from jaxattn.data.sources.snippets import load_snippets
+from jaxattn.data.splits import SIDES, document_of, side_by, side_of
+from jaxattn.data.tasks import TASKS, load
 from jaxattn.data.text import build_vocabulary, encode, tokenize
 
 WORDS = list("abcdefgh")
@@ -323,7 +323,7 @@ def test_what_is_lost_is_said():
 
 
 def test_progress_of_many_rows_is_said(monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    monkeypatch.setattr(limits, "SECONDS", 0.0)
     said = []
     n = sum(1 for _ in rows.counted(range(3000), said.append))
     assert n == 3000

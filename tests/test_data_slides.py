@@ -4,11 +4,15 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from jaxattn.data import features, memory, progress, slides
-from jaxattn.data.doors import load_own
+from jaxattn.data import limits
+from jaxattn.data.readers import bags
+from jaxattn.data.readers.choice import load_own
+from jaxattn.system import runtime
 
 h5py = pytest.importorskip("h5py", reason="h5py is an extra: jaxattn[h5]")
+
 N, D = 40, 6
+
 SIZES = [3 + i % 7 for i in range(N)]
 
 
@@ -132,7 +136,7 @@ def test_a_large_bag_is_a_part_of_itself(folder):
 
 
 def test_every_instance_is_as_likely():
-    kept = [slides.kept_of(f"slide {i}", 20, 5) for i in range(4000)]
+    kept = [bags.kept_of(f"slide {i}", 20, 5) for i in range(4000)]
     assert {len(set(k.tolist())) for k in kept} == {5}
     counts = np.bincount(np.concatenate(kept), minlength=20)
     # Binomial with mean 1000; five standard deviations.
@@ -150,7 +154,7 @@ def test_instances_come_in_reading_order(folder):
 
 def test_blocks_give_what_one_read_gives(folder, monkeypatch):
     whole = load(folder)
-    monkeypatch.setattr(features, "BLOCK", 2 * 4 * D)
+    monkeypatch.setattr(bags, "BLOCK", 2 * 4 * D)
     assert load(folder).digest == whole.digest
     assert load(folder, length=3).digest != whole.digest
 
@@ -164,11 +168,11 @@ def test_a_hundred_thousand_instances_are_never_in_memory(tmp_path, monkeypatch)
             made[start : start + 10_000] = (np.arange(start, start + 10_000) % 97)[
                 :, None
             ]
-    kept = slides.kept_of("large", n, 500)
-    monkeypatch.setattr(features, "BLOCK", 1 << 20)
-    bag = features.measure(path, "features", "coords")
+    kept = bags.kept_of("large", n, 500)
+    monkeypatch.setattr(bags, "BLOCK", 1 << 20)
+    bag = bags.measure(path, "features", "coords")
     tracemalloc.start()
-    found, at = features.read(bag, "features", "coords", kept)
+    found, at = bags.read(bag, "features", "coords", kept)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(found, np.repeat((kept % 97)[:, None], width, 1))
@@ -234,6 +238,7 @@ def cut(folder):
 
 
 ONES = np.ones((5, D), np.float32)
+
 NAN = np.where(np.arange(5)[:, None] == 2, np.nan, ONES)
 
 
@@ -307,18 +312,18 @@ def test_fields_that_do_not_exist(folder):
 def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
     folder, monkeypatch
 ):
-    monkeypatch.setattr(memory, "available_memory", lambda: 15_000)
-    monkeypatch.setattr(features, "read", None)
+    monkeypatch.setattr(limits, "available_memory", lambda: 15_000)
+    monkeypatch.setattr(bags, "read", None)
     refused("40 bags of 9 x 6 numbers need 0.0 GB .*: give --data.length 6$", folder)
-    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    monkeypatch.setattr(limits, "available_memory", lambda: 1000)
     refused("give fewer bags", folder)
 
 
 def test_memory_that_is_there():
-    assert 1e6 < memory.available_memory() < 1e15
+    assert 1e6 < runtime.available_memory() < 1e15
     with pytest.raises(ValueError, match="numbers need 1,000,000.0 GB .*: buy some"):
-        memory.check_fits(10**15, "numbers", "buy some")
-    memory.check_fits(10, "numbers", "")
+        limits.check_fits(10**15, "numbers", "buy some")
+    limits.check_fits(10, "numbers", "")
 
 
 def test_without_h5py_its_name_is_said(folder, monkeypatch):
@@ -334,7 +339,7 @@ def test_without_h5py_its_name_is_said(folder, monkeypatch):
 
 
 def test_progress_is_said(folder, monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    monkeypatch.setattr(limits, "SECONDS", 0.0)
     lines = []
     load(folder, lines=lines)
     assert "looked at 40 of 40 bags" in lines and "read 40 of 40 bags" in lines

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxattn.data import snippets as module
 from jaxattn.data.rebuild import unescape
-from jaxattn.data.snippets import (
+from jaxattn.data.sources import snippets as module
+from jaxattn.data.sources.snippets import (
     DIGEST,
     HuttoSnippets,
     Snippets,
@@ -22,6 +22,7 @@ from jaxattn.data.snippets import (
 )
 
 NAME, VERSION = HuttoSnippets.name, str(HuttoSnippets.VERSION)
+
 ROOT = str(Path(__file__).parents[1])
 
 
@@ -282,7 +283,7 @@ def test_data_dir_is_a_file(tmp_path):
 def test_full_disk(tmp_path):
     code = """
 import resource, sys
-from jaxattn.data.snippets import load_snippets
+from jaxattn.data.sources.snippets import load_snippets
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 try:
     load_snippets(sys.argv[1])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from jaxattn.data.synthetic import FAMILIES, SYNTHETIC, generate
+from jaxattn.data.sources.synthetic import FAMILIES, SYNTHETIC, generate
 
 N = 100_000
 
@@ -28,6 +28,7 @@ L2X = {
     "switch": (0.528, 0.898, 0.228),
     "switch_published": (0.528, 0.898, 0.228),
 }
+
 # P(y = 1), Bayes accuracy and Bayes AUROC of INVASE's sets.
 SYN = {
     "syn1": (0.500, 0.632, 0.699),

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxattn.data import TASKS, Dataset, Split, load
-from jaxattn.data.dataset import assemble, digest_of
-from jaxattn.data.sides import document_of, side_of
-from jaxattn.data.snippets import SOURCES, Snippets, load_snippets
+from jaxattn.data.dataset import Dataset, Split, assemble, digest_of
+from jaxattn.data.sources.snippets import SOURCES, Snippets, load_snippets
+from jaxattn.data.splits import document_of, side_of
+from jaxattn.data.tasks import TASKS, load
 from jaxattn.data.text import tokenize
 
 SIDES = ("train", "validation", "test")

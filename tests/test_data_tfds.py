@@ -18,17 +18,22 @@ import pytest
 import tensorflow_datasets as tfds
 from prepared_sets import crc32c, frame, masked, png, prepare, to_tfrecord
 
-from jaxattn.data import builders, download, memory, prepared, progress, tfds_door
-from jaxattn.data.tfrecord import masked_crcs, read_tfrecord
+from jaxattn.data import limits
+from jaxattn.data.readers import builders, download, tfds_files
+from jaxattn.data.readers import tfds as tfds_reader
+from jaxattn.data.readers.tfds_files import masked_crcs, read_tfrecord
 
 F = tfds.features
+
 ROOT = Path(__file__).parents[1]
+
 NAME = "imdb_reviews"
+
 TWO = F.ClassLabel(names=["neg", "pos"])
 
 
 def load(folder, name, fields=(), length=12, say=None, download=False):
-    return tfds_door.load(f"tfds:{name}", length, 1, folder, fields, download, say)
+    return tfds_reader.load(f"tfds:{name}", length, 1, folder, fields, download, say)
 
 
 def refused(match, *args, kind=ValueError, **more):
@@ -367,7 +372,7 @@ def test_coloured_images_are_vectors(digits):
 
 
 def test_images_that_do_not_fit(digits, monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
+    monkeypatch.setattr(limits, "available_memory", lambda: 20_000)
     refused("80 images of 784 pixels need 0.0 GB and 0.0 GB are free", digits, "mnist")
 
 
@@ -680,8 +685,8 @@ def test_download_from_nowhere(tmp_path, monkeypatch):
 
 
 def test_progress_is_said(imdb, monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS", 0.0)
-    builder = prepared.find("imdb_reviews", imdb)
+    monkeypatch.setattr(limits, "SECONDS", 0.0)
+    builder = tfds_files.find("imdb_reviews", imdb)
     lines = []
-    assert len(list(prepared.records(builder, "train", lines.append))) == 60
+    assert len(list(tfds_files.records(builder, "train", lines.append))) == 60
     assert lines == ["read 60 of 60 examples of train"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxattn.data.tokenizer import OWN, tokenizer_of
+from jaxattn.data.readers.tokenizer import OWN, tokenizer_of
 
 MODULE = """
 import re

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from jaxattn import diagnostics
+from jaxattn.experiment import seed_diagnostics
+from jaxattn.experiment.wave import Outcome
 from jaxattn.metrics.weights import ess_share
-from jaxattn.sweep import Outcome
 
 RNG = np.random.default_rng(0)
 
@@ -25,7 +25,7 @@ def test_distance_between_seeds_is_scipys():
         for i in range(3)
         for j in range(3)
     }
-    for i, value in enumerate(diagnostics.seed_jsd(made, alive)):
+    for i, value in enumerate(seed_diagnostics.seed_jsd(made, alive)):
         others = [pairs[i, j] for j in range(3) if j != i]
         assert value == pytest.approx(np.mean(others), rel=1e-5)
 
@@ -33,24 +33,26 @@ def test_distance_between_seeds_is_scipys():
 def test_equal_seeds_are_at_0_and_opposite_ones_at_ln_2():
     one = np.eye(4, dtype=np.float32)[None].repeat(2, axis=0)
     alive = np.array([True, True])
-    np.testing.assert_allclose(diagnostics.seed_jsd(one, alive), 0)
+    np.testing.assert_allclose(seed_diagnostics.seed_jsd(one, alive), 0)
     one[1] = one[1][[1, 0, 3, 2]]
-    np.testing.assert_allclose(diagnostics.seed_jsd(one, alive), np.log(2))
+    np.testing.assert_allclose(seed_diagnostics.seed_jsd(one, alive), np.log(2))
 
 
 def test_a_seed_that_diverged_is_nobodys_other():
     made = masks(3, 20, 5)
-    both = diagnostics.seed_jsd(made[:2], np.array([True, True]))
+    both = seed_diagnostics.seed_jsd(made[:2], np.array([True, True]))
     made[2] = np.nan
-    found = diagnostics.seed_jsd(made, np.array([True, True, False]))
+    found = seed_diagnostics.seed_jsd(made, np.array([True, True, False]))
     np.testing.assert_array_equal(found[:2], both)
     assert np.isnan(found[2])
-    assert np.isnan(diagnostics.seed_jsd(made, np.array([True, False, False]))).all()
+    assert np.isnan(
+        seed_diagnostics.seed_jsd(made, np.array([True, False, False]))
+    ).all()
 
 
 def test_many_seeds_are_compared_with_some_others():
     one = masks(1, 4, 3).repeat(40, axis=0)
-    assert diagnostics.seed_jsd(one, np.ones(40, bool)).max() == pytest.approx(0)
+    assert seed_diagnostics.seed_jsd(one, np.ones(40, bool)).max() == pytest.approx(0)
 
 
 def outcome(weights, made, labels):
@@ -69,7 +71,9 @@ def test_weights_that_undo_a_difference_balance_it():
     own = np.where(sharp == labels, 0.7, 0.3)
     weights = 0.5 / own
     made, labels = made[None], labels[None]
-    found = diagnostics.by_seed(outcome(weights[None], made, labels), None, words=False)
+    found = seed_diagnostics.by_seed(
+        outcome(weights[None], made, labels), None, words=False
+    )
     assert found["imbalance:unweighted"][0] > 0.5
     assert found["imbalance"][0] < 0.1
     assert found["weight_mean"][0] == pytest.approx(1, abs=0.05)
@@ -83,7 +87,7 @@ def test_heavy_weights_have_a_large_pareto_shape():
     made, labels = masks(2, 3000, 4), RNG.integers(0, 2, (2, 3000))
     heavy = RNG.pareto(1.0, 3000) + 1
     light = RNG.random(3000) + 0.5
-    found = diagnostics.by_seed(
+    found = seed_diagnostics.by_seed(
         outcome(np.stack([heavy, light]), made, labels), None, False
     )
     assert found["pareto_k"][0] > 0.7 > 0.3 > found["pareto_k"][1]
@@ -95,5 +99,5 @@ def test_a_seed_that_diverged_has_no_diagnostics():
     dead = outcome(RNG.random((1, 200)) + 0.5, made, labels)._replace(
         alive=np.array([False])
     )
-    found = diagnostics.by_seed(dead, None, words=False)
+    found = seed_diagnostics.by_seed(dead, None, words=False)
     assert all(np.isnan(values).all() for values in found.values())

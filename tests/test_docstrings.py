@@ -11,7 +11,9 @@ from made_run import TASK, config_of, make
 import jaxattn
 
 STORED = pathlib.Path(__file__).parent / "stored/format-1/models"
+
 HOMES = sorted(set(jaxattn._HOME.values()))
+
 STARTS = ("audit", "load_run", "neutral_weights", "run", "show", "softmax")
 """What a newcomer calls first."""
 

@@ -8,11 +8,13 @@ import textwrap
 
 import pytest
 
-from jaxattn import doctor, machine, runtime, selftest
-from jaxattn.data.planted_shortcut import planted_shortcut
-from jaxattn.machine import Check
+from jaxattn import doctor, selftest
+from jaxattn.data.sources.planted_shortcut import planted_shortcut
+from jaxattn.system import runtime
+from jaxattn.system.runtime import Check
 
 ROOT = pathlib.Path(__file__).parents[1]
+
 OURS = ("PJRT_NPROC", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
 """What the tests' own settings are in, which no user has."""
 
@@ -111,8 +113,8 @@ def test_a_package_that_is_broken_is_a_line_and_no_traceback(tmp_path):
     ],
 )
 def test_packages_are_compared_with_what_is_asked(monkeypatch, asked, said):
-    monkeypatch.setattr(machine.importlib.metadata, "requires", lambda name: [asked])
-    check = machine.packages()
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: [asked])
+    check = doctor.packages()
     assert check.ok == (not said)
     assert re.search(said, check.found)
 
@@ -122,14 +124,14 @@ def test_packages_are_compared_with_what_is_asked(monkeypatch, asked, said):
 )
 def test_the_thread_pool_must_not_be_larger_than_the_devices(monkeypatch, count, ok):
     monkeypatch.setenv("PJRT_NPROC", count)  # the tests have two devices
-    assert machine.threads().ok == ok
+    assert runtime.threads().ok == ok
 
 
 @pytest.mark.parametrize(("free", "ok"), [(3e9, True), (1e9, False)])
 def test_memory_must_hold_the_default_run(monkeypatch, free, ok):
     monkeypatch.setattr(runtime, "available_memory", lambda: free)
-    assert machine.memory().ok == ok == (not machine.memory().todo)
-    assert f"{free / 1e9:.1f} GB" in machine.memory().found
+    assert doctor.memory().ok == ok == (not doctor.memory().todo)
+    assert f"{free / 1e9:.1f} GB" in doctor.memory().found
 
 
 def test_free_memory_is_a_part_of_what_there_is():
@@ -138,16 +140,16 @@ def test_free_memory_is_a_part_of_what_there_is():
 
 
 def test_damaged_data_are_told(monkeypatch, tmp_path):
-    from jaxattn.data import snippets
+    from jaxattn.data.sources import snippets
 
     folder = tmp_path / "hutto_snippets" / "1.0.0"
     folder.mkdir(parents=True)
     monkeypatch.setattr(snippets, "DATA_DIR", str(tmp_path))
-    check = machine.data()
+    check = doctor.data()
     assert not check.ok and "damaged" in check.found
     assert check.todo == f"delete {folder}"
     folder.rmdir()
-    assert machine.data() == Check(
+    assert doctor.data() == Check(
         "data", True, "not prepared yet: the first run does it in seconds"
     )
 

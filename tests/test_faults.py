@@ -18,8 +18,9 @@ from small_run import (
     unlike,
 )
 
-from jaxattn import console, hosts, schedule
-from jaxattn.results import read_seeds
+from jaxattn.experiment import schedule
+from jaxattn.reports.results import read_seeds
+from jaxattn.system import console, processes
 
 WORDS = small_run.WORDS | {"--methods": "joint uniform", "--seeds": "2"}
 
@@ -61,7 +62,7 @@ def test_a_full_disk_is_one_line_and_the_last_step_stays(
     words = [*arguments(folder, data_dir, WORDS), "--checkpoint-seconds", "0"]
     with monkeypatch.context() as once:
         stop_after(once, 1)
-        assert run(*words) == hosts.ENDED_EARLY
+        assert run(*words) == processes.ENDED_EARLY
     saved = list(folder.glob("checkpoints/program-0/running-*/1"))
     assert len(saved) == 1
     filler = small_disk / "filler"
@@ -83,7 +84,7 @@ def test_a_clock_that_is_set_back_does_no_harm(tmp_path, data_dir, monkeypatch, 
     words = [*arguments(folder, data_dir, WORDS), "--checkpoint-seconds", "0"]
     with monkeypatch.context() as once:
         stop_after(once, 2)
-        assert run(*words) == hosts.ENDED_EARLY
+        assert run(*words) == processes.ENDED_EARLY
     day = 86_400
     # What was saved lies in the future from now on.
     for path in folder.rglob("*"):
@@ -141,11 +142,11 @@ def test_shapes_that_cannot_be_read_are_chosen_again(tmp_path, data_dir, whole):
     words = arguments(folder, data_dir, WORDS)
     with pytest.MonkeyPatch.context() as once:
         stop_after(once, 1)
-        assert run(*words) == hosts.ENDED_EARLY
+        assert run(*words) == processes.ENDED_EARLY
     for text in ("{", "[]", '{"0": "x"}'):
         (folder / "checkpoints/shapes.json").write_text(text)
         with pytest.MonkeyPatch.context() as once:
             stop_after(once, 1)
-            assert run(*words) in (0, hosts.ENDED_EARLY)
+            assert run(*words) in (0, processes.ENDED_EARLY)
     assert run(*words) == 0
     assert unlike(contents(folder), whole) == []

@@ -5,18 +5,28 @@ import matplotlib
 import numpy as np
 import pytest
 
-from jaxattn.figures import accuracy_by_method, codes, leak_by_method, learning_curves
 from jaxattn.metrics.statistics import mean_interval
-from jaxattn.overlap import histograms
+from jaxattn.reports.figures import (
+    accuracy_by_method,
+    codes,
+    histograms,
+    leak_by_method,
+    learning_curves,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
+
 METHODS = [
     "joint", "random_pretraining", "random_pretraining_annealed",
     "instance_weighting", "mask_swap", "random_always", "mask_mix", "uniform",
 ]  # fmt: skip
+
 RNG = np.random.default_rng(0)
+
 SEEDS = {m: RNG.normal(0.8 - 0.04 * i, 0.01, 16) for i, m in enumerate(METHODS)}
+
 EPOCHS = {m: np.sort(RNG.normal(0.6, 0.1, (16, 9))) for m in METHODS}
+
 MEANS = {m: RNG.dirichlet(np.ones(4), (16, 2)).swapaxes(1, 2) for m in METHODS}
 
 
@@ -38,6 +48,7 @@ def code(path, values=MEANS):
 
 
 DRAW = [(accuracy, SEEDS), (leak, SEEDS), (curves, EPOCHS), (code, MEANS)]
+
 each_figure = pytest.mark.parametrize(("draw", "values"), DRAW)
 
 

@@ -3,10 +3,10 @@ import math
 
 import pytest
 
-from jaxattn import findings
 from jaxattn.config import Config, Model
 from jaxattn.metrics.definitions import METRICS
-from jaxattn.results import Result
+from jaxattn.reports import findings
+from jaxattn.reports.results import Result
 
 MAJORITY = 0.51
 

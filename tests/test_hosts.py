@@ -12,9 +12,9 @@ import pytest
 import small_run
 from small_run import ROOT, arguments, draw_nothing, keep_compiled, run
 
-from jaxattn import console, hosts
-from jaxattn.hosts import Address
-from jaxattn.results import read_seeds
+from jaxattn.reports.results import read_seeds
+from jaxattn.system import console
+from jaxattn.system.processes import ENDED_EARLY, PEER_DIED, Address, parse
 
 # Four cells of one program and their reference: two waves each on two devices.
 BASE = small_run.WORDS | {"--methods": "joint uniform", "--seeds": "2"}
@@ -55,7 +55,7 @@ BASE = small_run.WORDS | {"--methods": "joint uniform", "--seeds": "2"}
     ],
 )
 def test_who_takes_part(text, environment, expected):
-    assert hosts.parse(text, environment) == expected
+    assert parse(text, environment) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_who_takes_part(text, environment, expected):
 )
 def test_nonsense_is_refused_in_one_line(text, environment, said):
     with pytest.raises(ValueError, match=said) as error:
-        hosts.parse(text, environment)
+        parse(text, environment)
     assert "\n" not in str(error.value)
 
 
@@ -211,7 +211,7 @@ def test_a_dead_process_ends_the_job_which_then_goes_on(
     began = time.monotonic()
     codes, told = ends(job, timeout=60)
     assert time.monotonic() - began < 30
-    assert codes[1 - dies] in (hosts.PEER_DIED, -signal.SIGABRT), told
+    assert codes[1 - dies] in (PEER_DIED, -signal.SIGABRT), told
     codes, told = ends(launch(words))
     assert codes == [0, 0], told
     same = (straight / "seeds.csv").read_bytes()
@@ -228,7 +228,7 @@ def test_a_signal_to_one_stops_all_and_any_number_goes_on(
     wait_for_lines(folder, job, 1)
     job[1].send_signal(signal.SIGTERM)
     codes, told = ends(job, timeout=60)
-    assert codes == [hosts.ENDED_EARLY] * 2, told
+    assert codes == [ENDED_EARLY] * 2, told
     assert list(folder.glob("checkpoints/program-0/running-*/*"))
     process = launch(words, processes=1, devices=4)
     codes, told = ends(process)

@@ -6,32 +6,42 @@ import numpy as np
 import pytest
 from small_run import WORDS, arguments, draw_nothing, run
 
-from jaxattn import data, human
-from jaxattn.forward import Arrays
-from jaxattn.metrics import plausibility
-from jaxattn.reporting import run_folder
-from jaxattn.results import read_results
+from jaxattn import data
+from jaxattn.data import tasks
+from jaxattn.metrics import plausibility as oracle
+from jaxattn.reports import folder
+from jaxattn.reports.results import read_results
+from jaxattn.training.cell import Arrays
+from jaxattn.training.evaluation import plausibility
 
 N, T, V = 40, 9, 12
+
 SPLIT = Arrays(
     inputs=np.random.default_rng(0).integers(2, V, (N, T)).astype(np.uint8),
     lengths=np.random.default_rng(1).integers(3, T + 1, N).astype(np.int32),
     labels=np.zeros(N, np.int32),
 )
+
 VALID = np.arange(T) < SPLIT.lengths[:, None]
+
 MARKS = np.random.default_rng(2).random((N, T)).round(1).astype(np.float32)
+
 # Every third example was shown to nobody.
 MARKS[::3] = np.nan
+
 MARKS[~VALID] = np.nan
+
 MASKS = np.random.default_rng(3).integers(0, 4, (N, T)) / 4 * VALID
+
 RATED = np.arange(V) % 3 == 0
-measure = jax.jit(human.measure)
+
+measure = jax.jit(plausibility.measure)
 
 
 def test_areas_are_those_of_the_other_implementation_over_marked_examples():
     found = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(MASKS), RATED)
     shown = np.isfinite(MARKS).any(axis=1)
-    marked = (np.nan_to_num(MARKS) >= human.MARKED)[shown]
+    marked = (np.nan_to_num(MARKS) >= plausibility.MARKED)[shown]
     valid = VALID[shown]
     both = marked.any(axis=1) & (valid & ~marked).any(axis=1)
     marked, valid = marked[both], valid[both]
@@ -39,8 +49,8 @@ def test_areas_are_those_of_the_other_implementation_over_marked_examples():
     rankings = {"": MASKS, ":position": position, ":lexicon": RATED[SPLIT.inputs]}
     for name, scores in rankings.items():
         scores = scores[shown][both].astype(float)
-        areas = plausibility.auprc(scores, marked, valid)
-        roc = plausibility.auroc(scores, marked, valid)
+        areas = oracle.auprc(scores, marked, valid)
+        roc = oracle.auroc(scores, marked, valid)
         assert found[f"human_auroc{name}"] == pytest.approx(roc.area, abs=1e-6)
         assert found[f"human_auprc{name}"] == pytest.approx(areas.trapezoid, abs=1e-6)
         precision = areas.average_precision
@@ -94,7 +104,7 @@ def test_vectors_have_no_words_to_rank_by():
 
 def test_a_run_says_how_its_maps_lie_to_the_marks(tmp_path, data_dir, monkeypatch):
     draw_nothing(monkeypatch)
-    load = data.load
+    load = tasks.load
 
     def marked(*args):
         made = load(*args)
@@ -128,5 +138,5 @@ def test_a_run_says_how_its_maps_lie_to_the_marks(tmp_path, data_dir, monkeypatc
     assert ("uniform", "human_auroc_vs_joint", "") in found
     said = (tmp_path / "run" / "results.md").read_text()
     assert "What people marked, AUROC within each text" in said
-    kept = run_folder.read(tmp_path / "run").masks["movie_sentiment"]["joint"]
+    kept = folder.read(tmp_path / "run").masks["movie_sentiment"]["joint"]
     assert kept["evidence"].shape == kept["tokens"].shape

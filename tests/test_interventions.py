@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattn import forward, loop, methods
 from jaxattn.config import Config, Data, Model, numbers
-from jaxattn.forward import Cell
-from jaxattn.interventions import (
+from jaxattn.methods.table import METHODS, Numbers
+from jaxattn.nn import model as nn_model
+from jaxattn.nn.embedding import Inputs
+from jaxattn.training import step as steps
+from jaxattn.training.cell import Cell, make_static
+from jaxattn.training.evaluation.interventions import (
     One,
     attend,
     attributions,
@@ -16,9 +19,6 @@ from jaxattn.interventions import (
     removal,
     under,
 )
-from jaxattn.methods import METHODS
-from jaxattn.nn import model as nn_model
-from jaxattn.nn.model import Inputs
 
 VALID = jnp.arange(6) < 4
 
@@ -32,9 +32,9 @@ def make(kind="tokens", **model):
     )
     size = 20 if kind == "tokens" else 3
     inputs = Inputs(kind, size, 6)
-    static = forward.make_static(config, METHODS["joint"].structure, inputs, 2, 64)
-    cell = Cell(jax.random.key(0), numbers(config), methods.Numbers())
-    params = loop.init(static, cell).params
+    static = make_static(config, METHODS["joint"].structure, inputs, 2, 64)
+    cell = Cell(jax.random.key(0), numbers(config), Numbers())
+    params = steps.init(static, cell).params
     # Larger, so that answers are not all one half.
     params = jax.tree.map(lambda p: 3 * p, params)
     x = jnp.array([3, 7, 7, 9, 0, 0])

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattn import forward, known, loop, probe
 from jaxattn.config import Config, Data, Model, Optimizer, numbers
-from jaxattn.data.synthetic import SYNTHETIC
-from jaxattn.forward import Cell
-from jaxattn.methods import METHODS, Numbers
-from jaxattn.nn.model import Inputs
+from jaxattn.data.sources.synthetic import SYNTHETIC
+from jaxattn.methods.table import METHODS, Numbers
+from jaxattn.nn.embedding import Inputs
+from jaxattn.training import cell as cells
+from jaxattn.training import step
+from jaxattn.training.cell import Cell, splits_of
+from jaxattn.training.evaluation import evidence, measure
 
 CONFIG = Config(
     batch_size=128,
@@ -29,8 +31,11 @@ CONFIG = Config(
     ),
     optimizer=Optimizer(learning_rate=1e-2),
 )
+
 INPUTS = Inputs("scalars", 1, 11, fixed=True)
-NOTHING = probe.Vocabulary(*[jnp.zeros(0, bool)] * 3)
+
+NOTHING = measure.Vocabulary(*[jnp.zeros(0, bool)] * 3)
+
 quick_jit = functools.partial(
     jax.jit,
     compiler_options={
@@ -41,7 +46,7 @@ quick_jit = functools.partial(
 
 
 def make_static(method):
-    return forward.make_static(
+    return cells.make_static(
         CONFIG, METHODS[method].structure, INPUTS, 2, 256, family="syn", evaluated=True
     )
 
@@ -55,13 +60,13 @@ def make_cell(method, seed=0, which=3):
 @functools.cache
 def trained(method):
     static, cell = make_static(method), make_cell(method)
-    return quick_jit(lambda: loop.train(static, cell, ()))()
+    return quick_jit(lambda: step.train(static, cell, ()))()
 
 
 @pytest.mark.parametrize("method", ["joint", "invase", "realx", "instance_weighting"])
 def test_every_way_to_learn_moves_the_selector_and_stays_finite(method):
     state, curves = trained(method)
-    begin = loop.init(make_static(method), make_cell(method))
+    begin = step.init(make_static(method), make_cell(method))
     assert bool(state.alive)
     for half in state.params:
         ends = zip(
@@ -90,9 +95,9 @@ def test_a_baseline_is_there_only_where_it_is_used():
 
 def test_splits_differ_between_seeds_and_not_between_methods():
     static = make_static("joint")
-    train, validation, test = forward.splits_of(static, make_cell("joint"), ())
-    again, *_ = forward.splits_of(static, make_cell("realx"), ())
-    other, *_ = forward.splits_of(static, make_cell("joint", seed=1), ())
+    train, validation, test = splits_of(static, make_cell("joint"), ())
+    again, *_ = splits_of(static, make_cell("realx"), ())
+    other, *_ = splits_of(static, make_cell("joint", seed=1), ())
     np.testing.assert_array_equal(train.inputs, again.inputs)
     assert not np.isclose(train.inputs, other.inputs).any()
     firsts = [x.inputs[:100] for x in (train, validation, test)]
@@ -104,7 +109,7 @@ def test_splits_differ_between_seeds_and_not_between_methods():
 def test_fresh_data_are_new_in_every_epoch():
     fresh = Config(data=Data(examples=64, test_examples=8, fresh=True))
     static = make_static("joint")._replace(config=fresh)
-    one, two = (forward.splits_of(static, make_cell("joint"), (), e) for e in (0, 1))
+    one, two = (splits_of(static, make_cell("joint"), (), e) for e in (0, 1))
     assert not np.isclose(one[0].inputs, two[0].inputs).any()
     np.testing.assert_array_equal(one[2].inputs, two[2].inputs)
 
@@ -113,7 +118,7 @@ def test_fresh_data_are_new_in_every_epoch():
 def measured(method="joint"):
     static, cell = make_static(method), make_cell(method)
     state = trained(method)[0]
-    run = quick_jit(lambda s: probe.measure(static, cell, s, (), NOTHING, ()))
+    run = quick_jit(lambda s: measure.measure(static, cell, s, (), NOTHING, ()))
     return jax.tree.map(np.asarray, run(state))
 
 
@@ -140,9 +145,9 @@ def test_recovery_is_what_masks_and_truth_say():
 def test_true_masks_are_the_evidence():
     truth = jnp.array([[True, True, False, False], [False] * 4])
     usable = jnp.array([[True] * 4, [True, True, False, False]])
-    gates = known.true_masks(truth, usable, simplex=False)
+    gates = evidence.true_masks(truth, usable, simplex=False)
     np.testing.assert_array_equal(gates, [[1, 1, 0, 0], [0, 0, 0, 0]])
-    shares = known.true_masks(truth, usable, simplex=True)
+    shares = evidence.true_masks(truth, usable, simplex=True)
     np.testing.assert_allclose(shares, [[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0]])
 
 
@@ -150,7 +155,7 @@ def test_shuffling_keeps_weights_and_padding():
     mask = jnp.array([0.5, 0.3, 0.2, 0.0, 0.0, 0.0])
     usable = jnp.array([True, True, True, True, False, False])
     keys = jax.random.split(jax.random.key(0), 500)
-    made = np.asarray(jax.vmap(lambda k: known.shuffle(k, mask, usable))(keys))
+    made = np.asarray(jax.vmap(lambda k: evidence.shuffle(k, mask, usable))(keys))
     assert not made[:, 4:].any()
     np.testing.assert_allclose(
         np.sort(made[:, :4]), np.tile([0, 0.2, 0.3, 0.5], (500, 1))

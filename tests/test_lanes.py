@@ -11,9 +11,11 @@ from small_run import (
     unlike,
 )
 
-from jaxattn import console, lanes, sweep
-from jaxattn.results import read_seeds
-from jaxattn.sweep import Shape
+from jaxattn.experiment import placement
+from jaxattn.experiment import wave as waves
+from jaxattn.experiment.wave import Shape
+from jaxattn.reports.results import read_seeds
+from jaxattn.system import console
 
 # Two methods of one program: four cells with two seeds, two on each device.
 WORDS = small_run.WORDS | {"--methods": "joint uniform"}
@@ -49,8 +51,8 @@ def kept(monkeypatch):
 @pytest.mark.parametrize("cells", [1, 3, 64, 1000, 5000])
 def test_a_guess_has_room_for_all_cells_in_few_waves(cells, devices, lane, platform):
     mesh, program = Mesh(devices, platform), Program(cells)
-    shape = lanes.guess(program, mesh, lane)
-    assert 1 <= lanes.waves(len(program.cells), shape, mesh) <= lanes.WAVES
+    shape = placement.guess(program, mesh, lane)
+    assert 1 <= placement.waves(len(program.cells), shape, mesh) <= placement.WAVES
     share = -(-cells // devices)
     assert shape.lane < 2 * share, "not twice as many as there are"
     if lane:
@@ -58,14 +60,14 @@ def test_a_guess_has_room_for_all_cells_in_few_waves(cells, devices, lane, platf
     elif platform == "cpu":
         assert shape.lane == 1
     else:
-        assert shape.lane >= min(share, lanes.WIDEST)
+        assert shape.lane >= min(share, placement.WIDEST)
 
 
 def test_halving_ends_at_one_cell():
     shape, seen = Shape(8, 2), []
     while shape is not None:
         seen.append(shape)
-        shape = lanes.halved(shape)
+        shape = placement.halved(shape)
     assert seen[0] == Shape(8, 2) and seen[-1] == Shape(1, 1)
     cells = [s.lane * s.depth for s in seen]
     assert cells == sorted(cells, reverse=True) and len(set(seen)) == len(seen)
@@ -80,7 +82,7 @@ def test_lanes_one_after_another_change_nothing(tmp_path, data_dir, monkeypatch)
     """Two lanes in one call of the program, and two calls."""
     words = arguments(tmp_path / "calls", data_dir, WORDS, seeds="2")
     assert run(*words) == 0
-    monkeypatch.setattr(lanes, "WAVES", 1)
+    monkeypatch.setattr(placement, "WAVES", 1)
     words = arguments(tmp_path / "lanes", data_dir, WORDS, seeds="2")
     assert run(*words) == 0
     many, one = (list((tmp_path / x / "checkpoints/program-0").glob("*.npz"))
@@ -100,7 +102,7 @@ def out_of_memory(*_, **__):
 def test_a_lane_that_memory_cannot_hold_is_halved_and_said(
     tmp_path, data_dir, capsys, monkeypatch
 ):
-    compile_training, tried = sweep.compile_training, []
+    compile_training, tried = waves.compile_training, []
 
     def small_only(program, splits, mesh, shape):
         tried.append(shape.lane)
@@ -108,7 +110,7 @@ def test_a_lane_that_memory_cannot_hold_is_halved_and_said(
             out_of_memory()
         return compile_training(program, splits, mesh, shape)
 
-    monkeypatch.setattr(sweep, "compile_training", small_only)
+    monkeypatch.setattr(waves, "compile_training", small_only)
     words = arguments(tmp_path / "run", data_dir, WORDS, lane="2", seeds="2")
     assert run(*words) == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -121,7 +123,7 @@ def test_memory_that_runs_out_in_a_wave_halves_it_and_goes_on(
 ):
     straight = tmp_path / "straight"
     assert run(*arguments(straight, data_dir, WORDS, seeds="2")) == 0
-    run_wave, failed = sweep.run_wave, []
+    run_wave, failed = waves.run_wave, []
 
     def fails_once(program, compiled, *more, **named):
         if compiled.shape.lane > 1 and not failed:
@@ -129,7 +131,7 @@ def test_memory_that_runs_out_in_a_wave_halves_it_and_goes_on(
             out_of_memory()
         return run_wave(program, compiled, *more, **named)
 
-    monkeypatch.setattr(sweep, "run_wave", fails_once)
+    monkeypatch.setattr(waves, "run_wave", fails_once)
     folder = tmp_path / "run"
     words = arguments(folder, data_dir, WORDS, lane="2", seeds="2")
     assert run(*words) == 0
@@ -146,14 +148,14 @@ def test_memory_that_runs_out_in_a_wave_halves_it_and_goes_on(
 def test_memory_that_runs_out_in_the_timed_chunk_halves_the_lane(
     tmp_path, data_dir, capsys, monkeypatch
 ):
-    seconds = lanes.seconds
+    seconds = placement.seconds
 
     def narrow_only(program, compiled, *more):
         if compiled.shape.lane > 1:
             out_of_memory()
         return seconds(program, compiled, *more)
 
-    monkeypatch.setattr(lanes, "seconds", narrow_only)
+    monkeypatch.setattr(placement, "seconds", narrow_only)
     folder = tmp_path / "run"
     assert run(*arguments(folder, data_dir, WORDS, lane="2", seeds="2")) == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -162,7 +164,7 @@ def test_memory_that_runs_out_in_the_timed_chunk_halves_the_lane(
 
 
 def test_where_nothing_fits_it_says_so(tmp_path, data_dir, capsys, monkeypatch):
-    monkeypatch.setattr(lanes, "available", lambda mesh: 1000)
+    monkeypatch.setattr(placement, "available", lambda mesh: 1000)
     folder = tmp_path / "run"
     assert run(*arguments(folder, data_dir, WORDS, lane="2")) == 2
     err = capsys.readouterr().err
@@ -171,10 +173,10 @@ def test_where_nothing_fits_it_says_so(tmp_path, data_dir, capsys, monkeypatch):
 
 def test_a_long_program_takes_the_fastest_lane(tmp_path, data_dir, monkeypatch, capsys):
     """The measurement is made up; what follows from it is not."""
-    monkeypatch.setattr(lanes, "TRIAL_SECONDS", 0.0)
+    monkeypatch.setattr(placement, "TRIAL_SECONDS", 0.0)
     took = {1: 1.0, 2: 1.2, 4: 4.0}
     monkeypatch.setattr(
-        lanes, "seconds", lambda program, compiled, *_: took[compiled.shape.lane]
+        placement, "seconds", lambda program, compiled, *_: took[compiled.shape.lane]
     )
     folder = tmp_path / "run"
     words = arguments(folder, data_dir, WORDS, lane="0", seeds="2")

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxattn import sweep
-from jaxattn.config import Config, Data, Model
-from jaxattn.metrics.inverse import inverse
-from jaxattn.nn.orthogonal import orthogonal
-from jaxattn.plan import plan
-from jaxattn.schema import MetricGroup
-from jaxattn.source import load
+from jaxattn.config import Config, Data, MetricGroup, Model
+from jaxattn.experiment import wave
+from jaxattn.experiment.plan import plan
+from jaxattn.experiment.source import load
+from jaxattn.nn.linalg import inverse, orthogonal
 
 
 @given(st.integers(1, 100), st.integers(0, 9), st.floats(1e-3, 1))
@@ -57,11 +55,11 @@ def test_no_program_calls_lapack(query, data_dir):
         metrics=get_args(MetricGroup),
     )
     found = load(asked, "movie_sentiment", data_dir, None, print)
-    program, mesh = plan(asked, found)[0], sweep.mesh_of_all_devices()
-    shape = sweep.Shape(2)
-    splits = sweep.make_splits(found, mesh)
-    cells = sweep.stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
-    init, chunk, measure = sweep.functions(program, mesh, shape)
+    program, mesh = plan(asked, found)[0], wave.mesh_of_all_devices()
+    shape = wave.Shape(2)
+    splits = wave.make_splits(found, mesh)
+    cells = wave.stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
+    init, chunk, measure = wave.functions(program, mesh, shape)
     state = jax.eval_shape(init, cells)
     for lowered in (
         init.lower(cells),

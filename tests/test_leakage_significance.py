@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxattn.data.planted_shortcut import planted_shortcut
-from jaxattn.leakage import channels, folds
+from jaxattn.data.sources.planted_shortcut import planted_shortcut
+from jaxattn.leakage import folds, questions
+from jaxattn.leakage.hsic import hsic
 from jaxattn.leakage.significance import assess, assess_pair, fano_bits
-from jaxattn.metrics.hsic import hsic
 
 
 @functools.cache
@@ -19,7 +19,7 @@ def planted(bits, n, seed, exchanges, kind="place"):
     rng = np.random.default_rng(seed)
     fold = folds.assign(rng, labels, None, 5)
     exchanged = folds.exchanged(rng, labels, exchanges, fold)
-    x = channels.everything(masks, masks, np.full(n, 6))
+    x = questions.everything(masks, masks, np.full(n, 6))
     return assess(x, labels, exchanged, fold)
 
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from small_run import WORDS, arguments, draw_nothing, run
 
-from jaxattn import leaks
 from jaxattn.config import Config, Model
-from jaxattn.plan import FULL_TEXT
-from jaxattn.results import read_results
-from jaxattn.sweep import Outcome
+from jaxattn.experiment import after_training
+from jaxattn.experiment.wave import Outcome
+from jaxattn.methods.table import FULL_TEXT
+from jaxattn.reports.results import read_results
 
 N, T = 600, 4
+
 RNG = np.random.default_rng(0)
+
 LABELS = RNG.integers(0, 2, N)
 
 
@@ -44,7 +46,7 @@ def found(masks, values, alive=None, **measured):
         examples,
         np.zeros((seeds, 0, 2)),
     )
-    return leaks.added(program(), outcome).measured
+    return after_training.with_audits(program(), outcome).measured
 
 
 def coded():
@@ -107,14 +109,14 @@ def test_too_few_examples_give_no_numbers():
         examples | {"values": values[None]},
         np.zeros((1, 0, 2)),
     )
-    assert set(leaks.added(program(), outcome).measured) == {"nll"}
+    assert set(after_training.with_audits(program(), outcome).measured) == {"nll"}
 
 
 def test_it_is_asked_for_and_not_of_the_reference():
-    assert leaks.applies(program())
-    assert not leaks.applies(program(metrics=()))
-    assert not leaks.applies(program(method=FULL_TEXT))
-    assert "48 audits" in leaks.price(48)
+    assert after_training.audits_masks(program())
+    assert not after_training.audits_masks(program(metrics=()))
+    assert not after_training.audits_masks(program(method=FULL_TEXT))
+    assert "48 audits" in after_training.price_of_audits(48)
 
 
 def test_a_run_reports_it(monkeypatch, tmp_path, data_dir):

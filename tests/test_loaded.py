@@ -4,7 +4,8 @@ import pytest
 from made_run import TASK, config_of, make
 
 import jaxattn
-from jaxattn.reporting import page, run_folder
+from jaxattn.reports import page
+from jaxattn.reports.folder import read
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_a_loaded_run_gives_arrays(probe, tmp_path):
         "<table" in found._repr_html_() and "Test accuracy" not in found._repr_html_()
     )
     found.save_html(tmp_path / "again.html")
-    expected = page.render([run_folder.read(probe)])
+    expected = page.render([read(probe)])
     assert (tmp_path / "again.html").read_text() == expected
     with pytest.raises(ValueError, match="has no speed of joint"):
         found.values("speed", "joint")

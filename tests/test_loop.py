@@ -5,13 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattn import forward, loop, weighting
 from jaxattn.config import Config, Model, Optimizer, Weighting, numbers
-from jaxattn.forward import Arrays, Cell
-from jaxattn.methods import METHODS, Numbers
-from jaxattn.nn.model import Inputs
+from jaxattn.methods import weighting
+from jaxattn.methods.table import METHODS, Numbers
+from jaxattn.nn.embedding import Inputs
+from jaxattn.training import cell as cells
+from jaxattn.training import step
+from jaxattn.training.cell import Arrays, Cell, unpack
 
 V, T, N = 64, 8, 512
+
 # These programs compile for longer than they run: ask for less optimisation.
 quick_jit = functools.partial(
     jax.jit,
@@ -20,6 +23,7 @@ quick_jit = functools.partial(
         "xla_llvm_disable_expensive_passes": True,
     },
 )
+
 WORD = 2
 """The label is 1 where this word occurs; ids from 4 on are noise."""
 
@@ -36,15 +40,20 @@ def make_split(n, seed):
 
 
 TRAIN, VALIDATION = make_split(N, 0), make_split(256, 1)
+
 STORED = TRAIN, VALIDATION, VALIDATION
+
 CONFIG = Config(
     batch_size=32,
     epochs=16,
     model=Model(features=8, hidden=16),
     optimizer=Optimizer(learning_rate=2e-2),
 )
+
 SEEDS = 4
+
 ROWS = [(m, seed) for m in ("joint", "mask_swap") for seed in range(SEEDS)]
+
 LAST = len(ROWS) - 1
 """The cell that is made to diverge."""
 
@@ -64,7 +73,7 @@ def make_cells(*rows):
 
 def make_static(method, examples=N):
     structure = METHODS[method].structure
-    return forward.make_static(CONFIG, structure, Inputs("tokens", V, T), 2, examples)
+    return cells.make_static(CONFIG, structure, Inputs("tokens", V, T), 2, examples)
 
 
 def pick(tree, i):
@@ -88,12 +97,12 @@ class Jitted:
     def __init__(self, method):
         static = make_static(method)
         cells = (0, None)
-        self.init = quick_jit(jax.vmap(lambda c: loop.init(static, c)))
+        self.init = quick_jit(jax.vmap(lambda c: step.init(static, c)))
         self.chunk = quick_jit(
-            jax.vmap(lambda c, *rest: loop.chunk(static, c, *rest), (0, *cells))
+            jax.vmap(lambda c, *rest: step.chunk(static, c, *rest), (0, *cells))
         )
         self.train = quick_jit(
-            jax.vmap(lambda c, *splits: loop.train(static, c, *splits), cells)
+            jax.vmap(lambda c, *splits: step.train(static, c, *splits), cells)
         )
 
     def chunks(self, cells, n, state=None):
@@ -229,13 +238,13 @@ def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
         nothing = {"nll": jnp.float32(0), "accuracy": jnp.float32(0)}
         return state._replace(step=state.step + 1, average=seen), nothing
 
-    monkeypatch.setattr(loop, "step", note)
+    monkeypatch.setattr(step, "step", note)
     static = make_static("joint", n)
     cell = jax.tree.map(lambda x: x[0], make_cells(ROWS[0]))
-    state = jax.eval_shape(lambda: loop.init(static, cell))
+    state = jax.eval_shape(lambda: step.init(static, cell))
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
     state = state._replace(average=jnp.zeros((6, 2, 32), int))
-    chunk = quick_jit(lambda s: loop.chunk(static, cell, s, (split, split, split))[0])
+    chunk = quick_jit(lambda s: step.chunk(static, cell, s, (split, split, split))[0])
     numbers_, folds = np.moveaxis(np.asarray(chunk(chunk(state)).average), 1, 0)
     epochs = numbers_.reshape(2, 96)
     for epoch in epochs:
@@ -251,15 +260,18 @@ def test_make_static_refuses_a_split_smaller_than_one_batch():
 
 
 def test_unpack_marks_the_tokens_that_are_there():
-    tokens, valid, labels = forward.unpack(VALIDATION)
+    tokens, valid, labels = unpack(VALIDATION)
     assert tokens.dtype == labels.dtype == jnp.int32
     np.testing.assert_array_equal(valid.sum(axis=1), VALIDATION.lengths)
     assert valid[:, 0].all() and (tokens[~valid] == 0).all()
 
 
 CLASSES = 3
+
 ESTIMATOR = Weighting(hidden=16, learning_rate=1e-2, updates=1)
+
 learn_ = quick_jit(functools.partial(weighting.update, ESTIMATOR))
+
 posterior_ = quick_jit(weighting.log_posterior)
 
 

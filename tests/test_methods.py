@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxattn import forward, loop, methods, weighting
 from jaxattn.config import Config, MethodName, Model, RandomMasks, numbers
-from jaxattn.forward import Arrays, Cell
-from jaxattn.methods import METHODS, Numbers, Structure
+from jaxattn.methods import table, weighting
+from jaxattn.methods.table import METHODS, Numbers, Structure
 from jaxattn.nn import model as nn_model
-from jaxattn.nn.model import Inputs
+from jaxattn.nn.embedding import Inputs
+from jaxattn.nn.masks import foreign_masks, others, random_scores
 from jaxattn.nn.normalizers import softmax
+from jaxattn.training import cell as cells
+from jaxattn.training import step as steps
+from jaxattn.training.cell import Arrays, Cell, evaluate, unpack
 
 # These programs compile for longer than they run: ask for less optimisation.
 quick_jit = functools.partial(
@@ -26,8 +29,11 @@ quick_jit = functools.partial(
         "xla_llvm_disable_expensive_passes": True,
     },
 )
+
 B, T, V, STEPS = 8, 4, 12, 42
+
 PHASE1 = 21  # odd: half of it is no whole number
+
 CONFIG = Config(
     batch_size=B,
     epochs=STEPS,
@@ -44,12 +50,14 @@ def make_batch():
 
 
 BATCH = make_batch()
+
 FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
+
 PRIOR = np.array([0.5, 0.5])
 
 
 def make_static(method):
-    return forward.make_static(
+    return cells.make_static(
         CONFIG, METHODS[method].structure, Inputs("tokens", V, T), 2, B
     )
 
@@ -73,10 +81,10 @@ def every_step(static, cell, params=None):
     """States [1 + STEPS] of one cell, the first before any step."""
 
     def one(state, _):
-        new, _ = loop.step(static, cell, state, BATCH, FOLD, PRIOR)
+        new, _ = steps.step(static, cell, state, BATCH, FOLD, PRIOR)
         return new, new
 
-    first = loop.init(static, cell)
+    first = steps.init(static, cell)
     if params is not None:
         first = first._replace(params=params)
     _, states = jax.lax.scan(one, first, None, STEPS)
@@ -93,7 +101,9 @@ def plain_runs():
 @pytest.fixture(scope="module")
 def start():
     """Parameters all methods start from, biases included."""
-    shapes = jax.eval_shape(lambda: loop.init(make_static("joint"), make_cell("joint")))
+    shapes = jax.eval_shape(
+        lambda: steps.init(make_static("joint"), make_cell("joint"))
+    )
     rng = np.random.default_rng(3)
     draw = lambda x: rng.normal(size=x.shape).astype("f4")  # noqa: E731
     return jax.tree.map(draw, shapes.params)
@@ -139,7 +149,7 @@ def close(a, b):
 
 
 def own_masks(selector):
-    tokens, valid, _ = forward.unpack(BATCH)
+    tokens, valid, _ = unpack(BATCH)
     model = make_static("joint").model
     read = lambda t, v: softmax(nn_model.scores(model, selector, t, v), v)  # noqa: E731
     return jax.vmap(read)(tokens, valid)
@@ -147,7 +157,7 @@ def own_masks(selector):
 
 def loss_under(predictor, masks, weights=1.0):
     """An oracle of the cross-entropy in nats: mean over the batch, masks given."""
-    tokens, valid, labels = forward.unpack(BATCH)
+    tokens, valid, labels = unpack(BATCH)
     model = make_static("joint").model
     logits = jax.vmap(lambda *a: nn_model.logits(model, predictor, *a))(
         tokens, valid, masks
@@ -256,7 +266,7 @@ def test_uniform_learns_from_uniform_masks_and_leaves_the_selector(runs, oracle)
     np.testing.assert_array_equal(flat(gradient(runs["uniform"], "selector")), 0)
     cell, static = make_cell("uniform"), make_static("uniform")
     params = jax.tree.map(lambda x: x[-1], runs["uniform"].params)
-    found = forward.evaluate(static, cell, params, jax.random.key(0), BATCH)
+    found = evaluate(static, cell, params, jax.random.key(0), BATCH)
     np.testing.assert_allclose(found.masks, masks, atol=1e-6)
 
 
@@ -326,8 +336,8 @@ def test_averaging_freezes_the_mean_of_the_second_half():
 def weighted():
     """Compiled once: one step of `instance_weighting`, estimator warmed up or not."""
     static, cell = make_static("instance_weighting"), make_cell("instance_weighting")
-    step = quick_jit(lambda state: loop.step(static, cell, state, BATCH, FOLD, PRIOR))
-    return step, quick_jit(lambda: loop.init(static, cell))()
+    step = quick_jit(lambda state: steps.step(static, cell, state, BATCH, FOLD, PRIOR))
+    return step, quick_jit(lambda: steps.init(static, cell))()
 
 
 def test_instance_weighting_is_the_weighted_joint_gradient(weighted, start):
@@ -370,7 +380,7 @@ def test_the_estimator_is_fitted_to_the_own_masks_before_it_is_asked(weighted, s
 
 @pytest.mark.parametrize("n", [2, 3, 50])
 def test_others_is_one_cycle_through_all(n):
-    who = np.asarray(methods.others(jax.random.key(n), n))
+    who = np.asarray(others(jax.random.key(n), n))
     at, met = 0, []
     for _ in range(n):
         met.append(at)
@@ -381,13 +391,12 @@ def test_others_is_one_cycle_through_all(n):
 def test_others_are_strangers_even_where_labels_are_sorted():
     labels = np.repeat([0, 1], 500)
     same = [
-        (labels[methods.others(jax.random.key(s), 1000)] == labels).mean()
-        for s in range(3)
+        (labels[others(jax.random.key(s), 1000)] == labels).mean() for s in range(3)
     ]
     assert np.abs(np.array(same) - 0.5).max() < 0.08
 
 
-foreign_ = quick_jit(methods.foreign_masks)
+foreign_ = quick_jit(foreign_masks)
 
 
 def test_nobody_gets_its_own_mask_as_a_foreign_one():
@@ -416,9 +425,7 @@ def test_foreign_masks_lie_on_ones_own_valid_positions(seed):
 def test_foreign_masks_in_a_batch_of_two_change_places():
     masks = np.array([[0.2, 0.8], [0.7, 0.3]], "f4")
     for seed in range(4):
-        found = methods.foreign_masks(
-            jax.random.key(seed), masks, np.ones((2, 2), bool)
-        )
+        found = foreign_masks(jax.random.key(seed), masks, np.ones((2, 2), bool))
         np.testing.assert_allclose(found, masks[::-1], atol=1e-6)
 
 
@@ -430,7 +437,7 @@ def seen():
     n = 100
     valid, random = jnp.ones((n, n), bool), jnp.full((n, n), 1 / n)
     keys = jax.random.split(jax.random.key(5), 20)
-    one = lambda k, row: methods.seen_masks(k, row, jnp.eye(n), random, valid)  # noqa: E731
+    one = lambda k, row: table.seen_masks(k, row, jnp.eye(n), random, valid)  # noqa: E731
     return quick_jit(jax.vmap(one, in_axes=(0, None))), keys
 
 
@@ -450,7 +457,7 @@ def test_seen_masks_come_in_the_shares_asked_for(foreign, random, seen):
 
 
 def test_random_scores_span_the_scales_asked_for_and_nothing_else():
-    draw = quick_jit(lambda k: methods.random_scores(k, (4000, 50), 0.5, 8.0))
+    draw = quick_jit(lambda k: random_scores(k, (4000, 50), 0.5, 8.0))
     scores = np.asarray(draw(jax.random.key(0)))
     scale = np.log(scores.std(axis=1))
     assert abs(scores.mean()) < 0.1
@@ -461,7 +468,7 @@ def test_random_scores_span_the_scales_asked_for_and_nothing_else():
     np.testing.assert_allclose(quarters, expected, atol=0.1)
 
 
-weights_ = quick_jit(methods.neutral_weights)
+weights_ = quick_jit(table.neutral_weights)
 
 
 def test_neutral_weights_closed_form():
@@ -501,9 +508,9 @@ def test_with_the_true_posterior_the_weighted_label_and_mask_are_independent(see
 
 def test_own_mask_is_the_given_one_unless_uniform_is_asked_for():
     mask, valid = np.array([0.9, 0.1, 0.0], "f4"), np.array([True, True, False])
-    kept = methods.own_mask(Numbers(), mask, valid)
+    kept = table.own_mask(Numbers(), mask, valid)
     np.testing.assert_array_equal(kept, mask)
-    flat_mask = methods.own_mask(Numbers(uniform=1), mask, valid)
+    flat_mask = table.own_mask(Numbers(uniform=1), mask, valid)
     np.testing.assert_allclose(flat_mask, [0.5, 0.5, 0])
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxattn.metrics import erasure
-from jaxattn.metrics.erasure import VARIANTS, Variant
+from jaxattn.metrics import faithfulness
+from jaxattn.metrics.faithfulness import VARIANTS, Variant
 
 P = 10
+
 WEIGHTS = jnp.array([0.0, 0.3, 0.0, 1.2, 0.0, 0.0, 0.6, 0.0, 0.0, 0.0])
 
 
@@ -24,69 +25,72 @@ def p(margin):
 
 
 ALL = jnp.ones(P, bool)
+
 SCORES = WEIGHTS + jnp.arange(P) * 1e-6
 
 
 def test_comprehensiveness_and_sufficiency_by_hand():
     variant = Variant((0.1, 0.2, 0.3), round_up=True)
-    found = erasure.remove(predict, SCORES, ALL, variant)
+    found = faithfulness.remove(predict, SCORES, ALL, variant)
     assert found.target == 1 and found.counts.tolist() == [1, 2, 3]
     np.testing.assert_allclose(
-        erasure.comprehensiveness(found),
+        faithfulness.comprehensiveness(found),
         [p(2.1) - p(0.9), p(2.1) - p(0.3), p(2.1) - p(0)],
         atol=1e-6,
     )
     np.testing.assert_allclose(
-        erasure.sufficiency(found),
+        faithfulness.sufficiency(found),
         [p(2.1) - p(1.2), p(2.1) - p(1.8), 0],
         atol=1e-6,
     )
     empty = 1 - (p(2.1) - 0.5)
     kept = 1 - (p(2.1) - np.array([p(1.2), p(1.8), p(2.1)]))
     np.testing.assert_allclose(
-        erasure.normalised_sufficiency(found), (kept - empty) / (1 - empty), atol=1e-5
+        faithfulness.normalised_sufficiency(found),
+        (kept - empty) / (1 - empty),
+        atol=1e-5,
     )
     np.testing.assert_allclose(
-        erasure.normalised_comprehensiveness(found)[2], 1, atol=1e-5
+        faithfulness.normalised_comprehensiveness(found)[2], 1, atol=1e-5
     )
 
 
 def test_entropy_and_divergence_against_scipy():
     variant = Variant((0.1, 0.5), round_up=True)
-    found = erasure.remove(predict, SCORES, ALL, variant)
+    found = faithfulness.remove(predict, SCORES, ALL, variant)
     whole, part = np.asarray(found.whole), np.asarray(found.without[0])
     expected = scipy.stats.entropy(whole) - scipy.stats.entropy(part)
-    assert erasure.entropy_change(found)[0] == pytest.approx(expected, abs=1e-5)
+    assert faithfulness.entropy_change(found)[0] == pytest.approx(expected, abs=1e-5)
     expected = scipy.stats.entropy(part, whole)
-    assert erasure.divergence(found)[0] == pytest.approx(expected, abs=1e-5)
+    assert faithfulness.divergence(found)[0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_variants_differ_where_they_are_said_to():
     valid = jnp.arange(P) < 7
-    eraser = erasure.remove(predict, SCORES, valid, VARIANTS["eraser"])
+    eraser = faithfulness.remove(predict, SCORES, valid, VARIANTS["eraser"])
     assert eraser.counts.tolist() == [1, 1, 1, 2, 4]  # rounded up, repeats kept
-    values = erasure.comprehensiveness(eraser)
-    mean = erasure.aopc(values, eraser, VARIANTS["eraser"])
+    values = faithfulness.comprehensiveness(eraser)
+    mean = faithfulness.aopc(values, eraser, VARIANTS["eraser"])
     assert mean == pytest.approx(float(values.mean()))
-    paper = erasure.aopc(values, eraser, VARIANTS["eraser_paper"])
+    paper = faithfulness.aopc(values, eraser, VARIANTS["eraser_paper"])
     assert paper == pytest.approx(float(values.sum() / 6))
 
-    ferret = erasure.remove(predict, SCORES + 1e-3, valid, VARIANTS["ferret"])
+    ferret = faithfulness.remove(predict, SCORES + 1e-3, valid, VARIANTS["ferret"])
     # Rounded down: 0 at 10 %, then 1 2 2 3 4 4 5 6 7; equal sets count once.
     assert ferret.counts.tolist() == [0, 1, 2, 2, 3, 4, 4, 5, 6, 7]
     assert ferret.counted.tolist() == [c not in (0, 3, 6) for c in range(10)]
-    values = erasure.sufficiency(ferret)
-    mean = erasure.aopc(values, ferret, VARIANTS["ferret"])
+    values = faithfulness.sufficiency(ferret)
+    mean = faithfulness.aopc(values, ferret, VARIANTS["ferret"])
     assert mean == pytest.approx(float(values[ferret.counted].mean()))
 
 
 def test_where_nothing_can_be_removed_ferret_says_so():
-    found = erasure.remove(predict, -jnp.ones(P), ALL, VARIANTS["ferret"])
+    found = faithfulness.remove(predict, -jnp.ones(P), ALL, VARIANTS["ferret"])
     assert not found.counted.any()
     variant = VARIANTS["ferret"]
-    assert erasure.aopc(erasure.comprehensiveness(found), found, variant) == 0
-    suff = erasure.sufficiency(found)
-    assert erasure.aopc(suff, found, variant, undefined=1.0) == 1
+    assert faithfulness.aopc(faithfulness.comprehensiveness(found), found, variant) == 0
+    suff = faithfulness.sufficiency(found)
+    assert faithfulness.aopc(suff, found, variant, undefined=1.0) == 1
 
 
 @hypothesis.given(
@@ -96,8 +100,8 @@ def test_padding_and_scale_change_nothing(n, more, seed):
     valid = jnp.arange(P) < n
     scores = jax.random.normal(jax.random.key(seed), (P,))
     variant = VARIANTS["eraser"]
-    one = erasure.remove(predict, scores, valid, variant)
-    other = erasure.remove(
+    one = faithfulness.remove(predict, scores, valid, variant)
+    other = faithfulness.remove(
         predict, jnp.where(valid, scores * more, 99.0), valid, variant
     )
     assert (one.without == other.without).all() and (one.only == other.only).all()
@@ -110,15 +114,15 @@ def test_areas_by_hand():
     scores = jnp.array([3.0, 2.0, 1.0, 9.0])
     heights = np.array([p(3), p(2), p(1), p(0)])
     area = np.trapezoid(heights, dx=1 / 3)
-    assert erasure.deletion(ones, scores, valid) == pytest.approx(area, abs=1e-6)
-    assert erasure.insertion(ones, scores, valid) == pytest.approx(area, abs=1e-6)
+    assert faithfulness.deletion(ones, scores, valid) == pytest.approx(area, abs=1e-6)
+    assert faithfulness.insertion(ones, scores, valid) == pytest.approx(area, abs=1e-6)
 
 
 def test_the_right_order_falls_faster_and_rises_faster():
-    assert erasure.deletion(predict, SCORES, ALL) < erasure.deletion(
+    assert faithfulness.deletion(predict, SCORES, ALL) < faithfulness.deletion(
         predict, -SCORES, ALL
     )
-    assert erasure.insertion(predict, SCORES, ALL) > erasure.insertion(
+    assert faithfulness.insertion(predict, SCORES, ALL) > faithfulness.insertion(
         predict, -SCORES, ALL
     )
 
@@ -129,7 +133,7 @@ def test_tokens_to_flip():
         there = keep[3] | keep[6]
         return jnp.where(there, jnp.array([0.2, 0.8]), jnp.array([0.9, 0.1]))
 
-    assert erasure.tokens_to_flip(other, SCORES, ALL) == pytest.approx(0.2)
-    assert erasure.tokens_to_flip(other, -SCORES, ALL) == pytest.approx(1.0)
+    assert faithfulness.tokens_to_flip(other, SCORES, ALL) == pytest.approx(0.2)
+    assert faithfulness.tokens_to_flip(other, -SCORES, ALL) == pytest.approx(1.0)
     never = lambda keep: jnp.array([0.2, 0.8])  # noqa: E731
-    assert erasure.tokens_to_flip(never, SCORES, ALL) == 1
+    assert faithfulness.tokens_to_flip(never, SCORES, ALL) == 1

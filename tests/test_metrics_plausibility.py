@@ -22,10 +22,15 @@ from jaxattn.metrics.statistics import (
 )
 
 RNG = np.random.default_rng(0)
+
 N, T = 40, 12
+
 VALID = np.arange(T) < RNG.integers(3, T + 1, N)[:, None]
+
 HUMAN = (RNG.random((N, T)) < 0.4) & VALID
+
 SCORES = np.round(RNG.random((N, T)) + 0.5 * HUMAN, 1)  # rounded: with ties
+
 SELECTED = plausibility.top_share(SCORES, VALID, 0.3)
 
 

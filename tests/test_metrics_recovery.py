@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from jaxattn.metrics import agreement, ranking, recovery
+from jaxattn.metrics import ranking
 
 TRUTH = jnp.array([True, True, False, False, True])
 
@@ -18,31 +18,34 @@ def flags(*places):
 
 def test_rates_by_hand():
     some = flags(0, 2, 3)
-    assert recovery.tpr(some, TRUTH) == pytest.approx(1 / 3)
-    assert recovery.fdr(some, TRUTH) == pytest.approx(2 / 3)
-    assert recovery.fdr(jnp.zeros(5, bool), TRUTH) == 0
-    assert np.isnan(recovery.tpr(some, jnp.zeros(5, bool)))
-    assert recovery.exact_set(TRUTH, TRUTH) == 1
-    assert recovery.exact_set(flags(0, 1), TRUTH) == 0
-    assert recovery.control_hit(some, 2) == 1 and recovery.control_hit(some, 4) == 0
+    assert ranking.tpr(some, TRUTH) == pytest.approx(1 / 3)
+    assert ranking.fdr(some, TRUTH) == pytest.approx(2 / 3)
+    assert ranking.fdr(jnp.zeros(5, bool), TRUTH) == 0
+    assert np.isnan(ranking.tpr(some, jnp.zeros(5, bool)))
+    assert ranking.exact_set(TRUTH, TRUTH) == 1
+    assert ranking.exact_set(flags(0, 1), TRUTH) == 0
+    assert ranking.control_hit(some, 2) == 1 and ranking.control_hit(some, 4) == 0
 
 
 def test_median_rank_is_that_of_learning_to_explain():
     scores = jnp.array([5.0, 4, 3, 2, 1])
     valid = jnp.ones(5, bool)
-    assert recovery.median_rank(scores, TRUTH, valid) == 2  # ranks 1, 2, 5
+    assert ranking.median_rank(scores, TRUTH, valid) == 2  # ranks 1, 2, 5
     best = jnp.where(TRUTH, 1.0, 0.0) + 1e-3 * scores
-    assert recovery.median_rank(best, TRUTH, valid) == 2  # (k + 1) / 2
-    assert recovery.median_rank(jnp.zeros(5), TRUTH, valid) == 3
-    assert np.isnan(recovery.median_rank(scores, jnp.zeros(5, bool), valid))
+    assert ranking.median_rank(best, TRUTH, valid) == 2  # (k + 1) / 2
+    assert ranking.median_rank(jnp.zeros(5), TRUTH, valid) == 3
+    assert np.isnan(ranking.median_rank(scores, jnp.zeros(5, bool), valid))
 
 
 T = 12
+
 scores_ = st.lists(st.integers(0, 5), min_size=T, max_size=T)
+
 bits = st.lists(st.booleans(), min_size=T, max_size=T)
+
 jitted = {f: jax.jit(getattr(ranking, f)) for f in ("auroc", "average_precision")} | {
-    "tau": jax.jit(agreement.kendall_tau_b),
-    "ranks": jax.jit(recovery.ranks),
+    "tau": jax.jit(ranking.kendall_tau_b),
+    "ranks": jax.jit(ranking.ranks),
 }
 
 
@@ -95,7 +98,7 @@ def test_mass_is_a_share():
 
 def test_overlap_counts_the_selected_among_the_best():
     scores = jnp.array([0.1, 0.9, 0.5, -jnp.inf, 0.5])
-    overlap = agreement.top_k_overlap
+    overlap = ranking.top_k_overlap
     assert overlap(flags(1, 2), scores, 2) == 1
     assert overlap(flags(1, 4), scores, 2) == 0.5
     assert overlap(flags(0, 3), scores, 2) == 0

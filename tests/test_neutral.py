@@ -8,20 +8,36 @@ import optax
 import pytest
 
 import jaxattn
-from jaxattn import forward, loop, neutral, objective, weighting
 from jaxattn.config import Config, Model, RandomMasks, Weighting, numbers
-from jaxattn.forward import Arrays, Cell
-from jaxattn.methods import METHODS, Method, Numbers, Structure
+from jaxattn.methods import mask_neutral, weighting
+from jaxattn.methods.table import METHODS, Method, Numbers, Structure
 from jaxattn.nn import model as nn_model
-from jaxattn.nn.model import Inputs
+from jaxattn.nn.embedding import Inputs
+from jaxattn.training import step as steps
+from jaxattn.training.cell import (
+    STEP,
+    Arrays,
+    Cell,
+    logits_one,
+    make_static,
+    own_mask,
+    own_scores,
+)
+from jaxattn.training.loss import batch_loss
 
 B, T, V, STEPS = 8, 4, 12, 14
+
 FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
+
 PRIOR = np.array([0.5, 0.5], "f4")
+
 UNTAUGHT = ("random_selection", "gradient", "leave_one_out")
+
 GATED = ("invase", "realx")
+
 TAUGHT = [m for m in METHODS if m not in UNTAUGHT]
-PHASED = [m for m in TAUGHT if neutral.phased(METHODS[m])]
+
+PHASED = [m for m in TAUGHT if mask_neutral.phased(METHODS[m])]
 
 
 def config(normalizer):
@@ -43,6 +59,7 @@ def make_batch():
 
 
 BATCH = make_batch()
+
 VALID = np.arange(T) < BATCH.lengths[:, None]
 
 
@@ -53,13 +70,13 @@ class Ours:
         self.method = method
         self.config = config(normalizer)
         row = METHODS[method]
-        self.static = forward.make_static(
+        self.static = make_static(
             self.config, row.structure, Inputs("tokens", V, T), 2, B
         )
         values = {k: np.float32(v) for k, v in numbers(self.config).items()}
         shares = Numbers(*np.array(row.numbers, np.float32))
         self.cell = Cell(jax.random.key(0), values, shares)
-        self.state = loop.init(self.static, self.cell)
+        self.state = steps.init(self.static, self.cell)
         rng = np.random.default_rng(3)
         draw = lambda x: rng.normal(size=x.shape).astype("f4")  # noqa: E731
         self.state = self.state._replace(params=jax.tree.map(draw, self.state.params))
@@ -71,20 +88,18 @@ class Ours:
     def select(self, params, batch, key):
         keys = jax.random.split(key, B)
         scores = jax.vmap(
-            lambda k, e: forward.own_scores(
-                self.static, self.cell, params["selector"], k, e
-            )
+            lambda k, e: own_scores(self.static, self.cell, params["selector"], k, e)
         )(keys, batch)
         if self.method in GATED:
             return scores
         plain = self.cell._replace(method=Numbers())
-        return jax.vmap(
-            lambda k, s, v: forward.own_mask(self.static, plain, k, s, v, True)
-        )(keys, scores, VALID)
+        return jax.vmap(lambda k, s, v: own_mask(self.static, plain, k, s, v, True))(
+            keys, scores, VALID
+        )
 
     def answer(self, params, batch, masks):
         return jax.vmap(
-            lambda e, m: forward.logits_one(self.static, params, e, m),
+            lambda e, m: logits_one(self.static, params, e, m),
         )(batch, masks)
 
     def predict(self, params, batch, masks):
@@ -131,13 +146,13 @@ CASES = [(m, "gates" if m in GATED else "softmax") for m in TAUGHT] + [
 def test_a_loss_is_the_engines_objective(method, normalizer):
     ours = Ours(method, normalizer)
     made, key = ours.neutral(), jax.random.key(7)
-    state = neutral.NeutralState(jnp.zeros(2), ours.state.estimator)
+    state = mask_neutral.NeutralState(jnp.zeros(2), ours.state.estimator)
 
     def theirs(params):
         return made.loss(params, state, BATCH, BATCH.labels, key, VALID, FOLD)
 
     def engine(params):
-        return objective.batch_loss(
+        return batch_loss(
             ours.static,
             ours.cell,
             key,
@@ -174,11 +189,11 @@ def test_a_loop_with_the_optimizer_is_the_engines_loop(method):
 
     @jax.jit
     def engine(state):
-        return loop.step(static, cell, state, BATCH, FOLD, PRIOR)[0]
+        return steps.step(static, cell, state, BATCH, FOLD, PRIOR)[0]
 
     @jax.jit
     def step(params, opt_state, carried, i):
-        key = jax.random.fold_in(jax.random.fold_in(cell.key, forward.STEP), i)
+        key = jax.random.fold_in(jax.random.fold_in(cell.key, STEP), i)
         slope, (carried, _) = jax.grad(made.loss, has_aux=True)(
             params, carried, BATCH, BATCH.labels, key, VALID
         )
@@ -540,7 +555,7 @@ def test_the_estimator_is_the_engines():
 
 
 def test_defaults_are_those_of_the_engine():
-    assert (neutral.WEIGHTS, neutral.SPREAD) == (Weighting(), RandomMasks())
-    assert dataclasses.is_dataclass(neutral.SPREAD)
+    assert (mask_neutral.WEIGHTS, mask_neutral.SPREAD) == (Weighting(), RandomMasks())
+    assert dataclasses.is_dataclass(mask_neutral.SPREAD)
     model = nn_model.build(Inputs("tokens", V, T), 2)
     assert model.normalizer == "gumbel_softmax"

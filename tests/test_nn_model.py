@@ -8,28 +8,38 @@ import numpy as np
 import pytest
 
 from jaxattn.nn import model as nn_model
-from jaxattn.nn.embedding import embed, example
+from jaxattn.nn.embedding import Inputs, embed, example
 from jaxattn.nn.encoders import ENCODERS
 from jaxattn.nn.normalizers import NORMALIZERS
 from jaxattn.nn.predictors import PREDICTORS
 from jaxattn.nn.selectors import SELECTORS
 
 T, N, K, V, D, H, C = 6, 4, 3, 11, 4, 16, 3
+
 VALUES = ("default_tokens", "inputs", "inputs_and_default_tokens")
+
 # What reads padded texts; the tabular parts need a fixed number of positions.
 TEXT_SELECTORS = [name for name in SELECTORS if name != "tabular"]
+
 TEXT_PREDICTORS = [name for name in PREDICTORS if name != "tabular"]
+
 READERS = [name for name in ENCODERS if name != "none"]
+
 # The two halves share nothing, so that each needs to be tried only by itself; and an
 # encoder reads the words, whatever the mask weighs.
 HALVES = [
     *itertools.product(TEXT_SELECTORS, ["bag"], VALUES),
     *itertools.product(["additive"], READERS[1:], ["inputs"]),
 ]
-INPUTS = nn_model.Inputs("tokens", V, T)
+
+INPUTS = Inputs("tokens", V, T)
+
 TOKENS = np.array([3, 5, 2, 7, 0, 0])
+
 OTHER_PADDING = np.array([3, 5, 2, 7, 9, 4])
+
 LONGER = np.array([3, 5, 2, 7, 8, 0, 1, 9, 6])
+
 VALID = np.arange(T) < N
 
 
@@ -113,7 +123,7 @@ def fits(inputs, values, selector, predictor):
 @pytest.mark.parametrize("kind", ["tokens", "vectors", "scalars"])
 @pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "padded"])
 def test_every_combination_builds_or_is_refused_in_one_line(kind, fixed, values):
-    inputs = nn_model.Inputs(kind, 1 if kind == "scalars" else V, T, fixed)
+    inputs = Inputs(kind, 1 if kind == "scalars" else V, T, fixed)
     for query, selector, predictor in itertools.product(
         ENCODERS, SELECTORS, PREDICTORS
     ):
@@ -130,7 +140,7 @@ def test_every_combination_builds_or_is_refused_in_one_line(kind, fixed, values)
 @pytest.mark.parametrize("kind", ["tokens", "vectors", "scalars"])
 def test_what_builds_runs(kind):
     """Traced only: every encoder, selector and predictor on every kind of input."""
-    inputs = nn_model.Inputs(kind, 1 if kind == "scalars" else V, T, fixed=True)
+    inputs = Inputs(kind, 1 if kind == "scalars" else V, T, fixed=True)
     n = max(len(ENCODERS), len(SELECTORS), len(PREDICTORS))
     for i in range(n):
         query, selector = (
@@ -278,9 +288,12 @@ def test_the_halves_share_no_parameter_and_start_from_their_key():
     assert np.abs(a - other["selector"]["words"]["embedding"]).max() > 1e-3
 
 
-FEATURES = nn_model.Inputs("scalars", 1, T, fixed=True)
-PATCHES = nn_model.Inputs("vectors", D, T, fixed=True)
-BAGS = nn_model.Inputs("vectors", D, T)
+FEATURES = Inputs("scalars", 1, T, fixed=True)
+
+PATCHES = Inputs("vectors", D, T, fixed=True)
+
+BAGS = Inputs("vectors", D, T)
+
 TABULAR = {"query": "none", "selector": "tabular", "predictor": "tabular"}
 
 
@@ -348,7 +361,7 @@ def test_vectors_are_embedded_and_scalars_are_not():
     params = {"instances": {"kernel": np.eye(D, H, 1, "f4"), "bias": np.ones(H, "f4")}}
 
     class Embedding(nn.Module):
-        inputs: nn_model.Inputs
+        inputs: Inputs
 
         @nn.compact
         def __call__(self, x):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from jaxattn.nn import noise, subsets
+from jaxattn.nn import subsets
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9))
@@ -14,7 +14,7 @@ def test_noise_is_that_of_jax(seed, draws, length):
     key, shape = jax.random.key(seed), (draws, length)
     found, expected = (
         jax.jit(f, static_argnums=1)(key, shape)
-        for f in (noise.gumbel, jax.random.gumbel)
+        for f in (subsets.gumbel, jax.random.gumbel)
     )
     # Logarithms may differ in their last digit.
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
@@ -22,7 +22,7 @@ def test_noise_is_that_of_jax(seed, draws, length):
 
 def test_noise_of_many_keys_at_once_is_that_of_each():
     keys = jax.random.split(jax.random.key(1), 9)
-    found = jax.vmap(lambda key: noise.gumbel(key, (4, 11)))(keys)
+    found = jax.vmap(lambda key: subsets.gumbel(key, (4, 11)))(keys)
     expected = jax.vmap(lambda key: jax.random.gumbel(key, (4, 11)))(keys)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
@@ -31,12 +31,12 @@ def test_noise_of_many_keys_at_once_is_that_of_each():
     "make", [jax.random.PRNGKey, lambda s: jax.random.key(s, impl="rbg")]
 )
 def test_other_keys_draw_their_own_noise(make):
-    found = noise.gumbel(make(3), (5,))
+    found = subsets.gumbel(make(3), (5,))
     np.testing.assert_array_equal(found, jax.random.gumbel(make(3), (5,)))
 
 
 def test_the_tail_of_the_noise_is_finite():
-    assert np.isfinite(noise.gumbel(jax.random.key(0), (10**6,))).all()
+    assert np.isfinite(subsets.gumbel(jax.random.key(0), (10**6,))).all()
 
 
 @given(st.integers(0, 99), st.integers(1, 12), st.floats(0.01, 100))

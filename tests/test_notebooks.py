@@ -9,11 +9,13 @@ import pytest
 from made_run import config_of, make
 
 import jaxattn
-from jaxattn import pages, runs
-from jaxattn.reporting import loaded
+from jaxattn.reports.run import Run, text_of
+from jaxattn.system import pages
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=y>&'
+
 VIEWS = ("_repr_html_", "to_dict", "table", "save_html")
+
 N = 400
 
 
@@ -52,7 +54,7 @@ def done(tmp_path_factory):
     config = config_of(values="default_tokens")
     make(folder, config, words=words, classes=(HOSTILE, "other"))
     found = jaxattn.load_run(folder)
-    return runs.Run(folder, found.folder.results, [f"joint: {HOSTILE}"], [], None)
+    return Run(folder, found.folder.results, [f"joint: {HOSTILE}"], [], None)
 
 
 @pytest.fixture(scope="module", params=["report", "done", "read"])
@@ -116,7 +118,7 @@ def test_numbers_are_those_of_the_run(done):
 
 
 def test_a_run_without_results_says_so(tmp_path):
-    run = runs.Run(pathlib.Path(HOSTILE), [], [], [], 15)
+    run = Run(pathlib.Path(HOSTILE), [], [], [], 15)
     assert repr(run) == f"Run({HOSTILE!r}: 0 results, ended by signal 15)"
     page = Tags(run._repr_html_())
     assert page.found == {"p", "strong"} and "ended by signal 15" in page.text
@@ -131,4 +133,4 @@ def test_templates_escape_by_default():
 
 
 def test_text_of_nothing_is_a_header():
-    assert loaded.text_of([], ()).split()[0] == "method"
+    assert text_of([], ()).split()[0] == "method"

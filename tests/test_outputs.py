@@ -1,11 +1,12 @@
 import numpy as np
 
 from jaxattn.config import Config
-from jaxattn.nn.model import Inputs
-from jaxattn.outputs import collect
-from jaxattn.plan import FULL_TEXT, plan
-from jaxattn.source import Source
-from jaxattn.sweep import Outcome
+from jaxattn.experiment.outputs import collect
+from jaxattn.experiment.plan import plan
+from jaxattn.experiment.source import Source
+from jaxattn.experiment.wave import Outcome
+from jaxattn.methods.table import FULL_TEXT
+from jaxattn.nn.embedding import Inputs
 
 TEXTS = Source("x", Inputs("tokens", 10, 8), ("a", "b"), 64, "digest")
 

@@ -8,14 +8,16 @@ import own_files
 import pytest
 from small_run import contents, run, unlike
 
-from jaxattn import settings, source, train
+from jaxattn import train
 from jaxattn.config import Data
-from jaxattn.results import read_results
+from jaxattn.experiment import config_files, source
+from jaxattn.reports.results import read_results
 
 SMALL = (
     "--seeds 2 --epochs 1 --full-text-epochs 1 --lane 1 --model.features 4 "
     "--model.hidden 4 --data.length 6 --data.min-count 1 --batch-size 32"
 ).split()
+
 CAD = pathlib.Path(__file__).parents[2] / "shared/data/cad_imdb.jsonl.gz"
 
 
@@ -132,7 +134,7 @@ def test_settings_come_from_a_config_file_too(tmp_path, capfd):
         "    return Config(name='mine', tasks=('own',), data=data)\n"
     )
     said = []
-    found = source.load(settings.load(config), "own", None, None, said.append)
+    found = source.load(config_files.load(config), "own", None, None, said.append)
     assert found.classes == ("0", "1", "2") and "no split is given" in said[0]
     # Fields on the command line take the place of the config's.
     workdir = tmp_path / "run"
@@ -157,14 +159,14 @@ def test_flags_of_ones_own_data_are_part_of_the_config():
     reason="shared/data/cad_imdb.jsonl.gz is not beside the repository",
 )
 def test_reviews_with_the_evidence_of_people(tmp_path, capsys):
-    from jaxattn.data import doors
     from jaxattn.data.command import main
+    from jaxattn.data.readers import choice
 
     assert main(["check", str(CAD), "--fields", "group=pair"]) == 0
     out = capsys.readouterr().out
     assert "4,880 rows read, 4,880 good" in out
     assert "evidence: 9.4% of the tokens of marked texts" in out
-    found = doors.load_own(str(CAD), 512, 2, fields=("group=pair",))
+    found = choice.load_own(str(CAD), 512, 2, fields=("group=pair",))
     splits = (found.train, found.validation, found.test)
     # One text is in training and in validation.
     assert [len(s.labels) for s in splits] == [3413, 490, 976]

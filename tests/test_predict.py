@@ -10,12 +10,13 @@ import pytest
 from test_trained import EXPECTED, STORED
 
 import jaxattn
-from jaxattn import console
-from jaxattn.prediction import command, intake, predicted
-from jaxattn.prediction.predicted import disagreement
-from jaxattn.trained import run_key
+from jaxattn import predict
+from jaxattn.inference import run_key
+from jaxattn.predict import disagreement
+from jaxattn.system import console
 
 TEXTS = EXPECTED["movie_sentiment"]["texts"]
+
 WORDS = ["--task", "movie_sentiment"]
 
 
@@ -31,7 +32,7 @@ def numbers():
 
 def call(*arguments):
     try:
-        return command.main([str(STORED), *map(str, arguments)])
+        return predict.main([str(STORED), *map(str, arguments)])
     except SystemExit as end:
         return end.code
 
@@ -94,12 +95,12 @@ def test_words_that_nobody_knows_are_a_warning(capsys):
 
 def test_many_seeds_are_drawn_as_their_range(words):
     several = words._replace(seeds=tuple(range(5)))
-    example = intake.from_texts(("bad film",), words)[0]
+    example = predict.from_texts(("bad film",), words)[0]
     masks = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6], [0.5, 0.5]])
     answers = np.tile([0.25, 0.75], (5, 1))
     padded = np.pad(masks, ((0, 0), (0, 14)))
-    one = predicted._of_one(several, example, answers, padded)
-    told = command._told(several, one, 1)
+    one = predict._of_one(several, example, answers, padded)
+    told = predict._told(several, one, 1)
     rows = [line for line in told.splitlines() if "█" in line]
     assert [row.split()[0] for row in rows] == ["mean", "lowest", "highest"]
     assert ".10" in rows[1] and ".90" in rows[2] and "5 of 5 seeds" in told
@@ -108,9 +109,9 @@ def test_many_seeds_are_drawn_as_their_range(words):
 def test_a_prediction_does_not_depend_on_what_stands_beside_it(words):
     noisy = words._replace(apply=with_noise(words.apply))
     texts = tuple(f"bad film {'too ' * i}" for i in range(5))
-    together = list(predicted.predict(noisy, intake.from_texts(texts, words)))
+    together = list(predict.predictions(noisy, predict.from_texts(texts, words)))
     for text, one in zip(texts, together, strict=True):
-        (alone,) = predicted.predict(noisy, intake.from_texts((text,), words))
+        (alone,) = predict.predictions(noisy, predict.from_texts((text,), words))
         np.testing.assert_allclose(one.masks, alone.masks, atol=1e-6)
         np.testing.assert_allclose(one.probabilities, alone.probabilities, atol=1e-6)
 
@@ -127,9 +128,9 @@ def with_noise(apply):
 
 
 def test_long_files_go_in_parts(words, monkeypatch):
-    monkeypatch.setattr(predicted, "CHUNK", 4)
+    monkeypatch.setattr(predict, "CHUNK", 4)
     texts = tuple("bad film too long".split() * 3)
-    parts = list(predicted.predict(words, intake.from_texts(texts, words)))
+    parts = list(predict.predictions(words, predict.from_texts(texts, words)))
     assert [one.example.text for one in parts] == list(texts)
     assert all(
         one.probability == parts[i % 4].probability for i, one in enumerate(parts)
@@ -138,15 +139,15 @@ def test_long_files_go_in_parts(words, monkeypatch):
 
 def test_masks_over_default_tokens_are_shown_as_such(words):
     both = words._replace(values="inputs_and_default_tokens", default_tokens=2)
-    (example,) = intake.from_texts(("bad film",), words)
+    (example,) = predict.from_texts(("bad film",), words)
     masks = np.zeros((2, 16 + 2))
     masks[:, [0, 1, 16, 17]] = [[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]]
     answers = np.tile([0.25, 0.75], (2, 1))
-    one = predicted._of_one(both, example, answers, masks)
+    one = predict._of_one(both, example, answers, masks)
     assert one.names == ("bad", "film", "default 1", "default 2")
     assert one.masks.tolist() == [[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]]
     alone = words._replace(values="default_tokens", default_tokens=2)
-    one = predicted._of_one(alone, example, answers, masks[:, 16:])
+    one = predict._of_one(alone, example, answers, masks[:, 16:])
     assert one.names == ("default 1", "default 2")
     assert one.masks.tolist() == [[0.3, 0.4], [0.2, 0.1]]
 
@@ -200,13 +201,13 @@ def test_numbers_are_read_from_json_lines(tmp_path, capsys):
 def test_where_there_are_many_positions_the_largest_are_told(numbers):
     n = 100
     wide = numbers._replace(inputs=numbers.inputs._replace(length=n))
-    example = intake.Example(
+    example = predict.Example(
         "here", "", np.zeros(n), n, tuple(map(str, range(n))), (), 0
     )
     masks = np.zeros((2, n))
     masks[:, 77], masks[:, 3] = 0.7, 0.3
-    one = predicted._of_one(wide, example, np.tile([0.2, 0.8], (2, 1)), masks)
-    told = command._told(wide, one, 4)
+    one = predict._of_one(wide, example, np.tile([0.2, 0.8], (2, 1)), masks)
+    told = predict._told(wide, one, 4)
     assert "largest weights: 77 0.700, 3 0.300" in told and "█" not in told
     assert told.startswith("4  here")
 
@@ -285,12 +286,12 @@ def test_masks_of_another_model_are_refused(tmp_path, capsys):
     path = folder / "models" / "syn1.json"
     text = path.read_text().replace('"scores": "selector"', '"scores": "gradient"')
     path.write_text(text)
-    assert command.main([str(folder), "--task", "syn1", "--text", "a"]) == 2
+    assert predict.main([str(folder), "--task", "syn1", "--text", "a"]) == 2
     assert "takes its masks from the model that it explains" in capsys.readouterr().err
 
 
 def test_long_predictions_show_how_far_they_are(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "LONG", 3)
+    monkeypatch.setattr(predict, "LONG", 3)
     monkeypatch.setattr(console.settings, "quiet", False)
     (tmp_path / "a.txt").write_text("bad\ngood\nfilm\n")
     assert call(*WORDS, "--file", tmp_path / "a.txt", "--json") == 0

@@ -13,24 +13,30 @@ import pytest
 from jaxattn import doctor
 from jaxattn.data.command import main as data
 from jaxattn.leakage.command import main as audit
-from jaxattn.prediction.command import main as predict
-from jaxattn.reporting.command import main as report
+from jaxattn.predict import main as predict
+from jaxattn.reports.command import main as report
 from jaxattn.train import main
 
 ROOT = Path(__file__).parents[1]
+
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in ("README.md", "configs/README.md")
 }
+
 README = PAGES["README.md"]
+
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
 PROBE = "python -m jaxattn.train --config configs/probe.py"
+
 SMALL = (
     "--seeds 2 --epochs 1 --full-text-epochs 1 --batch-size 1024 --lane 1 "
     "--model.features 4 --model.hidden 4 --data.length 8 --data.min-count 20"
 ).split()
 
 GENERATED = "--tasks syn4,syn1 --data.examples 2048 --data.test-examples 512"
+
 PARTS = {
     "bags": "--batch-size 500",
     "explain": "--tasks explain_linear --methods joint,gradient",

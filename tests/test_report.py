@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from made_run import TASK, config_of, make
 
-from jaxattn import pages
 from jaxattn.config import Config
 from jaxattn.metrics.statistics import difference_interval, paired_interval
-from jaxattn.reporting import command, marks, page, run_folder, verdict, versus
-from jaxattn.results import choose, read_results
+from jaxattn.reports import command, page, tables, verdict, versus
+from jaxattn.reports.folder import read, values
+from jaxattn.reports.results import choose, read_results
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def pages_of(*folders):
-    return page.render([run_folder.read(f) for f in folders])
+    return page.render([read(f) for f in folders])
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +169,12 @@ def test_two_runs_are_compared_seed_by_seed(run, tmp_path):
     config = config_of(batch_size=64)
     accuracy = np.linspace(0.85, 0.9, 8)
     other = make(tmp_path / "other", config, {("joint", "accuracy"): accuracy})
-    a, b = run_folder.read(run), run_folder.read(other)
+    a, b = read(run), read(other)
     found = versus.compare([a, b])
     assert found is not None and found.names == ["run", "other"]
     assert found.changed == [["batch_size: 128 -> 64"]]
     row = next(r for r in found.rows if (r.method, r.metric) == ("joint", "accuracy"))
-    own = run_folder.values(a, TASK, "joint", "accuracy")
+    own = values(a, TASK, "joint", "accuracy")
     apart = paired_interval(accuracy.astype(np.float32), list(own.values()))
     assert row.apart == [verdict.text(apart.mean, apart.low, apart.high, "+")]
     assert row.outcomes == ["better"]
@@ -185,13 +185,11 @@ def test_two_runs_are_compared_seed_by_seed(run, tmp_path):
 
 def test_other_seeds_are_not_paired(run, tmp_path):
     other = make(tmp_path / "other", config_of(first_seed=100))
-    a, b = run_folder.read(run), run_folder.read(other)
+    a, b = read(run), read(other)
     found = versus.compare([a, b])
     assert found is not None and "not paired" in found.pairing[0]
     row = next(r for r in found.rows if (r.method, r.metric) == ("joint", "accuracy"))
-    x, y = (
-        list(run_folder.values(f, TASK, "joint", "accuracy").values()) for f in (b, a)
-    )
+    x, y = (list(values(f, TASK, "joint", "accuracy").values()) for f in (b, a))
     apart = difference_interval(x, y)
     assert row.apart == [verdict.text(apart.mean, apart.low, apart.high, "+")]
 
@@ -224,7 +222,7 @@ def test_the_verdict_follows_its_thresholds(bits, foreign, kind, tone, said, tmp
         ("joint", "leak_bits:permuted"): spread[::-1],
         ("joint", "foreign_values_accuracy"): foreign + spread,
     }
-    run = run_folder.read(make(tmp_path / "run", numbers=numbers))
+    run = read(make(tmp_path / "run", numbers=numbers))
     found = verdict.judge(run, TASK)
     assert (found.kind, found.tone) == (kind, tone) and said in found.headline
     assert f"{bits:.0%} of H(Y) = 1.000 bits" in found.leak
@@ -238,14 +236,14 @@ def test_who_loses_under_the_right_mask_has_learnt_a_code(right, tone, tmp_path)
         ("joint", "accuracy"): np.full(8, 0.8),
         ("joint", "true_mask_accuracy"): right + np.linspace(-0.01, 0.004, 8),
     }
-    run = run_folder.read(make(tmp_path / "run", numbers=numbers))
+    run = read(make(tmp_path / "run", numbers=numbers))
     found = verdict.judge(run, TASK)
     assert found.tone == tone and f"(difference {right - 0.803:+.3f}" in found.use
 
 
 def test_few_seeds_that_differ_are_inconclusive(tmp_path):
     bits = {("joint", "leak_bits"): [-0.3, 0.3] * 4}
-    run = run_folder.read(make(tmp_path / "run", numbers=bits))
+    run = read(make(tmp_path / "run", numbers=bits))
     assert verdict.judge(run, TASK).kind == "inconclusive"
 
 
@@ -257,7 +255,7 @@ def test_few_seeds_that_agree_are_inconclusive_too(seeds, kind, tmp_path):
         ("joint", "leak_bits:permuted"): np.linspace(0, 0.001, seeds),
     }
     config = config_of(seeds=seeds)
-    run = run_folder.read(make(tmp_path / "run", config, numbers=bits))
+    run = read(make(tmp_path / "run", config, numbers=bits))
     assert verdict.judge(run, TASK).kind == kind
 
 
@@ -270,13 +268,13 @@ def test_best_is_marked_only_where_it_is_no_tie(tmp_path):
         ("joint", "leak_bits"): 0.1 + spread,
         ("mask_swap", "leak_bits"): 0.1 - spread,
     }
-    run = run_folder.read(make(tmp_path / "run", numbers=numbers))
-    assert marks.best_of(run, TASK, "accuracy") == "joint"
-    assert marks.best_of(run, TASK, "leak_bits") is None
+    run = read(make(tmp_path / "run", numbers=numbers))
+    assert tables.best_of(run, TASK, "accuracy") == "joint"
+    assert tables.best_of(run, TASK, "leak_bits") is None
     probe = config_of(values="default_tokens")
-    run = run_folder.read(make(tmp_path / "probe", probe, numbers))
+    run = read(make(tmp_path / "probe", probe, numbers))
     # To predict well from meaningless tokens is no merit.
-    assert marks.best_of(run, TASK, "accuracy") is None
+    assert tables.best_of(run, TASK, "accuracy") is None
 
 
 def test_what_diverged_or_is_missing_is_said(run, tmp_path):
@@ -298,20 +296,20 @@ def test_places_of_an_image_become_maps(tmp_path):
     path = folder / f"data/{TASK}.json"
     path.write_text('{"classes": ["a", "b"], "grid": [2, 3]}')
     np.savez(folder / f"data/{TASK}.npz", images=np.full((40, 6), 200, np.uint8))
-    text = page.render([run_folder.read(folder)])
+    text = page.render([read(folder)])
     assert "the image itself" in text and "joint, mean of 8 seeds" in text
     assert re.search(r"largest \d\.\d\d in row [12], column [123]", text)
 
 
 def test_default_tokens_stand_behind_the_words(tmp_path):
     config = config_of(values="inputs_and_default_tokens")
-    text = page.render([run_folder.read(make(tmp_path / "run", config))])
+    text = page.render([read(make(tmp_path / "run", config))])
     assert ">default token 4</bdi>" in text and ">dull</bdi>" in text
 
 
 def test_templates_are_installed_with_the_package():
     """All that stand in the repository are beside the modules that are run."""
-    source, run = ROOT / "jaxattn", pathlib.Path(pages.__file__).parent
+    source, run = ROOT / "jaxattn", pathlib.Path(html.__file__).parent
     needed = {
         path.relative_to(source)
         for kind in ("html", "css", "js")
@@ -329,17 +327,17 @@ def test_curves_go_to_their_own_task(tmp_path):
     line = {"epoch": 1, "cells": [["joint", 0]], "validation_accuracy": [0.25]}
     # Two structures a task: the third program is the first of the second task.
     path.write_text(json.dumps(line | {"program": 2}) + "\n")
-    assert run_folder.read(folder).curves == {"sentiment": {"joint": [[0.25]]}}
+    assert read(folder).curves == {"sentiment": {"joint": [[0.25]]}}
     path.write_text(json.dumps(line | {"program": 9, "task": TASK}) + "\n")
-    assert run_folder.read(folder).curves == {TASK: {"joint": [[0.25]]}}
+    assert read(folder).curves == {TASK: {"joint": [[0.25]]}}
     # Of whom a program is cannot be told: no curve rather than a wrong one.
     path.write_text(json.dumps(line | {"program": 9}) + "\n")
-    assert run_folder.read(folder).curves == {}
+    assert read(folder).curves == {}
 
 
 def test_a_run_without_joint_is_judged_by_its_first_method(tmp_path):
     config = config_of(methods=("uniform", "mask_swap"))
-    found = run_folder.read(make(tmp_path / "run", config))
+    found = read(make(tmp_path / "run", config))
     assert verdict.subject(found, TASK) == "mask_swap"
     assert "maps of mask_swap" in page.render([found])
 

@@ -7,7 +7,7 @@ import pytest
 from made_run import config_of, make
 from test_report import HOSTILE
 
-from jaxattn.reporting import page, run_folder
+from jaxattn.reports import folder, page
 
 
 @pytest.mark.skipif(browser.CHROMIUM is None, reason="chromium is not installed here")
@@ -18,9 +18,9 @@ def test_a_browser_opens_it_offline_and_it_works(tmp_path):
         ids=[f"{HOSTILE[i % len(HOSTILE)]}{i}"[:200] for i in range(40)],
     )
     path = tmp_path / "words.html"
-    path.write_text(page.render([run_folder.read(hostile)]))
+    path.write_text(page.render([folder.read(hostile)]))
     probe = make(tmp_path / "probe", config_of(values="default_tokens"))
-    text = page.render([run_folder.read(f) for f in (probe, probe)])
+    text = page.render([folder.read(f) for f in (probe, probe)])
     (tmp_path / "probe.html").write_text(text)
     with browser.chromium(tmp_path / "profile") as open_:
         for file in (path, tmp_path / "probe.html"):

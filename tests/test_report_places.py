@@ -4,36 +4,37 @@ import numpy as np
 import pytest
 from small_run import draw_nothing, run
 
-from jaxattn.reporting import page, places, run_folder
-from jaxattn.reporting.examples import choose
+from jaxattn.reports import examples, page
+from jaxattn.reports.examples import choose
+from jaxattn.reports.folder import read
 
 GRID = np.array([(x, y) for y in range(4) for x in range(6)])
 
 
 def test_patches_side_by_side_are_the_cells_of_a_grid():
-    at, shape = places.cells(1000.0 + 224 * GRID[::-1])
+    at, shape = examples.cells(1000.0 + 224 * GRID[::-1])
     assert shape == (4, 6)
     np.testing.assert_array_equal(at, GRID[::-1, ::-1])
-    drawn = places.picture(np.arange(24.0), at, shape)
+    drawn = examples.picture(np.arange(24.0), at, shape)
     np.testing.assert_array_equal(drawn.ravel(), np.arange(24)[::-1])
 
 
 def test_where_there_is_no_instance_there_is_nothing():
-    at, shape = places.cells(np.array([[0, 0], [512, 256]]))
-    drawn = places.picture(np.array([0.25, 0.75]), at, shape)
+    at, shape = examples.cells(np.array([[0, 0], [512, 256]]))
+    drawn = examples.picture(np.array([0.25, 0.75]), at, shape)
     assert shape == (2, 3) and np.isnan(drawn).sum() == 4
     assert drawn[0, 0] == 0.25 and drawn[1, 2] == 0.75
-    one, shape = places.cells(np.array([[7, 7]]))
+    one, shape = examples.cells(np.array([[7, 7]]))
     assert shape == (1, 1) and (one == 0).all()
 
 
 def test_a_large_plane_is_drawn_coarser_and_loses_no_weight():
     rng = np.random.default_rng(0)
-    at, shape = places.cells(rng.uniform(0, 1e5, (5000, 2)))
-    assert max(shape) <= places.MOST_CELLS + 1
+    at, shape = examples.cells(rng.uniform(0, 1e5, (5000, 2)))
+    assert max(shape) <= examples.MOST_CELLS + 1
     weights = rng.dirichlet(np.ones(5000))
-    assert np.nansum(places.picture(weights, at, shape)) == pytest.approx(1)
-    largest = places.picture(weights, at, shape, spread=True)
+    assert np.nansum(examples.picture(weights, at, shape)) == pytest.approx(1)
+    largest = examples.picture(weights, at, shape, spread=True)
     assert np.nanmax(largest) == weights.max()
 
 
@@ -53,7 +54,7 @@ def test_a_run_of_bags_has_maps_on_its_page(tmp_path, monkeypatch):
     assert run(*words, "--workdir", str(folder)) == 0
     # Features that are no greys are not kept as pictures.
     assert not (folder / "data/own.npz").exists()
-    shown = choose(run_folder.read(folder), "own").shown
+    shown = choose(read(folder), "own").shown
     assert shown
     for one in shown:
         assert one.strips and [m.name for m in one.maps] == [
@@ -61,4 +62,4 @@ def test_a_run_of_bags_has_maps_on_its_page(tmp_path, monkeypatch):
             "joint, spread of 2 seeds",
         ]
         assert "in row" in one.maps[0].told
-    assert '<div class="maps">' in page.render([run_folder.read(folder)])
+    assert '<div class="maps">' in page.render([read(folder)])

@@ -6,11 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from jaxattn import files
-from jaxattn.files import append_json, write_text
 from jaxattn.metrics.definitions import METRICS
 from jaxattn.metrics.statistics import mean_interval, paired_interval
-from jaxattn.results import (
+from jaxattn.reports.results import (
     Result,
     Row,
     read_results,
@@ -19,9 +17,12 @@ from jaxattn.results import (
     write_results,
     write_seeds,
 )
-from jaxattn.tables import compact, write_markdown
+from jaxattn.reports.tables import compact, write_markdown
+from jaxattn.system import files
+from jaxattn.system.files import append_json, write_text
 
 NULLS = {"accuracy": "majority", "leak_bits": "leak_bits:permuted", "nll": 0.69}
+
 METHODS = ("joint", "random_pretraining", "instance_weighting")
 
 
@@ -355,7 +356,8 @@ def test_small_and_negative_numbers_stay_readable():
 
 def test_jax_stays_out():
     code = (
-        "import sys, jaxattn.results, jaxattn.tables, jaxattn.figures;"
+        "import sys\n"
+        "from jaxattn.reports import figures, results, tables\n"
         "sys.exit('jax' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -19,14 +19,22 @@ from small_run import (
     unlike,
 )
 
-from jaxattn import config, console, hosts, sweep, workdir
+from jaxattn import config
+from jaxattn.experiment import folder as folders
+from jaxattn.experiment import wave as waves
+from jaxattn.experiment.folder import hold
+from jaxattn.system import console, processes
 
 # On two devices: a wave of two cells, and one of a single cell for the reference.
 PROBE = small_run.PROBE | {"--seeds": "1"}
+
 # Two waves of one program.
 WORDS = small_run.WORDS | {"--seeds": "2"}
+
 WEIGHTED = WORDS | {"--methods": "instance_weighting"}
+
 AVERAGED = WORDS | {"--methods": "random_pretraining_averaged"}
+
 # Kills its process a moment after the `at`-th operation on files of the run.
 KILLER = """
 import os, random, signal, sys, threading
@@ -76,7 +84,7 @@ def whole(tmp_path_factory, data_dir):
 
 def code_of(number):
     """The exit code of a run that a signal has ended."""
-    return hosts.ENDED_EARLY if number == signal.SIGTERM else 128 + number
+    return processes.ENDED_EARLY if number == signal.SIGTERM else 128 + number
 
 
 def steps(folder):
@@ -129,7 +137,7 @@ def test_a_stopped_run_shows_what_there_is(monkeypatch, tmp_path, data_dir, whol
     folder = tmp_path / "run"
     with monkeypatch.context() as once:
         stop_after(once, 4)
-        assert run(*arguments(folder, data_dir, WORDS)) == hosts.ENDED_EARLY
+        assert run(*arguments(folder, data_dir, WORDS)) == processes.ENDED_EARLY
     rows = (folder / "seeds.csv").read_text().splitlines()
     all_rows = whole(WORDS)["seeds.csv"].decode().splitlines()
     # The first wave: both seeds of the first method.
@@ -147,7 +155,7 @@ def test_methods_with_state_of_their_own_go_on_too(
         words = arguments(folder, data_dir, base)
         with monkeypatch.context() as once:
             stop_after(once, chunk)
-            assert run(*words) == hosts.ENDED_EARLY
+            assert run(*words) == processes.ENDED_EARLY
         assert run(*words) == 0
         assert unlike(contents(folder), whole(base)) == []
 
@@ -163,7 +171,7 @@ def test_stopped_after_every_chunk_it_still_arrives(
             code = run(*words)
         if code == 0:
             break
-        assert code == hosts.ENDED_EARLY
+        assert code == processes.ENDED_EARLY
     assert times >= 4, "each time a chunk or two"
     assert unlike(contents(folder), whole(WORDS)) == []
 
@@ -186,8 +194,8 @@ def test_a_finished_run_only_prints_again(monkeypatch, capsys, tmp_path, data_di
     def never(*arguments, **more):
         raise AssertionError("nothing is left to compile or to run")
 
-    monkeypatch.setattr(sweep, "compile_training", never)
-    monkeypatch.setattr(sweep, "run_wave", never)
+    monkeypatch.setattr(waves, "compile_training", never)
+    monkeypatch.setattr(waves, "run_wave", never)
     began = time.monotonic()
     assert run(*words) == 0
     assert time.monotonic() - began < 10
@@ -214,7 +222,7 @@ def stopped(monkeypatch, folder, data_dir, chunk, base=PROBE):
     words = [*arguments(folder, data_dir, base), "--checkpoint-seconds", "0"]
     with monkeypatch.context() as once:
         stop_after(once, chunk)
-        assert run(*words) == hosts.ENDED_EARLY
+        assert run(*words) == processes.ENDED_EARLY
     return words
 
 
@@ -322,7 +330,7 @@ def test_half_a_line_in_the_metrics_does_no_harm(
 def test_one_run_at_a_time_in_a_folder(capsys, tmp_path, data_dir):
     folder = tmp_path / "run"
     words = arguments(folder, data_dir, PROBE)
-    with workdir.hold(config.Config(), folder):
+    with hold(config.Config(), folder):
         before = sorted(folder.iterdir())
         assert run(*words) == 2
         out, err = capsys.readouterr()
@@ -380,7 +388,9 @@ def test_a_process_is_ended_by_a_signal_and_goes_on(
 @pytest.mark.parametrize("after", ["import", "data"])
 def test_ctrl_c_before_the_first_chunk_ends_quietly(tmp_path, data_dir, after):
     folder = tmp_path / "run"
-    code = "import os, signal, jaxattn.data as data, jaxattn.runtime as runtime\n"
+    code = (
+        "import os, signal, jaxattn.data as data, jaxattn.system.runtime as runtime\n"
+    )
     # A process started in the background by a shell ignores it from the start.
     code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     stop = "os.kill(os.getpid(), signal.SIGINT)"
@@ -444,8 +454,8 @@ def test_killed_while_it_claims_the_folder_it_can_start_again(tmp_path):
         process = start(folder, code=killer + claim)
         _, err = process.communicate(timeout=60)
         assert process.returncode in (0, -signal.SIGKILL), err
-        with workdir.hold(config.Config(), folder):
-            workdir.claim(config.Config(), folder, "digest", print)
+        with hold(config.Config(), folder):
+            folders.claim(config.Config(), folder, "digest", print)
         if process.returncode == 0:
             break
     assert 5 < at < 99

@@ -11,9 +11,10 @@ import zlib
 
 import pytest
 
-from jaxattn import runtime
+from jaxattn.system import runtime
 
 ROOT = pathlib.Path(__file__).parents[1]
+
 OURS = (
     "PJRT_NPROC",
     "XLA_FLAGS",
@@ -21,10 +22,12 @@ OURS = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
 )
+
 SHOW = f"""
 import json, os
 print(json.dumps({{k: os.environ.get(k) for k in {OURS}}}))
 """
+
 # Slow enough to compile that it is cached, and still fast.
 COMPILE = """
 import jax, jax.numpy as jnp
@@ -54,7 +57,7 @@ def python(code: str, home: pathlib.Path, *arguments: str, **variables: str):
 
 
 def configured(home, call: str = "configure()", **variables) -> dict[str, str]:
-    code = f"from jaxattn.runtime import configure\n{call}\n{SHOW}"
+    code = f"from jaxattn.system.runtime import configure\n{call}\n{SHOW}"
     return json.loads(python(code, home, **variables))
 
 
@@ -62,7 +65,7 @@ def test_import_and_configure_leave_jax_alone(tmp_path):
     out = python(
         """
         import sys
-        from jaxattn.runtime import configure
+        from jaxattn.system.runtime import configure
         configure()
         print("jax" in sys.modules, "numpy" in sys.modules)
         """,
@@ -111,7 +114,7 @@ def test_no_cache_where_it_cannot_be_written_or_is_not_wanted(tmp_path):
         found = configured(tmp_path, call, **variables)
         assert found["JAX_COMPILATION_CACHE_DIR"] is None
     out = python(
-        f"from jaxattn.runtime import configure\nconfigure()\n{COMPILE}",
+        f"from jaxattn.system.runtime import configure\nconfigure()\n{COMPILE}",
         tmp_path,
         XDG_CACHE_HOME=str(tmp_path / "file"),
     )
@@ -119,7 +122,7 @@ def test_no_cache_where_it_cannot_be_written_or_is_not_wanted(tmp_path):
 
 
 def test_the_cache_is_hit_quietly_and_repairs_itself(tmp_path):
-    code = f"""from jaxattn.runtime import configure
+    code = f"""from jaxattn.system.runtime import configure
 configure()
 import jax
 hits = []
@@ -145,7 +148,7 @@ def test_configure_after_importing_jax(tmp_path):
     out = python(
         """
         import jax
-        from jaxattn.runtime import configure
+        from jaxattn.system.runtime import configure
         configure(3)
         print(len(jax.devices()), jax.config.jax_compilation_cache_dir is not None)
         configure(5)
@@ -163,7 +166,7 @@ def test_configure_after_the_devices_are_there_does_nothing(tmp_path):
         import jax
         jax.devices()
         before = dict(os.environ)
-        from jaxattn.runtime import configure
+        from jaxattn.system.runtime import configure
         configure(3)
         print(dict(os.environ) == before, jax.config.jax_compilation_cache_dir)
         """,
@@ -176,7 +179,7 @@ def test_environment(tmp_path):
     out = python(
         """
         import json
-        from jaxattn.runtime import configure, environment
+        from jaxattn.system.runtime import configure, environment
         configure(2)
         print(json.dumps(environment()))
         """,

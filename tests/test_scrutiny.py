@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from small_run import WORDS, arguments, draw_nothing, run
 
-from jaxattn import adversary, forward, scrutiny
 from jaxattn.config import Config, Data, Model, check
-from jaxattn.interventions import One
-from jaxattn.methods import METHODS
+from jaxattn.methods.table import METHODS
 from jaxattn.metrics.ranking import auroc, document_frequency
-from jaxattn.nn.model import Inputs
-from jaxattn.reporting import page, run_folder
-from jaxattn.results import read_results
+from jaxattn.nn.embedding import Inputs
+from jaxattn.reports import folder as folders
+from jaxattn.reports import page
+from jaxattn.reports.folder import values
+from jaxattn.reports.results import read_results
+from jaxattn.training import cell
+from jaxattn.training.evaluation import adversary, attention
+from jaxattn.training.evaluation.interventions import One
 
 GROUPS = "agreement plausibility faithfulness attention robustness adversary"
 
@@ -23,8 +26,8 @@ def folder(tmp_path_factory, data_dir):
     """The folder of a run with every group."""
     with pytest.MonkeyPatch.context() as patch:
         draw_nothing(patch)
-        patch.setattr(scrutiny, "EXAMPLES", 64)
-        patch.setattr(scrutiny, "ADVERSARIES", 4)
+        patch.setattr(attention, "EXAMPLES", 64)
+        patch.setattr(attention, "ADVERSARIES", 4)
         folder = tmp_path_factory.mktemp("scrutiny") / "run"
         words = arguments(
             folder, data_dir, WORDS, methods="joint uniform", metrics=GROUPS, seeds="2"
@@ -75,10 +78,10 @@ def test_every_group_reports_its_numbers(found):
 
 def test_what_is_kept_of_examples_is_what_means_are_made_of(folder):
     """... and the report shows gradients, ratings and removal."""
-    read = run_folder.read(folder)
+    read = folders.read(folder)
     (task,) = read.tasks
     kept = read.masks[task]["joint"]
-    bits = run_folder.values(read, task, "joint", "leak_bits")
+    bits = values(read, task, "joint", "leak_bits")
     assert kept["leak_bits"].mean(axis=1) == pytest.approx(
         list(bits.values()), abs=1e-5
     )
@@ -87,7 +90,7 @@ def test_what_is_kept_of_examples_is_what_means_are_made_of(folder):
     assert not kept["gradient"][:, np.arange(8) >= lengths[:, None]].any()
     for share in (1, 5, 10, 20, 50):
         for name in (f"without {share}%", f"only {share}%", f"only {share}% random"):
-            seeds = run_folder.values(read, task, "joint", f"removal_curve:{name}")
+            seeds = values(read, task, "joint", f"removal_curve:{name}")
             assert len(seeds) == 2 and all(0 < p < 1 for p in seeds.values())
     text = page.render([read])
     for said in ("gradient times input", "people&#39;s ratings", "random order"):
@@ -124,14 +127,14 @@ def make_static(**model):
         batch_size=8, data=Data(length=6), model=Model(features=4, hidden=4, **model)
     )
     inputs = Inputs("tokens", 50, 6)
-    return forward.make_static(config, METHODS["joint"].structure, inputs, 2, 64)
+    return cell.make_static(config, METHODS["joint"].structure, inputs, 2, 64)
 
 
 def test_it_applies_to_attention_over_words_only():
-    assert scrutiny.applies(make_static(values="inputs", normalizer="softmax"))
-    assert scrutiny.applies(make_static(values="inputs", normalizer="sparsemax"))
-    assert not scrutiny.applies(make_static())  # default tokens
-    assert not scrutiny.applies(make_static(values="inputs", normalizer="gates"))
+    assert attention.applies(make_static(values="inputs", normalizer="softmax"))
+    assert attention.applies(make_static(values="inputs", normalizer="sparsemax"))
+    assert not attention.applies(make_static())  # default tokens
+    assert not attention.applies(make_static(values="inputs", normalizer="gates"))
 
 
 def test_plausibility_is_the_area_over_rated_words():
@@ -143,7 +146,7 @@ def test_plausibility_is_the_area_over_rated_words():
     counts = document_frequency(jnp.stack([tokens, tokens[::-1]]), valid | True, 50)
     assert counts[7] == 2 and counts[4] == 2 and counts[5] == 0
     counts = counts.at[7].add(1)
-    made = scrutiny._plausibility(lexicon, counts, one)
+    made = attention._plausibility(lexicon, counts, one)
     # Rated at places 1 and 3; padding counts for nothing though 0 is rated, too.
     assert made["lexicon_auroc"] == pytest.approx((2 + 0.5) / 4)
     rated = jnp.array([False, True, False, True, False, False])
@@ -154,13 +157,13 @@ def test_plausibility_is_the_area_over_rated_words():
     assert made["lexicon_ap"] == pytest.approx((1 + 2 / 4) / 2)
     assert made["lexicon_ap:random"] == pytest.approx(2 / 4)
     # Of planted evidence, rankings without a model find as much as they do.
-    baselines = scrutiny._baselines(lexicon, counts, one, rated)
+    baselines = attention._baselines(lexicon, counts, one, rated)
     assert baselines["evidence_auroc:lexicon"] == 1
     assert baselines["evidence_auroc:idf"] == 0
 
 
 def test_expensive_groups_have_a_price():
-    prices = scrutiny.prices(Config(epochs=3), 32)
+    prices = attention.prices(Config(epochs=3), 32)
     assert set(prices) == {"faithfulness", "attention", "robustness", "adversary"}
     assert "266 passes for each of 256 examples" in prices["faithfulness"]
     price = "4 trainings more of 3 epochs (reviews: 2 s an epoch)"

@@ -2,44 +2,45 @@ import dataclasses
 
 import pytest
 
-from jaxattn import settings, train
+from jaxattn import train
 from jaxattn.config import Config, Model, Optimizer, at_setting
+from jaxattn.experiment import config_files
 
 RATE = "optimizer.learning_rate"
 
 
 def test_a_grid_is_every_combination_in_order():
     axes = ["optimizer.learning-rate=1e-3,3e-3", "model.hidden=8,16"]
-    assert settings.grid(axes) == [
+    assert config_files.grid(axes) == [
         f"{RATE}=1e-3 model.hidden=8",
         f"{RATE}=1e-3 model.hidden=16",
         f"{RATE}=3e-3 model.hidden=8",
         f"{RATE}=3e-3 model.hidden=16",
     ]
-    assert settings.grid([]) == []
-    assert settings.grid(["a=1,1,2"]) == ["a=1", "a=2"]
+    assert config_files.grid([]) == []
+    assert config_files.grid(["a=1,1,2"]) == ["a=1", "a=2"]
 
 
 @pytest.mark.parametrize("axis", ["", "a", "a=", "=1", "a=,"])
 def test_an_axis_of_another_form_is_refused(axis):
     with pytest.raises(ValueError, match="not of the form FIELD=VALUE,VALUE"):
-        settings.grid([axis])
+        config_files.grid([axis])
 
 
 def test_an_axis_given_twice_is_refused():
     with pytest.raises(ValueError, match="names model.hidden more than once"):
-        settings.grid(["model.hidden=8", "model.hidden=16"])
+        config_files.grid(["model.hidden=8", "model.hidden=16"])
 
 
 def test_nothing_runs_but_the_points_that_were_asked():
     config = Config()  # learning rate 3e-3
-    found = settings.placed(config, [f"{RATE}=1e-3", f"{RATE}=0.003"])
+    found = config_files.placed(config, [f"{RATE}=1e-3", f"{RATE}=0.003"])
     assert found == dataclasses.replace(config, also=(f"{RATE}=0.001",))
     # The first point is the main one where none is the config's own.
-    found = settings.placed(config, [f"{RATE}=1e-2", f"{RATE}=1e-1", f"{RATE}=.01"])
+    found = config_files.placed(config, [f"{RATE}=1e-2", f"{RATE}=1e-1", f"{RATE}=.01"])
     assert found.optimizer == Optimizer(0.01)
     assert found.also == (f"{RATE}=0.1",)
-    assert settings.placed(config, []) == config
+    assert config_files.placed(config, []) == config
 
 
 def test_a_point_changes_several_fields_also_of_the_structure():
@@ -48,7 +49,7 @@ def test_a_point_changes_several_fields_also_of_the_structure():
     assert there == dataclasses.replace(
         Config(), epochs=2, model=Model(query="gru", hidden=8)
     )
-    (also,) = settings.placed(Config(), ["epochs=8", point]).also
+    (also,) = config_files.placed(Config(), ["epochs=8", point]).also
     assert at_setting(Config(), also) == there
 
 
@@ -67,7 +68,7 @@ def test_a_file_adds_points(tmp_path):
         tmp_path,
         f"for rate in (1e-3, 3e-3):\n        add({{'{RATE}': rate, 'epochs': 4}})",
     )
-    found = settings.load(path)
+    found = config_files.load(path)
     assert (found.name, found.epochs, found.optimizer) == ("swept", 4, Optimizer(1e-3))
     assert found.also == (f"{RATE}=0.003",)
     # And the command line may sweep something else.

@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxattn import source
 from jaxattn.config import Config, Data
-from jaxattn.data import Dataset, Split
-from jaxattn.nn.model import Inputs
+from jaxattn.data.dataset import Dataset, Split
+from jaxattn.experiment import source
+from jaxattn.nn.embedding import Inputs
 from jaxattn.train import parse
 
 

@@ -15,10 +15,23 @@ from small_run import (
     unlike,
 )
 
-from jaxattn import config, console, loop, methods, plan, probe, source, sweep, train
-from jaxattn.nn.model import Inputs
-from jaxattn.results import read_results, read_seeds
-from jaxattn.source import Source
+from jaxattn import config, train
+from jaxattn.experiment import plan, source
+from jaxattn.experiment import wave as waves
+from jaxattn.experiment.source import Source
+from jaxattn.experiment.wave import (
+    Shape,
+    functions,
+    make_splits,
+    mesh_of_all_devices,
+    stack,
+)
+from jaxattn.methods import table
+from jaxattn.nn.embedding import Inputs
+from jaxattn.reports.results import read_results, read_seeds
+from jaxattn.system import console
+from jaxattn.training import step
+from jaxattn.training.evaluation import measure
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +52,12 @@ def whole(tmp_path_factory, data_dir):
 
 
 TEXTS = Source("x", Inputs("tokens", 10, 8), ("a", "b"), 64, "digest")
+
 SYN4 = Source(
     "syn4", Inputs("scalars", 1, 11, True), ("0", "1"), 64, "digest", family="syn",
     which=3, control=10, budget=5, known=True,
 )  # fmt: skip
+
 GATES = config.Model(
     values="inputs",
     query="none",
@@ -58,7 +73,7 @@ def planned(source=TEXTS, **changes):
 
 
 def test_methods_of_one_structure_share_a_program():
-    names = tuple(m for m in methods.METHODS if m not in NEED_MORE)
+    names = tuple(m for m in table.METHODS if m not in NEED_MORE)
     programs = planned(methods=names)
     assert [p.label for p in programs] == [
         "2 methods",
@@ -68,11 +83,11 @@ def test_methods_of_one_structure_share_a_program():
         "full text",
     ]
     cells = [cell for p in programs for cell in p.cells]
-    expected = {(m, s) for m in (*names, plan.FULL_TEXT) for s in range(3)}
+    expected = {(m, s) for m in (*names, table.FULL_TEXT) for s in range(3)}
     assert len(cells) == len(set(cells)) and set(cells) == expected
     for program in programs[:-1]:
         for name, _ in program.cells:
-            assert methods.METHODS[name].structure == program.static.structure
+            assert table.METHODS[name].structure == program.static.structure
 
 
 NEED_MORE = ("invase", "realx", "random_selection", "gradient", "leave_one_out")
@@ -98,8 +113,8 @@ def test_settings_are_cells_of_the_same_program():
     (program,) = planned(SYN4, methods=("joint",), model=GATES, also=also, seeds=2)
     labels = ["joint", *(f"joint@{setting}" for setting in also)]
     assert [label for label, _ in program.cells] == 2 * labels
-    cells = list(program.cells)[:3] * sweep.mesh_of_all_devices().size
-    stacked = sweep.stack(program, cells, sweep.mesh_of_all_devices())
+    cells = list(program.cells)[:3] * mesh_of_all_devices().size
+    stacked = stack(program, cells, mesh_of_all_devices())
     stacked = jax.tree.map(lambda x: x[:3], stacked)
     base = config.Config()
     np.testing.assert_allclose(stacked.numbers["model.penalty"], [0, 0.1, 0])
@@ -122,9 +137,9 @@ def test_the_reference_sees_words_without_noise():
     assert reference.config.model.values == "inputs"
     assert reference.config.model.normalizer == "softmax"
     assert reference.config.epochs == config.Config().full_text_epochs
-    assert reference.structure == methods.Structure()
+    assert reference.structure == table.Structure()
     words = planned(model=config.Model(values="inputs"))
-    assert plan.FULL_TEXT not in {m for p in words for m, _ in p.cells}
+    assert table.FULL_TEXT not in {m for p in words for m, _ in p.cells}
 
 
 def test_seeds_count_from_the_first():
@@ -151,9 +166,9 @@ def test_a_program_is_traced_once_for_all_its_waves(monkeypatch, tmp_path, data_
 
         monkeypatch.setattr(module, name, wrapped)
 
-    counted(loop, "init")
-    counted(loop, "chunk")
-    counted(probe, "measure")
+    counted(step, "init")
+    counted(step, "chunk")
+    counted(measure, "measure")
     words = arguments(
         tmp_path / "run", data_dir, WORDS, seeds="5", methods="joint,uniform"
     )
@@ -164,16 +179,16 @@ def test_a_program_is_traced_once_for_all_its_waves(monkeypatch, tmp_path, data_
 
 def test_another_learning_rate_is_the_same_program(monkeypatch, data_dir):
     """Numbers are arguments: nothing in the program may depend on their values."""
-    mesh = sweep.mesh_of_all_devices()
+    mesh = mesh_of_all_devices()
     given = train.parse(arguments("x", data_dir, WORDS)).config
     texts = source.load(given, "movie_sentiment", data_dir, None, print)
-    splits = sweep.make_splits(texts, mesh)
+    splits = make_splits(texts, mesh)
 
     def text(**numbers):
         words = arguments("x", data_dir, WORDS, **numbers)
         program, *_ = plan.plan(train.parse(words).config, texts)
-        cells = sweep.stack(program, [program.cells[0]] * 2, mesh)
-        init, chunk, _ = sweep.functions(program, mesh, sweep.Shape(1))
+        cells = stack(program, [program.cells[0]] * 2, mesh)
+        init, chunk, _ = functions(program, mesh, Shape(1))
         state = jax.eval_shape(init, cells)
         return chunk.lower(state, cells, splits.stored).as_text()
 
@@ -257,7 +272,7 @@ def test_how_many_run_side_by_side_does_not_matter(monkeypatch, tmp_path, data_d
 
 def diverge(monkeypatch, *cells):
     """Gives these cells a learning rate that is no number."""
-    stack = sweep.stack
+    stack = waves.stack
 
     def with_nan(program, wanted, mesh):
         stacked = stack(program, wanted, mesh)
@@ -269,7 +284,7 @@ def diverge(monkeypatch, *cells):
         rates = {"optimizer.learning_rate": jax.device_put(rate, old.sharding)}
         return stacked._replace(numbers=stacked.numbers | rates)
 
-    monkeypatch.setattr(sweep, "stack", with_nan)
+    monkeypatch.setattr(waves, "stack", with_nan)
 
 
 def test_a_cell_that_diverges_is_named_and_left_out(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from small_run import draw_nothing, run
 
-from jaxattn.data import bags, tasks
-from jaxattn.results import read_results
+from jaxattn.data import tasks
+from jaxattn.data.sources import bags
+from jaxattn.reports.results import read_results
 
 SMALL = (
     "--seeds 2 --epochs 1 --lane 1 --model.values inputs --model.features 4 "

@@ -9,11 +9,13 @@ import pytest
 from small_run import WORDS, arguments, start
 
 import jaxattn
-from jaxattn import console, findings
 from jaxattn.leakage.command import main as audit
-from jaxattn.reporting.command import main as report
+from jaxattn.reports import findings
+from jaxattn.reports.command import main as report
+from jaxattn.system import console
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
 TINY = WORDS | {"--seeds": "2", "--epochs": "1"}
 
 
@@ -168,7 +170,7 @@ def test_python_is_told_that_jax_began_too_early(tmp_path, capsys, monkeypatch):
         jaxattn.run(jaxattn.Config(), tmp_path / "run", data_dir=file)
     said = " ".join(capsys.readouterr().out.split())
     assert "warning: jax has begun without jaxattn: 2 devices for" in said
-    assert "call jaxattn.runtime.configure() before jax is used" in said
+    assert "call jaxattn.system.runtime.configure() before jax is used" in said
 
 
 def test_bad_configs_are_refused_from_python_too(tmp_path):

@@ -21,12 +21,16 @@ from small_run import (
     unlike,
 )
 
-from jaxattn import config, console, settings, train, workdir
-from jaxattn.data import load
+from jaxattn import config, train
+from jaxattn.data.tasks import load
+from jaxattn.experiment import config_files
+from jaxattn.experiment.folder import LOCK
 from jaxattn.metrics.definitions import METRICS
-from jaxattn.results import Result, read_results, read_seeds
+from jaxattn.reports.results import Result, read_results, read_seeds
+from jaxattn.system import console
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
 CONFIG = """
 from jaxattn.config import Config, Data, Model
 def get_config():
@@ -265,7 +269,7 @@ def test_a_damaged_config_in_the_workdir_is_refused(capsys, tmp_path, data_dir):
         err = refused(capsys, folder, *arguments(folder, data_dir))
         one_line(err, "config.json is damaged")
         assert (folder / "config.json").read_bytes() == before
-        assert {p.name for p in folder.iterdir()} <= {"config.json", workdir.LOCK}
+        assert {p.name for p in folder.iterdir()} <= {"config.json", LOCK}
 
 
 def test_truncated_data_are_refused(capsys, tmp_path, data_dir):
@@ -474,4 +478,4 @@ def test_flags_win_over_the_file(tmp_path):
     assert (flags.config.seeds, flags.config.model.hidden) == (5, 6)
     assert (flags.config.batch_size, flags.config.model.features) == (1024, 4)
     same = train.parse([f"--config={file}"])
-    assert same.config == settings.load(file)
+    assert same.config == config_files.load(file)

@@ -16,15 +16,20 @@ from flax.traverse_util import flatten_dict
 from small_run import ROOT, arguments, draw_nothing, flip, keep_compiled, run
 
 import jaxattn
-from jaxattn import console, models, trained
+from jaxattn import inference
+from jaxattn.experiment import artifacts
+from jaxattn.experiment.wave import Outcome
+from jaxattn.inference import run_key
 from jaxattn.nn.normalizers import NORMALIZERS
-from jaxattn.results import read_seeds
-from jaxattn.sweep import Outcome
-from jaxattn.trained import run_key
+from jaxattn.reports.results import read_seeds
+from jaxattn.system import console
 
 STORED = pathlib.Path(__file__).parent / "stored" / "format-1"
+
 EXPECTED = json.loads((STORED / "expected.json").read_text())
+
 WORDS = small_run.WORDS | {"--seeds": "2"}
+
 BASES = {
     "words": WORDS,
     "probe": small_run.PROBE | {"--seeds": "2", "--methods": "joint uniform"},
@@ -143,7 +148,7 @@ def test_all_seeds_at_once_and_each_alone_are_the_same(runs):
 def test_the_example_in_the_docstring_is_true(runs, tmp_path, monkeypatch):
     shutil.copytree(runs("words"), tmp_path / "runs" / "reviews")
     monkeypatch.chdir(tmp_path)
-    found = doctest.testmod(trained)
+    found = doctest.testmod(inference)
     assert found.attempted == 6 and found.failed == 0
 
 
@@ -205,7 +210,7 @@ def test_seeds_that_diverged_are_not_kept(tmp_path):
     cells = [("joint", 0), ("uniform", 0), ("joint", 1), ("uniform", 1)]
     alive = np.array([True, False, True, True])
     outcome = Outcome(cells, alive, {}, {}, {}, np.zeros(4), params)
-    models.keep(tmp_path, "t", outcome, frozenset([0]))
+    artifacts.keep(tmp_path, "t", outcome, frozenset([0]))
     (path,) = tmp_path.rglob("*.*")
     assert path == tmp_path / "models" / "t" / "joint" / "0.npz"
     with np.load(path) as stored:

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
-from jaxattn import console
-from jaxattn.data import catalogue
+from jaxattn.data import tasks
+from jaxattn.system import console
 
 FINE, USAGE = 0, 2
+
 WIDTH = 80
 
 
@@ -110,43 +111,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(command: List) -> None:
-    rows = [[name, *entry] for name, entry in catalogue.STORED.items()]
+    rows = [[name, *entry] for name, entry in tasks.STORED.items()]
     console.table(["task", "examples", "classes", "what is asked"], rows)
     console.say("\ngenerated, with known relevant features:")
-    for line in catalogue.GENERATED:
+    for line in tasks.GENERATED:
         console.say(f"  {line}")
     console.say("\nof one's own, with --data:")
-    for form, what in catalogue.OWN:
+    for form, what in tasks.OWN:
         console.say(f"  {form:<28}{what}")
 
 
 def _show(command: Show) -> None:
     # Only now: --help should not wait for what these import.
-    from jaxattn.data import doors, showing, tasks
+    from jaxattn.data import show, tasks
+    from jaxattn.data.readers import choice
 
     if command.n < 1:
         raise ValueError(f"n = {command.n}: at least 1")
     given = (command.length, command.min_count, command.data_dir)
     source = command.source
-    names = list(catalogue.STORED)
+    names = list(tasks.STORED)
     known = source in names or not any(mark in source for mark in "./\\:")
     if known and not Path(source).exists():
         dataset = tasks.load(source, *given, console.say)
     else:
-        dataset = doors.load_own(
+        dataset = choice.load_own(
             source,
             *given,
             command.fields,
             command.download,
             tokenizer=command.tokenizer,
         )
-    showing.show(dataset, command.n, command.seed)
+    show.show(dataset, command.n, command.seed)
 
 
 def _check(command: Check) -> int:
-    from jaxattn.data import checking
+    from jaxattn.data.readers import check
 
-    found = checking.check(
+    found = check.check(
         command.file, command.length, command.fields, command.tokenizer, console.say
     )
     _wrapped(f"{command.file.name}: {found.read:,} rows read, {found.good:,} good")
@@ -185,26 +187,28 @@ def _describe(found: Any, length: int) -> None:
 
 
 def _prepare(command: Prepare) -> None:
-    from jaxattn.data import doors, kept, own
+    from jaxattn.data.readers import choice, prepared_file, tables
 
     fields, tokenizer = command.fields, command.tokenizer
-    settings = kept.settings_of(command.length, command.min_count, fields, tokenizer)
-    say, said = kept.recorded(console.say)
+    settings = prepared_file.settings_of(
+        command.length, command.min_count, fields, tokenizer
+    )
+    say, said = prepared_file.recorded(console.say)
     path = Path(command.source).expanduser()
     out = command.out
     if out is not None and out.suffix != ".npz":
         raise ValueError(f"{out}: its name must end in .npz")
-    if doors.door_of(command.source) is None:
-        found = own.reading(path, fields, tokenizer)
+    if choice.door_of(command.source) is None:
+        found = tables.reading(path, fields, tokenizer)
         given = (command.length, command.min_count)
-        out = out or own.place_of(found, *given, command.data_dir, fields, tokenizer)
-        dataset = own.made(found, *given, say)
+        out = out or tables.place_of(found, *given, command.data_dir, fields, tokenizer)
+        dataset = tables.made(found, *given, say)
     elif out is None:
         raise ValueError(
             f"{command.source} is no single file: say where with -o OUT.npz"
         )
     else:
-        dataset = doors.load_own(
+        dataset = choice.load_own(
             command.source,
             command.length,
             command.min_count,
@@ -214,7 +218,7 @@ def _prepare(command: Prepare) -> None:
             say,
             tokenizer,
         )
-    kept.save(out, dataset, settings, said)
+    prepared_file.save(out, dataset, settings, said)
     sizes = [len(x.labels) for x in (dataset.train, dataset.validation, dataset.test)]
     told = " / ".join(f"{n:,}" for n in sizes)
     console.say(f"{out}: {told} rows (train / validation / test)")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data.sides import SIDES
+from jaxattn.data.splits import SIDES
 
 
 class Split(NamedTuple):

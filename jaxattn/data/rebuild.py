@@ -18,18 +18,24 @@ import tempfile
 from pathlib import Path
 
 ARCHIVE_BYTES = 2_466_783
+
 ARCHIVE_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+
 FOLDER = Path(__file__).parent / "hutto"
 
 _TOP = "vaderSentiment-3.3.2"
+
 _INNER = "hutto_ICWSM_2014"
+
 _FILES = {
     "movie": "movieReviewSnippets",
     "amazon": "amazonReviewSnippets",
     "nyt": "nytEditorialSnippets",
     "tweet": "tweets",
 }
+
 _ESCAPE = re.compile(r"&(?:amp|lt|gt|quot|#\d{1,4});")
+
 _NAMED = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"'}
 
 
@@ -142,7 +148,3 @@ def main(arguments: list[str] | None = None) -> int:
     for name, content in files.items():
         print(f"{hashlib.sha256(content).hexdigest()}  {chosen.output / name}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

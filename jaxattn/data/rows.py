@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxattn.data import progress, splitting
+from jaxattn.data import limits
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
-from jaxattn.data.sides import SIDES
+from jaxattn.data.splits import SIDES, Keys, check_name, settled
 from jaxattn.data.text import (
     MAX_LENGTH,
     PAD,
@@ -65,7 +65,7 @@ class Gathered:
     """Evidence of the rows that have some, one after another."""
     marked: array = dataclasses.field(default_factory=lambda: array("b"))
     empty: int = 0
-    rows: splitting.Keys = dataclasses.field(default_factory=splitting.Keys)
+    rows: Keys = dataclasses.field(default_factory=Keys)
 
     def add(self, row: Row) -> None:
         """Takes a row in; raises ValueError, and takes nothing, where it is wrong."""
@@ -113,7 +113,7 @@ class Gathered:
             )
         if not label.strip():
             raise ValueError(f"{row.where}: no label")
-        splitting.check_name(row.where, "label", label)
+        check_name(row.where, "label", label)
         if self.classes is not None and label not in self.classes:
             raise ValueError(
                 f"{row.where}: label {label!r}; allowed: {', '.join(self.classes)}"
@@ -174,9 +174,7 @@ def from_rows(
     found = Gathered(None if classes is None else tuple(classes))
     for row in counted(rows, say):
         found.add(row)
-    sides = splitting.settled(
-        found.rows, found.labels, list(found.names), source or name, say
-    )
+    sides = settled(found.rows, found.labels, list(found.names), source or name, say)
     if found.empty:
         say(f"{found.empty:,} texts without any token became a single {UNKNOWN}")
     return _finished(found, sides, name, length, min_count, say)
@@ -184,7 +182,7 @@ def from_rows(
 
 def counted(rows: Iterable[Any], say: Callable[[str], None]) -> Iterator[Any]:
     """The same rows, with a line of progress every few seconds."""
-    due = progress.clock()
+    due = limits.clock()
     for number, row in enumerate(rows, 1):
         yield row
         if not number % 1024 and due():

@@ -1,4 +1,7 @@
-"""One door for all stored tasks, and those that are a labelling of the snippets."""
+"""What there is to train on, a line each.
+
+One door for all stored tasks, and those that are a labelling of the snippets.
+"""
 
 import difflib
 import os
@@ -7,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data.bags import load_bags
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
-from jaxattn.data.digits import load_digits
-from jaxattn.data.planted import load_planted
-from jaxattn.data.sides import SIDES, side_of
+from jaxattn.data.sources.bags import load_bags
+from jaxattn.data.sources.digits import load_digits
+from jaxattn.data.sources.planted import load_planted
+from jaxattn.data.splits import SIDES, side_of
 from jaxattn.data.text import (
     MAX_LENGTH,
     build_vocabulary,
@@ -20,6 +23,39 @@ from jaxattn.data.text import (
     kinds,
     lexicon_ratings,
     tokenize,
+)
+
+
+class Entry(NamedTuple):
+    """A stored task."""
+
+    examples: int
+    classes: int
+    text: str
+
+
+STORED = {
+    "movie_sentiment": Entry(10_072, 2, "sign of a film review's rating by people"),
+    "sentiment": Entry(19_459, 2, "the same over reviews, editorials and tweets"),
+    "sources": Entry(23_703, 4, "film or product review, newspaper or tweet?"),
+    "planted": Entry(10_070, 2, "a review beside a neutral sentence; truth is known"),
+    "bags": Entry(1_750, 2, "a 9 among about ten digits? truth is known"),
+    "digits_pixels": Entry(5_000, 10, "which digit, by 784 pixels"),
+    "digits_patches": Entry(5_000, 10, "which digit, by 49 patches of 16 pixels"),
+}
+
+GENERATED = (
+    "xor orange_skin nonlinear_additive switch: L2X's, 10 features",
+    "syn1 to syn6: INVASE's, 11 features; syn1_100 to syn6_100: with 100",
+)
+
+OWN = (
+    ("FILE.jsonl .json .csv .tsv", "text or tokens, label; also .gz"),
+    ("tfds:NAME", "what TFDS has prepared, or prepares"),
+    ("FOLDER", "ERASER's form: docs/ and *.jsonl"),
+    ("imdb:PATH  ag_news:PATH", "the archives their authors publish"),
+    ("bags:FILE.csv", "bags of vectors, such as slides"),
+    ("FILE.npz", "what `prepare` wrote"),
 )
 
 
@@ -36,6 +72,7 @@ def _sign(rating: float) -> int | None:
 
 
 _POLARITY = ("negative", "positive")
+
 _SOURCES = ("movie", "amazon", "nyt", "tweet")
 
 TASKS: dict[str, Task] = {
@@ -104,7 +141,7 @@ def load(
     if task in _OTHERS:
         return _OTHERS[task](length, min_count, data_dir, say)
     # Here, since it imports tensorflow_datasets.
-    from jaxattn.data.snippets import load_snippets
+    from jaxattn.data.sources.snippets import load_snippets
 
     chosen = TASKS[task]
     snippets = load_snippets(data_dir, say)

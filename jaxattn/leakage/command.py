@@ -3,19 +3,20 @@
 import contextlib
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxattn import console, runtime
-from jaxattn.files import write_text
 from jaxattn.leakage import readers
+from jaxattn.system import console, runtime
+from jaxattn.system.files import write_text
 
 FINE, USAGE, ABOVE, INCONCLUSIVE = 0, 2, 3, 4
+
 OPTIONAL = ("lengths", "offsets", "groups", "tokens", "values", "predictions")
+
 LABELS = ("labels", "label", "y")
 
 
@@ -89,21 +90,21 @@ def _run(flags: Flags) -> int:
     masks, labels, more, path = _given(flags)
     runtime.configure()
     # Only now: jax takes a second to import, and --help should not.
-    from jaxattn.leakage import document, report, screen
+    from jaxattn.leakage import audit, rendering
 
     options = {"kind": flags.kind, "row": flags.row, "seed": flags.seed}
     options |= {"n_folds": flags.folds, "permutations": flags.permutations}
     with _progress() as progress:
-        found = report.audit(masks, labels, **more, **options, progress=progress)
+        found = audit.audit(masks, labels, **more, **options, progress=progress)
     folder = flags.out or Path("audits") / path.stem
     folder.mkdir(parents=True, exist_ok=True)
     source = {"masks": flags.masks, "labels": flags.labels, **options, "with": [*more]}
-    written = document.document(found, source)
-    page = document.page(written, screen.rows(found))
+    written = rendering.document(found, source)
+    page = rendering.page(written, rendering.rows(found))
     write_text(folder / "audit.json", json.dumps(written, allow_nan=False) + "\n")
     write_text(folder / "audit.html", page)
     if not flags.quiet:
-        screen.show(found, path.name)
+        rendering.show(found, path.name)
         console.say(f"{folder}: audit.html, audit.json")
     if flags.json:
         del written["masks"]["pointwise_bits"]
@@ -186,7 +187,3 @@ def _one_seed(found: dict[str, Any], seed: int | None, path: Path) -> dict[str, 
     many = {k: v for k, v in found.items() if k not in gone}
     console.say(f"seed {seed} of a run's {len(seeds)}; another with --run-seed")
     return {k: v[i] if len(v) == len(seeds) else v for k, v in many.items()}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

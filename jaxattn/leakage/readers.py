@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 SUFFIXES = (".npz", ".npy", ".jsonl", ".h5", ".hdf5")
+
 MASK_KEYS = ("masks", "attention", "attentions", "attention_scores", "weights", "flat")
 
 

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn.metrics.inverse import inverse
-from jaxattn.nn.estimator import mask_features
+from jaxattn.nn.linalg import inverse
+from jaxattn.nn.mask_classifier import mask_features
 
 BLOCK = 16_384
 """Examples of which weighted copies are made at once."""
+
 LN2 = 0.6931471805599453
 
 

@@ -1,11 +1,43 @@
-"""Scores against evidence, threshold-free; each function for one example.
+"""Do two explanations of one example agree? Each function for one example.
+
+Scores against evidence, threshold-free; each function for one example.
 
 Undefined values are NaN (no evidence, or nothing else), so that a caller can count
 them. Comparisons are pairwise, for they must batch; T up to some hundreds.
+
+How well a selection shows the known evidence; each function for one example.
 """
 
 import jax.numpy as jnp
 from jax import Array
+
+
+def kendall_tau_b(a: Array, b: Array, valid: Array) -> Array:
+    """Kendall's tau-b of scores a [P] and b [P] over the valid [P] positions.
+
+    Ties are accounted for; NaN where one of them is constant. All pairs are compared,
+    P^2 in memory: for more than some 100 positions rather use `top_k_overlap`. See 'The
+    Treatment of Ties in Ranking Problems' by Kendall (1945).
+    """
+    pairs = (valid[:, None] & valid[None, :]) & ~jnp.eye(len(a), dtype=bool)
+    # A difference of two infinite scores would be NaN.
+    x, y = (
+        jnp.where(pairs, jnp.where(s[:, None] > s[None, :], 1.0, -1.0), 0.0)
+        * (s[:, None] != s[None, :])
+        for s in (a, b)
+    )
+    return (x * y).sum() / jnp.sqrt((x**2).sum() * (y**2).sum())
+
+
+def top_k_overlap(selected: Array, scores: Array, k: Array) -> Array:
+    """Share of the `selected` [P] that are among the k highest scores [P].
+
+    Ties go by position; 0 where nothing is selected.
+    """
+    order = jnp.argsort(-scores, stable=True)
+    ranks = jnp.zeros_like(order).at[order].set(jnp.arange(len(scores)))
+    hits = (selected & (ranks < k)).sum()
+    return hits / jnp.maximum(selected.sum(), 1)
 
 
 def auroc(scores: Array, positive: Array, valid: Array) -> Array:
@@ -87,3 +119,40 @@ def mass_on(mask: Array, where: Array) -> Array:
     total = mask.sum()
     kept = jnp.where(where, mask, 0).sum()
     return kept / jnp.where(total > 0, total, 1)
+
+
+def tpr(selected: Array, truth: Array) -> Array:
+    """Share of the evidence `truth` [P] that is `selected` [P]; NaN without any."""
+    return (selected & truth).sum() / truth.sum()
+
+
+def fdr(selected: Array, truth: Array) -> Array:
+    """Share of the `selected` [P] that is no evidence `truth` [P]; 0 if none is."""
+    return (selected & ~truth).sum() / jnp.maximum(selected.sum(), 1)
+
+
+def exact_set(selected: Array, truth: Array) -> Array:
+    """1 where the `selected` [P] are exactly the evidence `truth` [P], else 0."""
+    return (selected == truth).all().astype(jnp.float32)
+
+
+def control_hit(selected: Array, control: Array | int) -> Array:
+    """1 where the position `control` is `selected` [P], else 0."""
+    return selected[control].astype(jnp.float32)
+
+
+def ranks(scores: Array, valid: Array) -> Array:
+    """Ranks [P] of scores [P] among the valid [P], best 1, ties averaged."""
+    low = jnp.where(valid, scores, -jnp.inf)
+    better = (low[None, :] > low[:, None]).sum(axis=1)
+    equal = (low[None, :] == low[:, None]).sum(axis=1)
+    return better + (equal + 1) / 2
+
+
+def median_rank(scores: Array, truth: Array, valid: Array) -> Array:
+    """Median rank of the evidence `truth` [P] by scores [P], best 1, ties averaged.
+
+    The metric of 'Learning to Explain' by Chen et al. (arXiv 1802.07814); the best
+    possible is (k + 1) / 2 for k relevant positions. NaN without evidence.
+    """
+    return jnp.nanmedian(jnp.where(truth & valid, ranks(scores, valid), jnp.nan))

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.stats
 
 RESAMPLES = 9_999
+
 LEVEL = 0.95
 
 # All 2^n sign patterns are summed up to here (65,536 at the usual 16 seeds).

@@ -6,6 +6,7 @@ import numpy as np
 
 NO_BALANCE = 0.1
 """Standardised mean differences below this count as balance."""
+
 HEAVY_TAIL = 0.7
 """A Pareto shape above this: the mean of the weights hardly settles (PSIS)."""
 

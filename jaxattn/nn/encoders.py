@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn.nn.orthogonal import orthogonal
+from jaxattn.nn.linalg import orthogonal
 
 Encoded = tuple[Array, dict[str, Array]]
 

@@ -21,6 +21,7 @@ from jaxattn.nn.selectors import SELECTORS
 from jaxattn.nn.subsets import MAX_DRAWS
 
 Params = Any
+
 VALUES = ("default_tokens", "inputs", "inputs_and_default_tokens")
 
 

@@ -14,30 +14,34 @@ import pathlib
 import time
 from typing import Any, NamedTuple
 
-from page import cpu, table
-
-from jaxattn import runtime
-
-if __name__ == "__main__":
-    runtime.configure()
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from page import cpu, table
 
 import jaxattn
-from jaxattn import edits, methods
 from jaxattn.data.text import PUNCTUATION
-from jaxattn.metrics.agreement import kendall_tau_b
+from jaxattn.metrics.ranking import kendall_tau_b
 from jaxattn.metrics.statistics import mean_interval
+from jaxattn.nn import edits
+from jaxattn.nn.masks import foreign_masks, others
+from jaxattn.system import runtime
+
+if __name__ == "__main__":
+    runtime.configure()
 
 FOLDER = pathlib.Path(__file__).parent
+
 WIDTH, HEADS, LAYERS, LENGTH = 32, 4, 2, 30
+
 BATCH, LEARNING_RATE = 128, 2e-3
+
 LAYER = f"layer_{LAYERS - 1}/attention"
+
 SELECTOR = (f"{LAYER}/query", f"{LAYER}/key")
+
 SIDES = {
     "joint": ("joint", False),
     "joint, noise": ("joint", True),
@@ -177,8 +181,8 @@ def look(model, select, predict, params, key, *, data: Reviews):
     mean = masks.mean(axis=1)
     flat = valid / valid.sum(axis=1, keepdims=True)
     swap = jax.random.fold_in(key, 1)
-    theirs = methods.foreign_masks(swap, masks, valid)
-    sources = methods.others(swap, n)
+    theirs = foreign_masks(swap, masks, valid)
+    sources = others(swap, n)
     given = jnp.stack([masks, theirs, jnp.broadcast_to(flat[:, None], masks.shape)])
     answers = jax.lax.map(
         lambda m: predict(params, (tokens, ones), m).argmax(axis=1), given

@@ -13,10 +13,20 @@ from setups import DRAWS, EXAMPLES, LEARNING_RATE, PREDICTOR, SELECTOR, TEMPERAT
 from sweep_setups import Setup
 
 from jaxattn import config as configs
-from jaxattn import forward, lanes, loop, objective, settings, sweep
+from jaxattn.experiment import config_files, placement
+from jaxattn.experiment.plan import Program, plan
+from jaxattn.experiment.source import load
+from jaxattn.experiment.wave import (
+    Shape,
+    functions,
+    make_splits,
+    mesh_of_all_devices,
+    stack,
+)
 from jaxattn.nn import model as nn_model
-from jaxattn.plan import Program, plan
-from jaxattn.source import load
+from jaxattn.training import step as steps
+from jaxattn.training.cell import Arrays, Static, splits_of
+from jaxattn.training.loss import batch_loss
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -24,7 +34,7 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 def config_of(setup: Setup, seeds: int) -> configs.Config:
     """The default config of a set-up, with `joint` alone."""
     if setup.config:
-        asked = settings.load(CONFIGS / f"{setup.config}.py")
+        asked = config_files.load(CONFIGS / f"{setup.config}.py")
         model = dataclasses.replace(asked.model, query=setup.query)
         if setup.config == "bags":
             model = asked.model
@@ -66,9 +76,9 @@ def program_of(setup: Setup, seeds: int) -> Program:
 
 
 @functools.cache
-def _functions(static: forward.Static, mesh: Any, shape: sweep.Shape) -> tuple:
+def _functions(static: Static, mesh: Any, shape: Shape) -> tuple:
     # The number of seeds is no part of a program, so that all numbers share one.
-    return sweep.functions(Program("", None, static, ()), mesh, shape)
+    return functions(Program("", None, static, ()), mesh, shape)
 
 
 class Sweep:
@@ -76,14 +86,14 @@ class Sweep:
 
     def __init__(self, setup: Setup, seeds: int):
         self.program = program_of(setup, seeds)
-        self.mesh = sweep.mesh_of_all_devices()
+        self.mesh = mesh_of_all_devices()
         # What the library begins with where it is not told; see `lanes.best`.
-        shape = lanes.guess(self.program, self.mesh, 0)
+        shape = placement.guess(self.program, self.mesh, 0)
         self.size = shape.cells(self.mesh)
         self.waves = -(-seeds // self.size)
         self.steps = self.program.static.steps_per_epoch
         self.lanes = f"{shape.lane} on each of {self.mesh.size}"
-        self.stored = sweep.make_splits(self.program.source, self.mesh).stored
+        self.stored = make_splits(self.program.source, self.mesh).stored
         self.init, self.chunk, _ = _functions(self.program.static, self.mesh, shape)
         self.states: dict[int, Any] = {}
         self.nats: dict[int, list[float]] = {}
@@ -92,7 +102,7 @@ class Sweep:
         # The last wave is filled up, as the sweep does it.
         names = list(self.program.cells[wave * self.size : (wave + 1) * self.size])
         names += [names[-1]] * (self.size - len(names))
-        return sweep.stack(self.program, names, self.mesh)
+        return stack(self.program, names, self.mesh)
 
     def begin(self, wave: int) -> None:
         self.states[wave] = jax.block_until_ready(self.init(self.cells(wave)))
@@ -109,16 +119,16 @@ class OneSeed:
 
     def __init__(self, setup: Setup):
         program = program_of(setup, 1)
-        mesh = sweep.mesh_of_all_devices()
+        mesh = mesh_of_all_devices()
         self.static = program.static
         self.steps = self.static.steps_per_epoch
-        cells = sweep.stack(program, [program.cells[0]] * mesh.size, mesh)
+        cells = stack(program, [program.cells[0]] * mesh.size, mesh)
         cell = jax.tree.map(lambda x: x[0], cells)
         self.cell = cell._replace(key=jax.random.key(cell.key))
-        self.stored = sweep.make_splits(program.source, mesh).stored
-        chunk = functools.partial(loop.chunk, self.static)
+        self.stored = make_splits(program.source, mesh).stored
+        chunk = functools.partial(steps.chunk, self.static)
         self.chunk = jax.jit(chunk, donate_argnums=1)
-        init = functools.partial(loop.init, self.static)
+        init = functools.partial(steps.init, self.static)
         self.state = jax.jit(init)(self.cell)
         self.nats: list[float] = []
 
@@ -127,9 +137,9 @@ class OneSeed:
         self.nats.append(float(curve["train_nll"]))
 
 
-def batch_of(one: OneSeed, rows: np.ndarray) -> forward.Arrays:
+def batch_of(one: OneSeed, rows: np.ndarray) -> Arrays:
     """Some rows of the training split."""
-    train, _, _ = forward.splits_of(one.static, one.cell, one.stored)
+    train, _, _ = splits_of(one.static, one.cell, one.stored)
     return jax.tree.map(lambda x: x[rows], train)
 
 
@@ -142,7 +152,7 @@ def costs(setup: Setup) -> dict[str, float]:
     one = OneSeed(setup)
     batch = batch_of(one, np.arange(setup.batch))
     prior = np.full(one.static.classes, 1 / one.static.classes, np.float32)
-    step = jax.jit(functools.partial(loop.step, one.static), donate_argnums=1)
+    step = jax.jit(functools.partial(steps.step, one.static), donate_argnums=1)
     fold = np.arange(setup.batch) % 2
     length = one.static.model.inputs.length
     unrolled = functools.partial(nn.RNN, unroll=length)
@@ -167,7 +177,7 @@ def case(setup: Setup, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
     rows = np.arange(setup.batch)
     if inputs:
         lengths = np.full(setup.batch, inputs["inputs"].shape[1], np.int32)
-        batch = forward.Arrays(inputs["inputs"][rows], lengths, inputs["labels"][rows])
+        batch = Arrays(inputs["inputs"][rows], lengths, inputs["labels"][rows])
     else:
         train = jax.tree.map(np.asarray, one.stored[0])
         inputs = {"inputs": train.inputs, "lengths": train.lengths}
@@ -178,9 +188,7 @@ def case(setup: Setup, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
     def loss(params):
         prior = np.full(one.static.classes, 1 / one.static.classes, np.float32)
         fold = rows % 2
-        return objective.batch_loss(
-            one.static, one.cell, key, params, (), batch, fold, prior
-        )[0]
+        return batch_loss(one.static, one.cell, key, params, (), batch, fold, prior)[0]
 
     nats, grads = jax.jit(jax.value_and_grad(loss))(one.state.params)
     found = {"check/rows": rows, "check/nats": nats}

@@ -14,7 +14,7 @@ from protocol import serve, timed
 from setups import syn4
 from sweep_setups import SEEDS, SETUPS
 
-from jaxattn import runtime
+from jaxattn.system import runtime
 
 KIND = sys.argv[1]
 # Before jax is imported. Nothing here is read from or written to a cache of programs.

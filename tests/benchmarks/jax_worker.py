@@ -21,7 +21,7 @@ from setups import (
     widths,
 )
 
-from jaxattn import runtime
+from jaxattn.system import runtime
 
 KIND, LANE = sys.argv[1], int(sys.argv[2])
 # Before jax is imported. Nothing here is read from or written to a cache of programs.
@@ -174,9 +174,10 @@ class Engine:
     """All seeds by jaxattn's own sweep: its generator, steps and validation."""
 
     def __init__(self, setup: Setup):
-        from jaxattn import config, sweep
         from jaxattn.plan import plan
         from jaxattn.source import load
+
+        from jaxattn import config, sweep
 
         lane, waves = waves_of(setup)
         mesh = sweep.mesh_of_all_devices()

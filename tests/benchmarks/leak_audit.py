@@ -19,9 +19,14 @@ import subprocess
 import sys
 import time
 
+import jaxattn
+
 FOLDER = pathlib.Path(__file__).parent
+
 N, T, FOLDS, EXCHANGES, ROUNDS = 10_000, 64, 5, 199, 3
+
 LARGE_N, LARGE_T, LARGE_EXCHANGES = 200_000, 512, 19
+
 GIB = 2**20  # of the kilobytes in which Linux counts
 
 
@@ -70,7 +75,6 @@ def peers(kind: str, fits: int, cores: int) -> float:
 
 def ours() -> tuple[float, float, int]:
     """Seconds of a first and of a second whole audit, and how many fits it makes."""
-    import jaxattn
 
     masks, labels = planted(N, T)
     fits = 0
@@ -89,10 +93,9 @@ def ours() -> tuple[float, float, int]:
 
 def large() -> None:
     """Prints seconds and GiB of one large audit."""
-    from jaxattn import runtime
+    from jaxattn.system import runtime
 
     runtime.configure()
-    import jaxattn
 
     masks, labels = planted(LARGE_N, LARGE_T)
     started = time.perf_counter()
@@ -109,7 +112,7 @@ def main() -> None:
         return large()
     # One thread a process, and a process a core: the fastest way for many fits.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    from jaxattn import runtime
+    from jaxattn.system import runtime
 
     runtime.configure()
     cores = runtime.available_cores()

@@ -10,8 +10,11 @@ import datetime
 import pathlib
 
 FOLDER = pathlib.Path(__file__).parent
+
 N, T, EXCHANGES = 5_000, 8, 19
+
 NULL_EXCHANGES = 99
+
 KINDS, BITS = ("place", "shape"), (0.0, 0.1, 0.5, 1.0)
 
 
@@ -20,15 +23,15 @@ def one(bits: float, n: int, seed: int, exchanges: int, kind: str):
     import jax
     import numpy as np
 
-    from jaxattn.data.planted_shortcut import planted_shortcut
-    from jaxattn.leakage import channels, folds, significance
+    from jaxattn.data.sources.planted_shortcut import planted_shortcut
+    from jaxattn.leakage import folds, questions, significance
 
     made = planted_shortcut(jax.random.key(seed), n, bits, T, kind)
     masks, labels = map(np.asarray, made)
     rng = np.random.default_rng(seed)
     fold = folds.assign(rng, labels, None, 5)
     null = folds.exchanged(rng, labels, exchanges, fold)
-    x = channels.everything(masks, masks, np.full(n, T))
+    x = questions.everything(masks, masks, np.full(n, T))
     return significance.assess(x, labels, null, fold)
 
 
@@ -38,7 +41,7 @@ def main() -> None:
     parser.add_argument("--null-repetitions", type=int, default=2_000)
     flags = parser.parse_args()
     times, null_times = flags.repetitions, flags.null_repetitions
-    from jaxattn import runtime
+    from jaxattn.system import runtime
 
     runtime.configure()
     import numpy as np

@@ -18,11 +18,14 @@ from start_to_result import cold_and_warm
 from sweep_page import report
 from sweep_setups import COUNTS, GROWING, SETUPS, SIDES
 
-from jaxattn.runtime import available_cores
+from jaxattn.system.runtime import available_cores
 
 FOLDER = pathlib.Path(__file__).parent
+
 WARM_UP, PEAK_SECONDS = 0.01, 0.5
+
 GROWTH_ROUNDS = 3
+
 # A C library that gives large blocks back to the system has them zeroed at each step.
 KEEP_BLOCKS = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),

@@ -8,11 +8,12 @@ import statistics
 from page import cpu, ratios, spread, table
 from sweep_setups import ENSEMBLE, SEEDS, SIDES
 
-from jaxattn.runtime import available_cores
+from jaxattn.system.runtime import available_cores
 
 ADAM_BYTES = 28
 """A parameter's least traffic in a dense Adam step: gradient, parameter and two moments
 read, three of them written, four bytes each."""
+
 FAR = 1 / 3
 """A wall met for less than this share is not what holds a model up."""
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEADS = 4
+
 # By how much cutting a normal at two deviations narrows it.
 CUT = 0.87962566103423978
 

@@ -1,0 +1,246 @@
+"""Folders of the ERASER benchmark: documents, labels and what people marked in them.
+
+The format of 'ERASER: A Benchmark to Evaluate Rationalized NLP Models' by DeYoung et
+al. (arXiv 1911.03429): docs/ with a file each (or docs.jsonl), whose tokens are what
+white space divides, and train.jsonl, val.jsonl and test.jsonl.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxattn.data.dataset import Dataset
+from jaxattn.data.readers.fields import check_there, chosen
+from jaxattn.data.rows import Row, from_rows
+
+FILES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
+
+BETWEEN = "<sep>"
+"""The token between the query and a document, and between documents."""
+
+ROLES = {"label": "classification", "query": "query"}
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass
+class Tally:
+    """What is to be said after all rows were read."""
+
+    unplaced: int = 0
+    """Pieces of evidence without a place in the document."""
+    unmarked: int = 0
+    """Rows in which nothing was marked."""
+
+
+def load(
+    source: str,
+    length: int,
+    min_count: int,
+    data_dir: str | os.PathLike[str] | None = None,
+    fields: Sequence[str] = (),
+    download: bool = False,
+    say: Say | None = None,
+) -> Dataset:
+    """The data set of a folder with docs/ and train.jsonl, val.jsonl, test.jsonl.
+
+    The text of a row is its query, if rows differ in it, then its documents; tokens are
+    those of the files, lower-cased, so that the places of the evidence hold. The
+    evidence of a row is the union of its pieces; of the query it is 0.
+
+    Args:
+        source: the folder.
+        length, min_count: as of `jaxattn.data.load`.
+        fields: "label=classification" and "query=query" unless given; "query=" leaves
+            the query out.
+        say: called with one line for whatever was decided, and for progress.
+
+    Raises: ValueError or OSError, one line, for what the user can put right.
+    """
+    del data_dir, download
+    say = say or (lambda line: None)
+    folder = Path(source).expanduser()
+    named = chosen(source, fields, ROLES)
+    files = {side: folder / name for side, name in FILES.items()}
+    missing = [path.name for path in files.values() if not path.is_file()]
+    if missing:
+        raise ValueError(
+            f"{source}: no {' and no '.join(missing)}; a folder in ERASER's form has "
+            "docs/, train.jsonl, val.jsonl and test.jsonl"
+        )
+    documents = reader(folder)
+    if named["query"] and not _queries_differ(files, named["query"]):
+        named["query"] = ""
+    tally = Tally()
+    rows = _rows(files, documents, named, tally)
+    found = from_rows(rows, folder.resolve().name, length, min_count, say)
+    if tally.unmarked:
+        say(f"nothing is marked in {tally.unmarked:,} rows: they have no evidence")
+    if tally.unplaced:
+        say(f"{tally.unplaced:,} pieces of evidence have no place and are left out")
+    return found
+
+
+def reader(folder: Path) -> Callable[[str], list[str] | None]:
+    """What gives the tokens of a document by its name, None where there is none.
+
+    Raises: ValueError where the folder has no documents, or they cannot be read.
+    """
+    if (folder / "docs").is_dir():
+        root = (folder / "docs").resolve()
+
+        @functools.lru_cache(maxsize=256)
+        def read(name: str) -> list[str] | None:
+            path = (root / name).resolve()
+            # A name is data: it must not lead out of the folder.
+            if not path.is_relative_to(root) or not path.is_file():
+                return None
+            try:
+                return path.read_bytes().decode("utf-8").lower().split()
+            except UnicodeDecodeError:
+                raise ValueError(f"{path}: not a text file in UTF-8") from None
+
+        return read
+    table = folder / "docs.jsonl"
+    if not table.is_file():
+        raise ValueError(f"{folder}: neither a folder docs nor a file docs.jsonl in it")
+    texts: dict[str, str] = {}
+    for where, record in _records(table):
+        name, text = record.get("docid"), record.get("document")
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise ValueError(f"{where}: expected docid and document, both texts")
+        texts[name] = text
+    return lambda name: texts[name].lower().split() if name in texts else None
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with open(path, encoding="utf-8") as file:
+        number = 0
+        try:
+            for number, line in enumerate(file, 1):
+                where = f"{path}, row {number}"
+                if line.strip():
+                    yield where, _parsed(line, where)
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}, row {number + 1}: not a text in UTF-8") from None
+
+
+def _parsed(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        # The last line of a file that was cut off has no end.
+        cut = "" if line.endswith("\n") else ", the file may be cut off"
+        raise ValueError(f"{where}: not a JSON object{cut}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: not a JSON object")
+    return record
+
+
+def _queries_differ(files: dict[str, Path], field: str) -> bool:
+    met: set[str] = set()
+    for path in files.values():
+        for _, record in _records(path):
+            met.add(str(record.get(field) or ""))
+            if len(met) > 1:
+                return True
+    return False
+
+
+def _rows(
+    files: dict[str, Path],
+    documents: Callable[[str], list[str] | None],
+    named: dict[str, str],
+    tally: Tally,
+) -> Iterator[Row]:
+    for side, path in files.items():
+        for where, record in _records(path):
+            name = record.get("annotation_id")
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"{where}: no annotation_id")
+            check_there(where, "label", named["label"], record)
+            label = record[named["label"]]
+            label = str(label).lower() if isinstance(label, bool) else label
+            query = record.get(named["query"]) if named["query"] else None
+            pieces = _pieces(record, where)
+            tokens = [*str(query).lower().split(), BETWEEN] if query else []
+            starts: dict[str, tuple[int, int]] = {}
+            for document in _named_documents(record, pieces, name, documents, where):
+                text = documents(document)
+                if text is None:
+                    raise ValueError(f"{where}: there is no document {document!r}")
+                tokens += [BETWEEN] if starts else []
+                starts[document] = (len(tokens), len(text))
+                tokens += text
+            evidence = _marks(pieces, starts, len(tokens), where, tally)
+            yield Row(tokens, label, where, evidence, side, name)
+
+
+def _pieces(record: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """The pieces of evidence of a row, of all groups."""
+    groups = record.get("evidences") or []
+    wrong = f"{where}: evidences must be a list of lists of objects with a docid"
+    if not isinstance(groups, list):
+        raise ValueError(wrong)
+    pieces: list[dict[str, Any]] = []
+    for group in groups:
+        pieces += group if isinstance(group, list) else [group]
+    for piece in pieces:
+        if not isinstance(piece, dict) or not isinstance(piece.get("docid"), str):
+            raise ValueError(wrong)
+    return pieces
+
+
+def _named_documents(
+    record: dict[str, Any],
+    pieces: list[dict[str, Any]],
+    name: str,
+    documents: Callable[[str], list[str] | None],
+    where: str,
+) -> list[str]:
+    """The documents of a row, each once: those it lists, then those of its evidence."""
+    listed = record.get("docids") or []
+    if not isinstance(listed, list) or not all(isinstance(n, str) for n in listed):
+        raise ValueError(f"{where}: docids must be a list of texts")
+    found = list(dict.fromkeys([*listed, *(piece["docid"] for piece in pieces)]))
+    if not found:
+        # Without any evidence, a document that is a row of its own bears its name.
+        if documents(name) is None:
+            raise ValueError(
+                f"{where}: neither docids nor evidences name a document, and none is "
+                f"called {name!r}"
+            )
+        found = [name]
+    return found
+
+
+def _marks(
+    pieces: list[dict[str, Any]],
+    starts: dict[str, tuple[int, int]],
+    n: int,
+    where: str,
+    tally: Tally,
+) -> list[float] | None:
+    evidence, placed = [0.0] * n, 0
+    for piece in pieces:
+        first, last = piece.get("start_token", -1), piece.get("end_token", -1)
+        if first == last == -1:
+            tally.unplaced += 1
+            continue
+        start, size = starts[piece["docid"]]
+        whole = all(
+            isinstance(p, int) and not isinstance(p, bool) for p in (first, last)
+        )
+        if not whole or not 0 <= first < last <= size:
+            raise ValueError(
+                f"{where}: evidence from token {first} to {last} of "
+                f"{piece['docid']!r}, which has {size:,}"
+            )
+        evidence[start + first : start + last] = [1.0] * (last - first)
+        placed += 1
+    tally.unmarked += not placed
+    return evidence if placed else None

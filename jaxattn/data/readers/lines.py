@@ -1,0 +1,209 @@
+"""Lines and records of the files that people have: any encoding, any damage."""
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+LONGEST = 2**24
+"""Bytes of a line; a longer one is no example."""
+
+_CHUNK = 2**20
+
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+class Record(NamedTuple):
+    """One record of a file, or what is wrong with it."""
+
+    row: int
+    """Line of a JSON file; record of a table, whose header is row 1."""
+    fields: dict[str, Any]
+    wrong: str = ""
+
+
+def records(path: Path) -> Iterator[Record]:
+    """The records of FILE.jsonl, .json, .csv or .tsv, each also .gz, one at a time.
+
+    A record that cannot be read is given as such, and reading goes on.
+    Raises: ValueError or OSError, one line, where nothing at all can be read.
+    """
+    kind = suffix_of(path)
+    if kind in (".csv", ".tsv"):
+        yield from _table(path)
+    else:
+        yield from _json(path)
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix in lower case and without .gz: ".jsonl" of "a.JSONL.gz"."""
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def header_of(path: Path) -> list[str]:
+    """The field names of a table; raises ValueError or OSError where there are none."""
+
+    def texts() -> Iterator[str]:
+        for number, text, wrong in _lines(path):
+            if wrong:
+                raise ValueError(f"{path}, row {number}: {wrong}")
+            yield text
+
+    try:
+        return next(_reader(texts(), path), [])
+    except csv.Error as error:
+        raise ValueError(f"{path}, row 1: no {_kind(path)} ({error})") from None
+
+
+def _reader(texts: Iterator[str], path: Path) -> Any:
+    csv.field_size_limit(LONGEST)  # else 128 KiB
+    delimiter = "\t" if suffix_of(path) == ".tsv" else ","
+    return csv.reader(texts, delimiter=delimiter, strict=True)
+
+
+def _kind(path: Path) -> str:
+    return suffix_of(path)[1:].upper()
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(number, text, what is wrong with it) of every line, from 1."""
+    number = 0
+    try:
+        with _opened(path) as file:
+            while raw := file.readline(LONGEST):
+                number += 1
+                if number == 1:
+                    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                        raise ValueError(f"{path} is UTF-16: save it as UTF-8")
+                    raw = raw.removeprefix(b"\xef\xbb\xbf")
+                text, wrong = "", ""
+                if len(raw) == LONGEST and raw[-1:] != b"\n":
+                    wrong = f"longer than {LONGEST >> 20} MiB: no example is"
+                    while (more := file.readline(_CHUNK)) and more[-1:] != b"\n":
+                        pass
+                elif b"\0" in raw:
+                    wrong = "a NUL byte: no text has one"
+                else:
+                    try:
+                        text = raw.decode()
+                    except UnicodeDecodeError as error:
+                        wrong = (
+                            f"not UTF-8 (byte 0x{raw[error.start]:02x} at column "
+                            f"{error.start + 1}): save the file as UTF-8"
+                        )
+                yield number, text, wrong
+    except _DAMAGE as error:
+        raise ValueError(
+            f"{path}, row {number + 1}: the gzip file is damaged ({error})"
+        ) from None
+
+
+def _opened(path: Path) -> BinaryIO:
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if not start:
+        raise ValueError(f"{path} is empty")
+    # Not by its name: many are renamed.
+    if start == b"\x1f\x8b":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    return open(path, "rb")
+
+
+def _json(path: Path) -> Iterator[Record]:
+    first = True
+    for number, text, wrong in _lines(path):
+        if wrong:
+            yield Record(number, {}, wrong)
+            continue
+        text = text.strip()
+        if not text:
+            continue
+        if first and text[0] == "[":
+            yield from _array(path)
+            return
+        first = False
+        yield _object(number, text)
+
+
+def _object(number: int, text: str) -> Record:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        return Record(number, {}, f"no JSON ({error.msg}, column {error.colno})")
+    except (ValueError, RecursionError) as error:
+        return Record(number, {}, f"no JSON that can be read ({error})")
+    if not isinstance(found, dict):
+        return Record(number, {}, f"a JSON {type(found).__name__}, not an object")
+    return Record(number, found)
+
+
+def _array(path: Path) -> Iterator[Record]:
+    """The objects of one JSON array; its rows are counted from 1."""
+    try:
+        with _opened(path) as file:
+            raw = file.read(16 * LONGEST + 1)
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: the gzip file is damaged ({error})") from None
+    if len(raw) > 16 * LONGEST:
+        raise ValueError(
+            f"{path} is one JSON array over {16 * LONGEST >> 20} MiB: write an object "
+            f"a line, as with jq -c '.[]' {path.name}"
+        )
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON array: {error}") from None
+    for number, one in enumerate(found, 1):
+        if isinstance(one, dict):
+            yield Record(number, one)
+        else:
+            yield Record(number, {}, f"a JSON {type(one).__name__}, not an object")
+
+
+def _table(path: Path) -> Iterator[Record]:
+    broken: list[str] = []
+
+    def texts() -> Iterator[str]:
+        for number, text, wrong in _lines(path):
+            if wrong:
+                broken.append(f"line {number}: {wrong}")
+            else:
+                yield text
+
+    reader = _reader(texts(), path)
+    header: list[str] = []
+    number = 0
+    while True:
+        cells, wrong = None, ""
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            wrong = f"no {_kind(path)} ({error})"
+        for one in broken:
+            number += 1
+            yield Record(number, {}, one)
+        broken.clear()
+        if cells is None and not wrong:
+            return
+        number += 1
+        if wrong:
+            yield Record(number, {}, wrong)
+        elif not header:
+            header = _checked(path, cells or [])
+        elif cells:
+            if len(cells) == len(header):
+                yield Record(number, dict(zip(header, cells, strict=True)))
+            else:
+                wrong = f"{len(cells)} fields, and the header has {len(header)}"
+                yield Record(number, {}, wrong)
+
+
+def _checked(path: Path, header: list[str]) -> list[str]:
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path}: the header names {', '.join(twice)} twice")
+    return header

@@ -1,0 +1,106 @@
+"""Images of a TFDS data set as one position per pixel.
+
+Importing this module imports tensorflow_datasets; `jaxattn.data` does it late.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jaxattn.data.dataset import Dataset, Split, assemble
+from jaxattn.data.limits import check_fits
+from jaxattn.data.readers import tfds_files
+from jaxattn.data.readers.tfds_fields import values
+from jaxattn.data.rows import Row, in_order
+from jaxattn.data.splits import SIDES, Keys, settled
+from jaxattn.data.text import MAX_LENGTH
+
+
+def from_images(
+    builder: Any,
+    name: str,
+    sides: Mapping[str, str | None],
+    there: Mapping[str, Any],
+    roles: Mapping[str, str],
+    say: Callable[[str], None],
+) -> Dataset:
+    """Grey images as scalars [N, H*W], colour as vectors [N, H*W, channels], in [0, 1].
+
+    Raises: ValueError for images of several sizes, more than 4096 pixels or not of
+    bytes, for damaged ones, and where they do not fit into memory.
+    """
+    height, width, channels = _shape(name, there[roles["image"]])
+    expected = sum(builder.info.splits[split].num_examples for split in sides)
+    positions = height * width
+    # The bytes, the numbers made of them, and a copy on the device.
+    check_fits(
+        9 * expected * positions * channels,
+        f"tfds:{name}: {expected:,} images of {positions} pixels",
+        "choose a smaller data set",
+    )
+    coded = isinstance(there[roles["label"]], tfds.features.ClassLabel)
+    pixels = np.zeros((expected, positions, channels), np.uint8)
+    keys, labels = Keys(), []
+    unlabelled = 0
+    wanted = [roles["image"], roles["label"]]
+    for split, side in sides.items():
+        for number, raw in enumerate(tfds_files.records(builder, split, say), 1):
+            where = f"tfds:{name}, {split} {number}"
+            image, label = (held[0] for held in values(raw, wanted, where).values())
+            if coded and label == -1:
+                unlabelled += 1
+                continue
+            pixels[len(labels)] = _decoded(image, where, (height, width, channels))
+            # Of two splits that share an image, the later one keeps it.
+            digest = hashlib.blake2b(image, digest_size=16).hexdigest()
+            keys.add(Row((), "", where, split=side), digest)
+            labels.append(label if coded else str(label))
+    if unlabelled:
+        say(f"tfds:{name}: left out {unlabelled:,} images without a label")
+    names = list(there[roles["label"]].names) if coded else in_order(set(labels))
+    numbers = np.array([n if coded else names.index(n) for n in labels], np.int32)
+    assigned = settled(keys, numbers, names, f"tfds:{name}", say)
+    splits = {}
+    for side, split in enumerate(SIDES):
+        places = np.flatnonzero(assigned == side)
+        inputs = pixels[places].astype(np.float32) / 255
+        splits[split] = Split(
+            inputs[..., 0] if channels == 1 else inputs,
+            np.full(len(places), positions, np.int32),
+            numbers[places],
+            np.array([keys.ids[i] for i in places]),
+        )
+    return assemble(name, tuple(names), splits, grid=(height, width))
+
+
+def _shape(name: str, feature: Any) -> tuple[int, int, int]:
+    shape = tuple(feature.shape)
+    if feature.np_dtype != np.uint8 or None in shape:
+        raise ValueError(
+            f"tfds:{name}: images {list(shape)} of {np.dtype(feature.np_dtype).name}; "
+            "allowed: bytes (uint8), all of one size"
+        )
+    height, width, channels = shape
+    if height * width > MAX_LENGTH:
+        raise ValueError(
+            f"tfds:{name}: images of {height} x {width} are {height * width:,} "
+            f"positions; allowed: {MAX_LENGTH}"
+        )
+    return height, width, channels
+
+
+def _decoded(raw: bytes, where: str, shape: tuple[int, int, int]) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(raw)) as image:
+            found = np.asarray(image)
+    except Exception as error:
+        # What Pillow raises for a damaged file depends on the format.
+        raise ValueError(f"{where}: not a whole image ({error})") from error
+    if found.size != np.prod(shape) or found.shape[:2] != shape[:2]:
+        raise ValueError(f"{where}: image {list(found.shape)}, not {list(shape)}")
+    return found.reshape(shape[0] * shape[1], shape[2])

@@ -1,0 +1,96 @@
+"""Examples of a data set in the terminal, what counts as evidence highlighted."""
+
+import random
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from jaxattn.data.dataset import Dataset, Split
+from jaxattn.data.splits import SIDES
+
+WIDTH = 80
+
+MOST = 0.5
+"""Evidence from here on is strong, less is weak."""
+
+
+def drawn(dataset: Dataset, n: int, seed: int) -> list[tuple[str, int]]:
+    """`n` examples, as split and place, drawn from all splits alike."""
+    places = [
+        (side, i) for side in SIDES for i in range(len(getattr(dataset, side).labels))
+    ]
+    return random.Random(seed).sample(places, min(n, len(places)))
+
+
+def passages(
+    dataset: Dataset, chosen: Sequence[tuple[str, int]], colour: bool
+) -> Iterator[Text]:
+    """A text for each example: where it stands, its class, its words or numbers.
+
+    Evidence is coloured, or in brackets without `colour`.
+    """
+    for side, i in chosen:
+        split: Split = getattr(dataset, side)
+        head = Text(f"{split.ids[i]} ({side}): {dataset.classes[split.labels[i]]}")
+        head.stylize("bold")
+        marks = _marks(split, i)
+        if marks is None and (split.evidence is not None):
+            head.append("  (nobody marked it)")
+        if dataset.vocabulary:
+            n = split.lengths[i]
+            words = [dataset.vocabulary[t] for t in split.inputs[i, :n]]
+            body = _words(words, marks, colour)
+        else:
+            body = Text(_numbers(split, i))
+        yield Text("\n").join([head, body])
+
+
+def show(dataset: Dataset, n: int, seed: int) -> None:
+    """Prints `n` examples, at most 80 columns wide."""
+    colour = sys.stdout.isatty()
+    console = Console(file=sys.stdout, force_terminal=colour, highlight=False)
+    console.width = min(WIDTH, console.width) if colour else WIDTH
+    for text in passages(dataset, drawn(dataset, n, seed), colour):
+        console.print(text, soft_wrap=False)
+
+
+def _marks(split: Split, i: int) -> np.ndarray | None:
+    """What is known of the positions of one example, [length] from 0 to 1."""
+    known = split.truth if split.evidence is None else split.evidence
+    if known is None:
+        return None
+    marks = known[i, : split.lengths[i]].astype(np.float32)
+    return None if np.isnan(marks).any() else marks
+
+
+def _words(words: Sequence[str], marks: np.ndarray | None, colour: bool) -> Text:
+    text = Text()
+    levels = [0] * len(words)
+    if marks is not None:
+        levels = [int(mark > 0) + int(mark >= MOST) for mark in marks]
+    opening, closing = ("", "(", "["), ("", ")", "]")
+    styles = ("", "black on yellow", "bold white on red")
+    before = 0
+    for word, level, after in zip(words, levels, [*levels[1:], 0], strict=True):
+        text.append(" " if text else "")
+        if not colour and level != before:
+            text.append(opening[level])
+        text.append(word, styles[level] if colour else "")
+        if not colour and level != after:
+            text.append(closing[level])
+        before = level
+    return text
+
+
+def _numbers(split: Split, i: int) -> str:
+    n = int(split.lengths[i])
+    size = split.inputs.shape[2:] or (1,)
+    told = f"{n} positions of {size[0]} number{'s' * (size[0] > 1)}"
+    marks = _marks(split, i)
+    if marks is None:
+        return told
+    places = ", ".join(map(str, np.flatnonzero(marks > 0)))
+    return f"{told}; evidence at {places or 'none'}"

@@ -1,0 +1,188 @@
+"""Generated tasks whose relevant features are known, example by example.
+
+L2X (Chen et al., arXiv 1802.07814): xor, orange_skin, nonlinear_additive, switch, with
+10 features. INVASE (Yoon, Jordon and van der Schaar, ICLR 2019): syn1 to syn6, with 11
+or 100. Names without a suffix follow the released code of both; `_paper` is the formula
+that the papers print, sin(2 x) and 2 |x| where the code has sin(0.2 x) and |x|.
+Everywhere x ~ N(0, I) and P(y = 1 given x) = 1 / (1 + exp f(x)).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+class Synthetic(NamedTuple):
+    """A generated task; tasks of one family have one shape and share programs."""
+
+    family: str
+    features: int
+    budget: int
+    """How many features are relevant (the largest number where it varies)."""
+    control: int | None
+    """Place of the feature that decides which others are relevant, if there is one."""
+    soft: bool
+    """Whether the published training targets are P(y given x) and not labels."""
+    description: str
+
+
+class Sample(NamedTuple):
+    """Examples: inputs [n, d], P(y given x) [n, 2], labels [n], relevant [n, d]."""
+
+    inputs: Array
+    probabilities: Array
+    labels: Array
+    truth: Array
+
+
+def _xor(x: Array) -> Array:
+    return x[0] * x[1]
+
+
+def _orange(x: Array) -> Array:
+    return (x[:4] ** 2).sum() - 4
+
+
+def _additive(scale: float, slope: float, strength: float) -> Callable[[Array], Array]:
+    def f(x: Array) -> Array:
+        wave = -strength * jnp.sin(scale * x[0])
+        return wave + slope * jnp.abs(x[1]) + x[2] + jnp.exp(-x[3]) - 2.4
+
+    return f
+
+
+_L2X_ADDITIVE = _additive(0.2, 1.0, 100.0)
+
+_L2X_ADDITIVE_PAPER = _additive(2.0, 2.0, 100.0)
+
+_SYN_ADDITIVE = _additive(0.2, 1.0, 10.0)
+
+_SYN_ADDITIVE_PAPER = _additive(2.0, 2.0, 10.0)
+
+Made = tuple[Array, Array, Array]
+"""Features [d], f (a scalar) and which features are relevant [d], of one example."""
+
+
+def _plain(f: Callable[[Array], Array], first: int, count: int):
+    """One formula on the features `first` to `first + count - 1`, counted from 0."""
+
+    def make(x: Array, coin: Array) -> Made:
+        del coin
+        places = jnp.arange(x.shape[0])
+        return x, f(x[first:]), (places >= first) & (places < first + count)
+
+    return make
+
+
+def _by_sign(one, other, control: int = 10):
+    """One formula where the control feature is negative, else the other."""
+
+    def make(x: Array, coin: Array) -> Made:
+        (_, f, a), (_, g, b) = one(x, coin), other(x, coin)
+        first = x[control] < 0
+        relevant = jnp.where(first, a, b).at[control].set(True)
+        return x, jnp.where(first, f, g), relevant
+
+    return make
+
+
+def _switch(additive: Callable[[Array], Array], published: bool):
+    """L2X's switch: each example is of one of two components with probability 1/2.
+
+    Orange skin on features 1 to 4 around x10 = 3, or the additive formula on features
+    5 to 8 around x10 = -3. The released code means to exchange features 1 to 4 with 5
+    to 8 and copies them instead, so that both blocks are equal (`published`).
+    """
+
+    def make(x: Array, coin: Array) -> Made:
+        orange = coin < 0.5
+        x = x.at[9].add(jnp.where(orange, 3.0, -3.0))
+        block, other = x[:4], x[4:8]
+        left = block if published else other
+        swapped = x.at[:4].set(left).at[4:8].set(block)
+        made = jnp.where(orange, x, swapped)
+        f = jnp.where(orange, _orange(block), additive(block))
+        places = jnp.arange(10)
+        relevant = jnp.where(orange, places < 4, (places >= 4) & (places < 8))
+        return made, f, relevant.at[9].set(True)
+
+    return make
+
+
+_A, _B = _plain(_xor, 0, 2), _plain(_orange, 2, 4)
+
+_C, _C_PAPER = _plain(_SYN_ADDITIVE, 6, 4), _plain(_SYN_ADDITIVE_PAPER, 6, 4)
+
+_L2X = {
+    "xor": (2, None, _plain(_xor, 0, 2)),
+    "orange_skin": (4, None, _plain(_orange, 0, 4)),
+    "nonlinear_additive": (4, None, _plain(_L2X_ADDITIVE, 0, 4)),
+    "nonlinear_additive_paper": (4, None, _plain(_L2X_ADDITIVE_PAPER, 0, 4)),
+    "switch": (5, 9, _switch(_L2X_ADDITIVE, published=False)),
+    "switch_paper": (5, 9, _switch(_L2X_ADDITIVE_PAPER, published=False)),
+    "switch_published": (5, 9, _switch(_L2X_ADDITIVE, published=True)),
+}
+
+_SYN = {
+    "syn1": (2, None, _A),
+    "syn2": (4, None, _B),
+    "syn3": (4, None, _C),
+    "syn4": (5, 10, _by_sign(_A, _B)),
+    "syn5": (5, 10, _by_sign(_A, _C)),
+    "syn6": (5, 10, _by_sign(_B, _C)),
+    "syn3_paper": (4, None, _C_PAPER),
+    "syn5_paper": (5, 10, _by_sign(_A, _C_PAPER)),
+    "syn6_paper": (5, 10, _by_sign(_B, _C_PAPER)),
+}
+
+_MAKERS = {
+    "l2x": {name: row[2] for name, row in _L2X.items()},
+    "syn": {name: row[2] for name, row in _SYN.items()},
+    "syn_100": {f"syn{i}_100": _SYN[f"syn{i}"][2] for i in range(1, 7)},
+}
+
+FAMILIES = {family: tuple(makers) for family, makers in _MAKERS.items()}
+"""Tasks by family, in the order that `generate` counts them."""
+
+
+def _described() -> dict[str, Synthetic]:
+    found = {}
+    for name, (budget, control, _) in _L2X.items():
+        text = f"L2X's {name.replace('_', ' ')}, 10 features"
+        found[name] = Synthetic("l2x", 10, budget, control, True, text)
+    for name, (budget, control, _) in _SYN.items():
+        text = f"INVASE's {name.replace('_', ' ')}, 11 features"
+        found[name] = Synthetic("syn", 11, budget, control, False, text)
+    for name in FAMILIES["syn_100"]:
+        budget, control, _ = _SYN[name.removesuffix("_100")]
+        text = f"INVASE's {name.removesuffix('_100')}, 100 features"
+        found[name] = Synthetic("syn_100", 100, budget, control, False, text)
+    return found
+
+
+SYNTHETIC = _described()
+
+
+def generate(family: str, key: Array, which: Array | int, n: int) -> Sample:
+    """`n` examples of the task at place `which` (may be traced) of a family.
+
+    All formulas of the family are computed and one is picked: they are cheap, and so
+    one program serves the whole family. Raises: KeyError for an unknown family.
+    """
+    makers = list(_MAKERS[family].values())
+    features = next(t.features for t in SYNTHETIC.values() if t.family == family)
+    x_key, coin_key, label_key = jax.random.split(key, 3)
+
+    def one(x: Array, coin: Array) -> Made:
+        made = [make(x, coin) for make in makers]
+        return tuple(jnp.stack(parts)[which] for parts in zip(*made, strict=True))  # type: ignore[return-value]
+
+    x = jax.random.normal(x_key, (n, features))
+    inputs, f, truth = jax.vmap(one)(x, jax.random.uniform(coin_key, (n,)))
+    positive = jax.nn.sigmoid(-f)
+    probabilities = jnp.stack([1 - positive, positive], axis=1)
+    labels = jax.random.uniform(label_key, (n,)) < positive
+    return Sample(inputs, probabilities, labels.astype(jnp.int32), truth)

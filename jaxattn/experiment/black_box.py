@@ -1,0 +1,369 @@
+"""What a trained model says itself of its inputs: answers, gradients, leave-one-out.
+
+Models to be explained: trained once, asked once, kept with the run.
+
+What an explainer learns from are the model's answers: labels are its predicted
+classes, targets its probabilities. The setting of 'Learning to Explain' by Chen et al.
+(arXiv 1802.07814).
+
+Models to be explained: networks for one example that can blank positions.
+
+`keep` [T] says which positions the model may see, as truth values or as factors, so
+that a position can be faded out. A blanked token is the zero vector in its place
+(padding inside the text, the length stays), a blanked pixel or patch is 0.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxattn.data import tasks
+from jaxattn.data.dataset import Dataset, Split, digest_of
+from jaxattn.data.splits import SIDES
+from jaxattn.nn.encoders import Cnn, Gru
+from jaxattn.system.files import replace_file
+
+MOST_BLANKED = 100
+
+
+def attributions(
+    apply: Callable, params: Any, split: Split, idf: Any, kind: str
+) -> dict[str, np.ndarray]:
+    """`targets` [N, C], and scores [N, T] of each explanation, of a whole split.
+
+    gradient: how fast the probability of the predicted class falls as a position is
+        faded out, in absolute value: the gradient times the input, through the model's
+        own embedding.
+    leave_one_out: how much that probability falls when the position is blanked; not
+        for more than 100 positions, for each costs a pass through the model.
+    weight: of the linear model, the true part of each token in the margin of the
+        predicted class over the mean of all.
+    """
+    whole = np.issubdtype(split.inputs.dtype, np.integer)
+    inputs = jnp.asarray(split.inputs, jnp.int32 if whole else jnp.float32)
+
+    def one(args):
+        x, length = args
+        positions = x.shape[0]
+        everything = jnp.ones(positions, bool)
+        answer = jax.nn.softmax(apply(params, x, length, everything))
+        chosen = answer.argmax()
+
+        def without(place):
+            keep = everything.at[place].set(False)
+            return jax.nn.softmax(apply(params, x, length, keep))[chosen]
+
+        valid = jnp.arange(positions) < length
+
+        def faded(keep):
+            return jax.nn.softmax(apply(params, x, length, keep))[chosen]
+
+        slope = jnp.abs(jax.grad(faded)(jnp.ones(positions)))
+        found = {
+            "targets": answer,
+            "gradient": jnp.where(valid, slope, 0),
+        }
+        if positions <= MOST_BLANKED:
+            dropped = jax.vmap(without)(jnp.arange(positions))
+            found["leave_one_out"] = jnp.where(valid, answer[chosen] - dropped, 0)
+        if kind == "linear":
+            parts = params["network"]["weights"][x] * idf[x][:, None]
+            margin = parts[:, chosen] - parts.mean(axis=1)
+            scale = jnp.sqrt(jnp.maximum(length, 1).astype(margin.dtype))
+            found["weight"] = jnp.where(valid, margin / scale, 0)
+        return found
+
+    run = jax.jit(lambda rows: jax.lax.map(one, rows, batch_size=32))
+    made = run((inputs, jnp.asarray(split.lengths)))
+    return {name: np.asarray(value, np.float32) for name, value in made.items()}
+
+
+class Linear(nn.Module):
+    """Bag of words: the sum over tokens of a weight [classes] each, plus a bias.
+
+    Every weight carries its token's inverse document frequency `idf` [V], and texts are
+    scaled by the root of their length: near TF-IDF, and each token's part is known.
+    """
+
+    vocabulary: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, tokens: Array, length: Array, keep: Array, idf: Array) -> Array:
+        zeros = nn.initializers.zeros
+        table = self.param("weights", zeros, (self.vocabulary, self.classes))
+        bias = self.param("bias", zeros, (self.classes,))
+        parts = table[tokens] * idf[tokens][:, None]
+        scale = jnp.sqrt(jnp.maximum(length, 1).astype(parts.dtype))
+        seen = keep * (jnp.arange(len(tokens)) < length)
+        return (seen[:, None] * parts).sum(axis=0) / scale + bias
+
+
+class Text(nn.Module):
+    """A CNN or GRU over word embeddings, to logits [classes]."""
+
+    vocabulary: int
+    classes: int
+    encoder: str
+    features: int = 64
+
+    @nn.compact
+    def __call__(self, tokens: Array, length: Array, keep: Array, idf: Array) -> Array:
+        words = nn.Embed(self.vocabulary, self.features // 2, name="words")(tokens)
+        valid = jnp.arange(len(tokens)) < length
+        kind = {"cnn": Cnn, "gru": Gru}[self.encoder]
+        read, _ = kind(self.features, name="encoder")(keep[:, None] * words, valid)
+        return nn.Dense(self.classes, name="logits")(read)
+
+
+class Image(nn.Module):
+    """A small CNN on 28 x 28 images, given as pixels [784] or as patches [49, 16]."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, inputs: Array, length: Array, keep: Array, idf: Array) -> Array:
+        if inputs.ndim == 2:
+            image = (
+                (keep[:, None] * inputs)
+                .reshape(7, 7, 4, 4)
+                .transpose(0, 2, 1, 3)
+                .reshape(28, 28)
+            )
+        else:
+            image = (keep * inputs).reshape(28, 28)
+        x = nn.relu(nn.Conv(16, (3, 3), name="first")(image[..., None]))
+        x = nn.max_pool(x, (2, 2), (2, 2))
+        x = nn.relu(nn.Conv(32, (3, 3), name="second")(x))
+        x = nn.max_pool(x, (2, 2), (2, 2))
+        x = nn.relu(nn.Dense(64, name="hidden")(x.reshape(-1)))
+        return nn.Dense(self.classes, name="logits")(x)
+
+
+class Recipe(NamedTuple):
+    """How a black box is made; epochs and rate were chosen on the validation split."""
+
+    task: str
+    kind: str
+    epochs: int
+    learning_rate: float
+    batch_size: int = 128
+
+
+EXPLAINED = {
+    "explain_linear": Recipe("movie_sentiment", "linear", 10, 3e-3),
+    "explain_cnn": Recipe("movie_sentiment", "cnn", 6, 2e-3),
+    "explain_gru": Recipe("movie_sentiment", "gru", 3, 2e-3),
+    "explain_digits_pixels": Recipe("digits_pixels", "image", 12, 2e-3),
+    "explain_digits_patches": Recipe("digits_patches", "image", 12, 2e-3),
+}
+
+
+class BlackBox(NamedTuple):
+    """A trained model: apply(params, inputs, length, keep [T]) -> logits [classes]."""
+
+    apply: Callable | None
+    params: Any
+    accuracy: float
+    """Of the model itself on the true labels of the test split (share), NaN where it
+    has other classes."""
+    ask: Callable | None = None
+    """Of a model that is not ours, which no program can hold (`apply` is None then):
+    (inputs [N, T] or [N, T, D], lengths [N], keep [N, T]) -> probabilities."""
+
+    @property
+    def told(self) -> str:
+        if self.accuracy != self.accuracy:
+            return "has other classes than the task"
+        return f"has accuracy {self.accuracy:.3f} on the test split"
+
+
+def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Dataset:
+    """The data set with a model's answers as labels, and explanations of them.
+
+    `stored` has, for each split, SPLIT/targets [N, classes] and SPLIT/NAME [N, T].
+    """
+    splits = {}
+    for side in SIDES:
+        targets = stored[f"{side}/targets"]
+        named = {
+            key.partition("/")[2]: value
+            for key, value in stored.items()
+            if key.startswith(f"{side}/") and not key.endswith("/targets")
+        }
+        splits[side] = getattr(dataset, side)._replace(
+            labels=targets.argmax(axis=1).astype(np.int32),
+            targets=targets,
+            attributions=named,
+        )
+    arrays = tuple(a for side in SIDES for a in splits[side].arrays())
+    digest = digest_of(name, dataset.classes, dataset.vocabulary, arrays)
+    return dataset._replace(name=name, digest=digest, **splits)
+
+
+def explained(
+    name: str,
+    length: int,
+    min_count: int,
+    data_dir: Any,
+    cache: Path | None,
+    say: Callable[[str], None],
+) -> tuple[Dataset, BlackBox]:
+    """The data set with the model's answers as labels, and the model.
+
+    With `cache`, parameters and answers are kept there, and made again where they are
+    damaged or of another recipe. Raises: as `jaxattn.data.load` does.
+    """
+    recipe = EXPLAINED[name]
+    dataset = tasks.load(recipe.task, length, min_count, data_dir, say)
+    apply, fresh, idf = _network(recipe, dataset)
+    asked = json.dumps([1, name, recipe._asdict(), dataset.digest])
+    fingerprint = hashlib.sha256(asked.encode()).hexdigest()
+    path = None if cache is None else cache / f"{name}.npz"
+    leaves, tree = jax.tree.flatten(fresh)
+    stored = read(path, fingerprint, say)
+    if stored is None:
+        answers = sum(
+            len(split.labels) * (1 + split.inputs.shape[1])
+            for split in (getattr(dataset, side) for side in SIDES)
+        )
+        say(
+            f"training the model to explain ({name}), then asking it {answers:,} "
+            "times, without each position in turn ..."
+        )
+        params = _train(recipe, apply, fresh, dataset)
+        stored = {
+            f"leaf-{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(params))
+        }
+        for side in SIDES:
+            split = getattr(dataset, side)
+            found = attributions(apply, params, split, idf, recipe.kind)
+            stored |= {f"{side}/{key}": value for key, value in found.items()}
+        if path is not None:
+            write(path, fingerprint, stored)
+    params = tree.unflatten(
+        [jnp.asarray(stored[f"leaf-{i}"]) for i in range(len(leaves))]
+    )
+    made = answered(dataset, name, stored)
+    hits = made.test.labels == dataset.test.labels
+    return made, BlackBox(apply, params, float(hits.mean()))
+
+
+def _network(recipe: Recipe, dataset: Dataset) -> tuple[Callable, Any, jax.Array]:
+    train = dataset.train
+    idf = jnp.ones(1)
+    if recipe.kind == "image":
+        network: Any = Image(len(dataset.classes))
+    else:
+        size = len(dataset.vocabulary)
+        idf = jnp.asarray(_idf(train.inputs, size))
+        if recipe.kind == "linear":
+            network = Linear(size, len(dataset.classes))
+        else:
+            network = Text(size, len(dataset.classes), recipe.kind)
+
+    def apply(params, inputs, length, keep):
+        return network.apply({"params": params["network"]}, inputs, length, keep,
+                             params["idf"])  # fmt: skip
+
+    x = ready(train.inputs[0])
+    keep = jnp.ones(len(x), bool)
+    first = network.init(jax.random.key(0), x, jnp.int32(len(x)), keep, idf)
+    return apply, {"network": first["params"], "idf": idf}, idf
+
+
+def ready(inputs: Any) -> jax.Array:
+    """Stored inputs as a network takes them: whole token ids, or float32."""
+    whole = np.issubdtype(inputs.dtype, np.integer)
+    return jnp.asarray(inputs, jnp.int32 if whole else jnp.float32)
+
+
+def _idf(tokens: np.ndarray, size: int) -> np.ndarray:
+    met = np.zeros(size)
+    for row in tokens:
+        met[np.unique(row)] += 1
+    return np.log((1 + len(tokens)) / (1 + met)).astype(np.float32) + 1
+
+
+def _train(recipe: Recipe, apply: Callable, params: Any, dataset: Dataset) -> Any:
+    split = dataset.train
+    inputs, labels = ready(split.inputs), jnp.asarray(split.labels)
+    lengths = jnp.asarray(split.lengths)
+    adam = optax.adam(recipe.learning_rate)
+    n = len(labels)
+    # Without a whole batch there would be no step, and no word of it.
+    size = min(recipe.batch_size, n)
+    steps = n // size
+
+    def loss(network, idf, x, length, y):
+        def one(x, length, y):
+            keep = jnp.ones(x.shape[0], bool)
+            logits = apply({"network": network, "idf": idf}, x, length, keep)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y)
+
+        return jax.vmap(one)(x, length, y).mean()
+
+    @jax.jit
+    def epoch(state, key):
+        def step(state, index):
+            network, moments = state
+            batch = inputs[index], lengths[index], labels[index]
+            slope = jax.grad(loss)(network, params["idf"], *batch)
+            updates, moments = adam.update(slope, moments)
+            return (optax.apply_updates(network, updates), moments), None
+
+        order = jax.random.permutation(key, n)[: steps * size].reshape(steps, size)
+        return jax.lax.scan(step, state, order)[0]
+
+    state = params["network"], adam.init(params["network"])
+    for key in jax.random.split(jax.random.key(1), recipe.epochs):
+        state = epoch(state, key)
+    return {"network": state[0], "idf": params["idf"]}
+
+
+def read(
+    path: Path | None, fingerprint: str, say: Callable[[str], None]
+) -> dict[str, np.ndarray] | None:
+    """What `write` kept; None where there is nothing, or nothing to be used."""
+    if path is None or not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file) as archive:
+            stored = {name: archive[name] for name in archive.files}
+        if str(stored.pop("digest")) != _digest(fingerprint, stored):
+            raise ValueError("it is not what was saved, or of another recipe")
+        return stored
+    # A damaged archive makes zipfile raise nearly anything.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        say(f"{path} cannot be used ({reason}); it is made again")
+        return None
+
+
+def write(path: Path, fingerprint: str, stored: dict[str, np.ndarray]) -> None:
+    """Keeps arrays with a digest over them and what they were made from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {
+        **stored,
+        "digest": np.array(_digest(fingerprint, stored)),
+    }
+    with replace_file(path) as file:
+        np.savez(file, **arrays)
+
+
+def _digest(fingerprint: str, arrays: dict[str, np.ndarray]) -> str:
+    state = hashlib.sha256(fingerprint.encode())
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        state.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        state.update(value.tobytes())
+    return state.hexdigest()

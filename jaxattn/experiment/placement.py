@@ -1,0 +1,332 @@
+"""What is left of a run: programs, how their cells lie on the devices, their price.
+
+How many cells run side by side: a first guess, memory, and a short measurement.
+
+On a CPU one cell at a time is usually best, for its state stays in the cache; an
+accelerator wants as many as its memory holds. Where a program will run for long, other
+lanes are tried, each for one chunk, and the fastest is taken.
+"""
+
+import concurrent.futures
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxattn.config import Name
+from jaxattn.experiment import wave
+from jaxattn.experiment.plan import Program
+from jaxattn.experiment.wave import Compiled, Shape, Splits
+from jaxattn.system import console, processes, runtime
+from jaxattn.system.files import write_text
+
+WAVES = 64
+"""More waves than this cost more between chunks than they are worth."""
+
+WIDEST = 256
+"""Cells side by side on an accelerator at first: more seldom make it any faster."""
+
+CHUNK_SECONDS = 5.0
+"""The longest chunk that is made of several lanes: a run is stopped between chunks."""
+
+TRIAL_SECONDS = 60.0
+"""Where training takes longer than this, other lanes are tried."""
+
+GAIN = 1.05
+
+SHARE = 0.9
+"""Of the memory that is there, which a program may take."""
+
+
+class Price(NamedTuple):
+    """What a program costs: seconds of training, most bytes on one device."""
+
+    seconds: float
+    memory: int
+
+
+def guess(program: Program, mesh: Mesh, lane: int) -> Shape:
+    """The shape to begin with, `lane` cells side by side if that is not 0."""
+    share = -(-len(program.cells) // mesh.size)
+    if not lane:
+        cpu = mesh.devices.flat[0].platform == "cpu"
+        lane = 1 if cpu else _power(min(share, WIDEST))
+    lane = min(lane, _power(share))
+    return Shape(lane, -(-share // (lane * WAVES)))
+
+
+def _power(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def waves(cells: int, shape: Shape, mesh: Mesh) -> int:
+    """How many waves so many cells make."""
+    return -(-cells // shape.cells(mesh))
+
+
+def halved(shape: Shape) -> Shape | None:
+    """The next smaller shape for as many cells, or None where there is none."""
+    if shape.lane > 1:
+        return Shape(-(-shape.lane // 2), shape.depth * 2)
+    return Shape(1, -(-shape.depth // 2)) if shape.depth > 1 else None
+
+
+def memory(compiled: Compiled) -> int:
+    """Bytes that a chunk takes on one device; 0 where that cannot be known."""
+    found: Any = compiled.chunk.memory_analysis()
+    if found is None:
+        return 0
+    return (
+        found.argument_size_in_bytes
+        + found.output_size_in_bytes
+        + found.temp_size_in_bytes
+        - found.alias_size_in_bytes
+    )
+
+
+def available(mesh: Mesh) -> int:
+    """Bytes that one device may take; 0 where that cannot be known."""
+    device = mesh.local_devices[0]
+    if device.platform == "cpu":
+        return runtime.available_memory() // len(mesh.local_devices)
+    stats = device.memory_stats() or {}
+    return stats.get("bytes_limit", 0)
+
+
+def fitting(
+    program: Program,
+    splits: Splits,
+    mesh: Mesh,
+    shape: Shape,
+    say: Callable[[str], None],
+) -> Compiled:
+    """The program compiled for a shape, halved until it fits into memory.
+
+    Raises: ValueError where not even one cell at a time fits.
+    """
+    while True:
+        try:
+            compiled = wave.compile_training(program, splits, mesh, shape)
+            room, taken = available(mesh), memory(compiled)
+            if not room or taken <= SHARE * room:
+                return compiled
+            why = f"takes {taken / 1e9:.1f} of {room / 1e9:.1f} GB"
+        except RuntimeError as error:
+            if not exhausted(error):
+                raise
+            why = "does not fit into memory"
+        shape = smaller(program, shape, why, say)
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether an error of jax says that memory has run out."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+
+
+def smaller(
+    program: Program, shape: Shape, why: str, say: Callable[[str], None]
+) -> Shape:
+    """The halved shape, and says so; raises ValueError where there is none."""
+    less = halved(shape)
+    if less is None:
+        raise ValueError(
+            f"{program.label} {why} with one cell at a time: choose a smaller "
+            "--batch-size or model, or a machine with more memory"
+        )
+    say(
+        f"{program.label} {why} with {shape.lane} cells side by side: goes on with "
+        f"{less.lane}"
+    )
+    return less
+
+
+def time_program(
+    program: Program,
+    compiled: Compiled,
+    splits: Splits,
+    mesh: Mesh,
+    say: Callable[[str], None],
+) -> tuple[Compiled, float]:
+    """`seconds` of a program, halved where memory runs out though it seemed to fit.
+
+    Raises: ValueError where not even one cell at a time fits.
+    """
+    while True:
+        try:
+            return compiled, seconds(program, compiled, splits, mesh)
+        except RuntimeError as error:
+            # Processes that meet no error would wait for the one that does.
+            if not exhausted(error) or jax.process_count() > 1:
+                raise
+        shape = smaller(program, compiled.shape, "has run out of memory", say)
+        compiled = fitting(program, splits, mesh, shape, say)
+
+
+def seconds(program: Program, compiled: Compiled, splits: Splits, mesh: Mesh) -> float:
+    """How long one chunk of a full wave takes; the first one, which warms up, apart."""
+    cells = list(program.cells)[: compiled.shape.cells(mesh)]
+    cells = wave.filled(cells, compiled.shape, mesh)
+    stacked = wave.stack(program, cells, mesh)
+    state, best = compiled.init(stacked), np.inf
+    for _ in range(2):
+        jax.block_until_ready(state)
+        begun = time.perf_counter()
+        state, curve = compiled.chunk(state, stacked, splits.stored)
+        jax.block_until_ready((state, curve))
+        best = min(best, time.perf_counter() - begun)
+        if best > 1:  # a long chunk needs no second look
+            break
+    # Processes that decide by their own clocks would decide apart.
+    return processes.most(best)[0]
+
+
+def best(
+    program: Program,
+    compiled: Compiled,
+    splits: Splits,
+    mesh: Mesh,
+    chunk_seconds: float,
+    say: Callable[[str], None],
+) -> tuple[Compiled, float]:
+    """The fastest shape found for a program that will run long, and its chunk seconds.
+
+    Wider lanes are tried as long as they gain; where the first does not, narrower ones.
+    """
+    found = compiled, chunk_seconds
+    chunks = (
+        waves(len(program.cells), compiled.shape, mesh) * program.static.config.epochs
+    )
+    if chunks * chunk_seconds <= TRIAL_SECONDS:
+        return found
+    for factor in (2, 0.5):
+        begun = found[0].shape.lane
+        while True:
+            lane = found[0].shape.lane * factor
+            if lane < 1 or lane > _power(-(-len(program.cells) // mesh.size)):
+                break
+            shape = guess(program, mesh, int(lane))
+            with contextlib.suppress(ValueError):
+                other = fitting(program, splits, mesh, shape, lambda _: None)
+                if other.shape != shape:
+                    break
+                took = seconds(program, other, splits, mesh)
+                faster = _rate(found, mesh) * GAIN < shape.cells(mesh) / took
+                say(
+                    f"{program.label}: {shape.lane} cells side by side, "
+                    f"{shape.cells(mesh) / took:.3g} cell-epochs a second"
+                )
+                if faster:
+                    found = other, took
+                    continue
+            break
+        if found[0].shape.lane != begun:
+            break
+    return found
+
+
+def _rate(found: tuple[Compiled, float], mesh: Mesh) -> float:
+    return found[0].shape.cells(mesh) / found[1]
+
+
+class Job(NamedTuple):
+    """A program with cells left to run."""
+
+    number: int
+    program: Program
+    splits: Splits
+    left: list[Name]
+    setting: int
+    """Of `lane`; 0 lets it be chosen."""
+
+    @property
+    def key(self) -> Any:
+        """What jobs share that ask for the same compiled program and data."""
+        shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), self.splits)
+        return self.program.static, str(shapes)
+
+
+class Plan(NamedTuple):
+    """Jobs in order with what was compiled for each and what it will cost."""
+
+    jobs: list[Job]
+    compiled: list[Compiled]
+    prices: list[Price]
+
+
+def make_plan(jobs: list[Job], mesh: Mesh, folder: Path, timed: bool = True) -> Plan:
+    """Compiles what trains each job, side by side, and times a chunk of each.
+
+    Raises: ValueError where a program does not fit into memory.
+    """
+    shapes = processes.share(_shapes(folder) if processes.first() else None)
+    by_key: dict[Any, Any] = {}
+
+    def compiled_for(job: Job) -> Compiled:
+        first = guess(job.program, mesh, job.setting)
+        if str(job.number) in shapes:
+            first = Shape(*shapes[str(job.number)])
+        return fitting(job.program, job.splits, mesh, first, console.say)
+
+    compiled, prices = [], []
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(mesh.local_devices))) as pool:
+        # Processes must compile in one order: they meet in what they make there.
+        for job in jobs:
+            if job.key not in by_key:
+                one = compiled_for(job) if jax.process_count() > 1 else None
+                by_key[job.key] = one or pool.submit(compiled_for, job)
+        for job in jobs:
+            one = by_key[job.key]
+            compiled.append(one.result() if hasattr(one, "result") else one)
+    for i, job in enumerate(jobs):
+        given, took = (job.splits, mesh), 0.0
+        if timed:
+            one = job.program, compiled[i]
+            compiled[i], took = time_program(*one, *given, console.say)
+        # Chosen before, or by the user: not to be questioned.
+        if timed and not job.setting and str(job.number) not in shapes:
+            one = job.program, compiled[i]
+            compiled[i], took = best(*one, *given, took, console.say)
+        n = waves(len(job.left), compiled[i].shape, mesh)
+        n *= job.program.static.config.epochs
+        prices.append(Price(took * n, memory(compiled[i])))
+        shapes[str(job.number)] = list(compiled[i].shape)
+    return Plan(jobs, compiled, prices)
+
+
+def table(plan: Plan, mesh: Mesh) -> tuple[list[str], list[list[Any]]]:
+    """The plan as headers and rows: what runs, how it lies on the devices, its cost."""
+    rows = []
+    for job, one, price in zip(plan.jobs, plan.compiled, plan.prices, strict=True):
+        shape = one.shape
+        size = f"{shape.lane} x {mesh.size}"
+        size += f" x {shape.depth}" if shape.depth > 1 else ""
+        n = waves(len(job.left), shape, mesh)
+        gigabytes = f"{price.memory * len(mesh.local_devices) / 1e9:.2f} GB"
+        time = console.clock(price.seconds) if price.seconds else None
+        rows.append([job.program.label, len(job.left), size, n, gigabytes, time])
+    return ["program", "cells", "at once", "waves", "memory", "time"], rows
+
+
+def keep_shapes(folder: Path, plan: Plan) -> None:
+    """Notes the shapes, so that a resumed run computes as this one did."""
+    path, shapes = folder / "checkpoints" / "shapes.json", _shapes(folder)
+    for job, compiled in zip(plan.jobs, plan.compiled, strict=True):
+        shapes[str(job.number)] = list(compiled.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(shapes) + "\n")
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    """By program number; those that cannot be read are chosen again."""
+    path = folder / "checkpoints" / "shapes.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(k): [max(1, int(n)) for n in v][:2] for k, v in found.items()}
+    return {}

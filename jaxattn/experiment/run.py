@@ -1,0 +1,202 @@
+"""One run from a config to its folder: data, sweep, results, pictures.
+
+runs/NAME/config.json         what was asked; another config is refused
+          environment.json    versions and devices, one entry for each start
+          metrics.jsonl       one object for every chunk of every wave
+          checkpoints/        waves under way (Orbax), finished waves (npz), shapes
+          seeds.csv           every number of every seed, as soon as it is finished
+          results.csv, .md    means over seeds, intervals, nulls
+          masks/*.npz         masks of the test split, by method
+          models/             parameters of every seed, for `jaxattn.load_model`
+          data/               names of classes and words, for the report
+          figures/*.svg
+          report.html         all of it to look at, in one file
+"""
+
+import contextlib
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from jaxattn import config as configs
+from jaxattn.config import Config
+from jaxattn.experiment import (
+    announce,
+    artifacts,
+    outputs,
+    placement,
+    schedule,
+    source,
+    wave,
+)
+from jaxattn.experiment.folder import claim, hold
+from jaxattn.experiment.placement import Job, Plan
+from jaxattn.experiment.plan import Program, plan
+from jaxattn.experiment.source import Source
+from jaxattn.experiment.wave import Outcome
+from jaxattn.reports.run import Run
+from jaxattn.system import console, processes, runtime
+
+
+def run(
+    config: Config,
+    folder: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 15.0,
+    dry_run: bool = False,
+    download: bool = False,
+    model_gigabytes: float = artifacts.MOST_GIGABYTES,
+) -> Run:
+    """Runs or resumes a config in `folder` (runs/NAME) and writes everything there.
+
+    `data_dir` is where the embedded data are prepared (TFDS's usual place).
+    `checkpoint_seconds` is the least time between two checkpoints of what is under way.
+    `dry_run` says what would be run, and what it would cost, and leaves nothing. With
+    `download`, data may be fetched from the network. Parameters are kept up to
+    `model_gigabytes`, of the first seeds where not of all.
+
+    Raises: ValueError or OSError, one line, for whatever the user can put right: a
+    field, data, folder, a config that differs from the folder's, damaged checkpoints.
+
+    >>> import jaxattn
+    >>> config = jaxattn.Config(name="probe", epochs=1, seeds=2)
+    >>> run = jaxattn.run(config)  # doctest: +SKIP
+    >>> run.save_html("probe.html")  # doctest: +SKIP
+    """
+    configs.check(config)
+    folder = Path(folder or Path("runs") / config.name)
+    data_dir = None if data_dir is None else Path(data_dir)
+    runtime.configure()  # from Python, nobody has done it before
+    pool = runtime.threads()
+    if not pool.ok:
+        console.paragraph(f"warning: {pool.found} -> {pool.todo}")
+    with contextlib.ExitStack() as held:
+        begun = processes.lead(lambda: held.enter_context(hold(config, folder)))
+        begun = processes.share(begun)
+        cache = None if dry_run else folder / "black_boxes"
+        sources = _load(config, data_dir, cache, download)
+        mesh = wave.mesh_of_all_devices()
+        splits = {s.task: wave.make_splits(s, mesh) for s in sources}
+        programs = [p for s in sources for p in plan(config, s)]
+        if not dry_run:
+            digest = _digest(sources)
+            processes.lead(lambda: claim(config, folder, digest, console.say))
+        announce.tell(config, sources, programs, mesh, begun)
+        outcomes: list[list[Outcome]] = [[] for _ in programs]
+        if processes.first():
+            outcomes = schedule.finished(folder, programs, dry_run)
+        left = _left(config, programs, outcomes, splits)
+        if not left and dry_run:
+            console.say("all of its cells are finished")
+        received = None
+        with runtime.stop_signal(console.urgent) as stop:
+            if left:
+                planned = _planned(left, mesh, folder, begun and not dry_run)
+                room = artifacts.room(programs, model_gigabytes)
+                console.say(artifacts.say(room, config.seeds, model_gigabytes))
+            if left and not dry_run:
+                processes.lead(lambda: placement.keep_shapes(folder, planned))
+                if room.seeds:
+                    processes.lead(lambda: artifacts.describe(folder, config, programs))
+
+                def finish(number: int, outcome: Outcome) -> None:
+                    outcomes[number].append(outcome)
+                    outputs.write_seeds_so_far(
+                        folder, config, sources, programs, outcomes
+                    )
+
+                if processes.first():
+                    _trim(folder, left)
+                schedule.run(
+                    planned,
+                    mesh,
+                    folder,
+                    checkpoint_seconds,
+                    stop,
+                    finish,
+                    room.seeds,
+                )
+            received = int(processes.most(stop.received or 0)[0]) or None
+        if dry_run or not processes.first() or not any(outcomes):
+            return Run(folder, [], [], [], received)
+        results, findings, diverged = outputs.write(
+            folder, config, sources, programs, outcomes
+        )
+        return Run(folder, results, findings, diverged, received)
+
+
+def _load(
+    config: Config, data_dir: Path | None, cache: Path | None, download: bool
+) -> list[Source]:
+    """The sources of a run; what has to be prepared, the first process prepares."""
+
+    def load() -> list[Source]:
+        return [
+            source.load(config, task, data_dir, cache, console.say, download)
+            for task in config.tasks
+        ]
+
+    return processes.lead(load) or load()
+
+
+def _left(
+    config: Config,
+    programs: list[Program],
+    outcomes: list[list[Outcome]],
+    splits: dict[str, Any],
+) -> list[Job]:
+    """The programs that have cells left to run, as the first process sees it."""
+    left = []
+    for program, found in zip(programs, outcomes, strict=True):
+        done = {cell for outcome in found for cell in outcome.cells}
+        left.append([cell for cell in program.cells if cell not in done])
+    return [
+        Job(
+            number,
+            program,
+            splits[program.source.task],
+            [(label, seed) for label, seed in cells],
+            config.lane,
+        )
+        for number, (program, cells) in enumerate(
+            zip(programs, processes.share(left), strict=True)
+        )
+        if cells
+    ]
+
+
+def _planned(left: list[Job], mesh: Any, folder: Path, resumed: bool) -> Plan:
+    """The plan of what is left, told: programs, cells, memory, time."""
+    console.say(
+        f"compiling {len(left)} program{'s' * (len(left) > 1)} "
+        "(kept in a cache for the next run) ..."
+    )
+    begun = time.monotonic()
+    planned = placement.make_plan(left, mesh, folder, timed=not resumed)
+    console.say(f"ready to train after {time.monotonic() - begun:.1f} s")
+    headers, rows = placement.table(planned, mesh)
+    if not console.settings.quiet:
+        console.table(headers, rows)
+    seconds = sum(price.seconds for price in planned.prices)
+    if seconds:
+        console.say(
+            f"training takes about {console.clock(seconds)}; measuring comes to it"
+        )
+    return planned
+
+
+def _trim(folder: Path, left: list[Job]) -> None:
+    cells_of = {job.number: set(job.left) for job in left}
+    schedule.trim(
+        folder / "metrics.jsonl",
+        lambda number, cells: not cells & cells_of.get(number, set()),
+    )
+
+
+def _digest(sources: list[Source]) -> str:
+    digests = [s.digest for s in sources]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()

@@ -1,0 +1,206 @@
+"""What a task gives a run: examples or a generator, and what is known of them."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxattn.config import Config
+from jaxattn.data import tasks
+from jaxattn.data.dataset import Dataset
+from jaxattn.data.sources.synthetic import FAMILIES, SYNTHETIC
+from jaxattn.methods.table import METHODS
+from jaxattn.nn.embedding import Inputs
+
+BUDGETS = {
+    "explain_linear": 5,
+    "explain_cnn": 5,
+    "explain_gru": 5,
+    # 4 % of the pixels, as in the published run of REAL-X (arXiv 2103.01890).
+    "explain_digits_pixels": 31,
+    "explain_digits_patches": 4,
+    "explain_own": 5,
+}
+"""How many positions a subset has where the task does not say it."""
+
+
+class Source(NamedTuple):
+    """A task as the engine needs it."""
+
+    task: str
+    inputs: Inputs
+    classes: tuple[str, ...]
+    examples: int
+    """In the training split."""
+    digest: str
+    """Of everything that decides the numbers of a run."""
+    dataset: Dataset | None = None
+    family: str = ""
+    """Of a generated task; stored ones have none."""
+    which: int = 0
+    """The task's place in its family."""
+    control: int = -1
+    """The position that decides which others matter; -1 where there is none."""
+    budget: float = 0
+    known: bool = False
+    """Whether the right explanation of each example is known."""
+    black_box: Any = None
+    """The model that is explained, where there is one."""
+
+
+def check_fit(config: Config, task: str) -> None:
+    """Raises ValueError where a task and the rest of a config do not fit together.
+
+    Before anything is loaded: a black box takes a minute to train.
+    """
+    normalizer, explains = config.model.normalizer, task.startswith("explain_")
+    subset = normalizer in ("top_k", "gumbel_top_k")
+    known = task in BUDGETS or task in SYNTHETIC
+    if subset and not (config.model.budget or known):
+        raise ValueError(
+            f"{task} does not say how many positions {normalizer} selects: "
+            "give --model.budget"
+        )
+    if explains and not (subset or normalizer == "gates"):
+        raise ValueError(
+            f"{task} asks which positions are selected: model.normalizer must be "
+            f"top_k, gumbel_top_k or gates, not {normalizer}"
+        )
+    for name in config.methods:
+        scores = METHODS[name].structure.scores
+        if scores in ("gradient", "leave_one_out") and not explains:
+            raise ValueError(
+                f"method {name} needs a model to explain, and {task} has none: "
+                "choose a task explain_..., or leave it out"
+            )
+        if scores == "gradient" and task == "explain_own":
+            raise ValueError(
+                "method gradient needs the gradient of the model, and data.black_box "
+                "gives answers only: leave it out"
+            )
+        asked = task.removeprefix("explain_")
+        asked = config.data.asked_about if asked == "own" else asked
+        if scores == "leave_one_out" and asked == "digits_pixels":
+            raise ValueError(
+                f"{task} has 784 positions, too many for method {name} to blank one by "
+                "one: choose explain_digits_patches, or leave it out"
+            )
+        if scores != "selector" and config.model.values != "inputs":
+            raise ValueError(
+                f"method {name} scores the inputs: model.values must be inputs"
+            )
+
+
+def load(
+    config: Config,
+    task: str,
+    data_dir: Path | None,
+    cache: Path | None,
+    say: Callable[[str], None],
+    download: bool = False,
+) -> Source:
+    """The source of a task; what takes long to make is kept in `cache`.
+
+    Nothing is fetched from the network unless `download`.
+
+    Raises: ValueError or OSError, one line, for whatever the user can put right.
+    """
+    check_fit(config, task)
+    if task in SYNTHETIC:
+        return _generated(config, task)
+    black_box = None
+    # Here, since most runs need none of it.
+    if task == "explain_own":
+        from jaxattn.experiment import user_black_box
+
+        dataset = _stored(config, config.data.asked_about, data_dir, say, download)
+        dataset, black_box = user_black_box.explained(config, dataset, cache, say)
+    elif task.startswith("explain_"):
+        from jaxattn.experiment import black_box
+
+        length, min_count = config.data.length, config.data.min_count
+        dataset, black_box = black_box.explained(
+            task, length, min_count, data_dir, cache, say
+        )
+    else:
+        dataset = _stored(config, task, data_dir, say, download)
+    return Source(
+        task=task,
+        inputs=inputs_of(dataset),
+        classes=dataset.classes,
+        examples=len(dataset.train.labels),
+        digest=dataset.digest,
+        dataset=dataset,
+        budget=BUDGETS.get(task, 0),
+        known=dataset.train.truth is not None,
+        black_box=black_box,
+    )
+
+
+def _stored(
+    config: Config,
+    task: str,
+    data_dir: Path | None,
+    say: Callable[[str], None],
+    download: bool,
+) -> Dataset:
+    own = config.data
+    if task != "own":
+        return tasks.load(task, own.length, own.min_count, data_dir, say)
+    # Here, since most runs need none of it.
+    from jaxattn.data.readers import choice
+
+    return choice.load_own(
+        own.source,
+        own.length,
+        own.min_count,
+        data_dir,
+        own.fields,
+        download,
+        say,
+        own.tokenizer,
+    )
+
+
+def _generated(config: Config, task: str) -> Source:
+    made = SYNTHETIC[task]
+    recipe = [1, made._asdict(), config.data.examples, config.data.test_examples]
+    text = json.dumps([*recipe, config.data.fresh, task])
+    return Source(
+        task=task,
+        inputs=Inputs("scalars", 1, made.features, fixed=True),
+        classes=("0", "1"),
+        examples=config.data.examples,
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        family=made.family,
+        which=FAMILIES[made.family].index(task),
+        control=-1 if made.control is None else made.control,
+        budget=made.budget,
+        known=True,
+    )
+
+
+def inputs_of(dataset: Dataset) -> Inputs:
+    """What the inputs of a data set are: tokens, vectors or scalars."""
+    array = dataset.train.inputs
+    length = array.shape[1]
+    fixed = all(
+        (split.lengths == length).all()
+        for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    if len(dataset.vocabulary):
+        return Inputs("tokens", len(dataset.vocabulary), length, fixed)
+    if array.ndim == 3:
+        return Inputs("vectors", array.shape[2], length, fixed)
+    return Inputs("scalars", 1, length, fixed)
+
+
+def majority(source: Source, split: str) -> np.ndarray | None:
+    """Shares of the classes of a stored split; None where examples are generated."""
+    if source.dataset is None:
+        return None
+    labels = getattr(source.dataset, split).labels
+    return np.bincount(labels, minlength=len(source.classes)) / len(labels)

@@ -1,0 +1,305 @@
+"""Many cells: grouped into programs, run in waves over all devices, resumable.
+
+A program is what compiles once: its cells (method, seed) differ in numbers only. Cells
+of a lane run side by side on one device, lanes of one device after another; a wave is
+as many cells as one call of the program trains. Its shape is always the same, the last
+wave filled up and the filling dropped, so that one compilation serves all waves and a
+cell's result does not depend on which cells run beside it.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxattn.config import Name
+from jaxattn.data.text import STOP_WORDS
+from jaxattn.experiment import checkpoint
+from jaxattn.experiment.plan import Program, numbers_of
+from jaxattn.experiment.source import Source
+from jaxattn.methods import table
+from jaxattn.system import processes
+from jaxattn.training import step
+from jaxattn.training.cell import Arrays, Cell
+from jaxattn.training.evaluation import measure as measures
+from jaxattn.training.evaluation.measure import Vocabulary
+
+
+class Splits(NamedTuple):
+    """What all cells of a task share, on every device."""
+
+    stored: Any
+    """(train, validation, test); empty where each seed has examples of its own."""
+    vocabulary: Vocabulary
+    black_box: Any
+    """Parameters of the model that is explained; empty where there is none."""
+
+
+class Shape(NamedTuple):
+    """How many cells a wave has on each device."""
+
+    lane: int
+    """Side by side."""
+    depth: int = 1
+    """Lanes, one after another."""
+
+    def cells(self, mesh: Mesh) -> int:
+        return self.lane * self.depth * mesh.size
+
+
+class Start(NamedTuple):
+    """Where cells go on: what a checkpoint holds of them, cells as the first axis."""
+
+    epoch: int
+    state: Any
+    """Of numpy arrays."""
+    curves: dict[str, np.ndarray]
+    """[cells, epoch]."""
+
+
+class Outcome(NamedTuple):
+    """Arrays of finished cells, all with the cells as their first axis (numpy)."""
+
+    cells: list[Name]
+    alive: np.ndarray
+    curves: dict[str, np.ndarray]
+    measured: dict[str, np.ndarray]
+    examples: dict[str, np.ndarray]
+    class_means: np.ndarray
+    params: Any = ()
+    """Of selector and predictor, where they are asked for; they go to `models/`."""
+
+
+class Compiled(NamedTuple):
+    """The training half of a program, for waves of one shape."""
+
+    shape: Shape
+    init: Callable
+    chunk: Callable
+    state: Any
+    """Shapes and shardings of a wave's state."""
+
+
+def mesh_of_all_devices() -> Mesh:
+    return Mesh(np.array(jax.devices()), ("cells",))
+
+
+def by_cell(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P("cells"))
+
+
+def stack(program: Program, cells: list[Name], mesh: Mesh) -> Cell:
+    """Cells as one, sharded by cell; in place of a key each has its seed."""
+    source = program.source
+    values, rows = zip(*[numbers_of(program, label) for label, _ in cells], strict=True)
+    places: Any = np.full((2, len(cells)), [[source.which], [source.control]], np.int32)
+    seeds: Any = np.array([seed for _, seed in cells], np.uint32)
+    stacked = Cell(
+        key=seeds,
+        numbers={k: np.array([v[k] for v in values], np.float32) for k in values[0]},
+        method=table.Numbers(*np.array(rows, np.float32).T),
+        which=places[0],
+        control=places[1],
+    )
+    return jax.tree.map(lambda x: processes.placed(x, by_cell(mesh)), stacked)
+
+
+def _keyed(cell: Cell) -> Cell:
+    # Keys are made inside the program: they cannot be put on another host's device.
+    return cell._replace(key=jax.random.key(cell.key))
+
+
+def functions(
+    program: Program, mesh: Mesh, shape: Shape
+) -> tuple[Callable, Callable, Callable]:
+    """Jitted init, chunk and measure over a wave of cells, sharded by cell."""
+    static = program.static
+
+    def sharded(function, *in_specs, **kwargs):
+        # Cells never talk to each other, so there is nothing for the check to protect.
+        how: Any = {"mesh": mesh, "out_specs": P("cells"), "check_vma": False}
+        return jax.jit(jax.shard_map(function, in_specs=in_specs, **how), **kwargs)
+
+    def in_lanes(one, *cells):
+        """`one` for each cell of a device: lane by lane."""
+        side_by_side = jax.vmap(one)
+        if shape.depth == 1:
+            return side_by_side(*cells)
+        lanes = jax.tree.map(
+            lambda x: x.reshape(shape.depth, shape.lane, *x.shape[1:]), cells
+        )
+        found = jax.lax.map(lambda lane: side_by_side(*lane), lanes)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+
+    def init(cells):
+        return in_lanes(lambda c: step.init(static, _keyed(c)), cells)
+
+    def chunk(state, cells, stored):
+        return in_lanes(
+            lambda s, c: step.chunk(static, _keyed(c), s, stored), state, cells
+        )
+
+    def measure(state, cells, splits):
+        # One cell after another: the measurements of a whole lane at once would
+        # multiply the memory and gain nothing.
+        return jax.lax.map(
+            lambda sc: measures.measure(static, _keyed(sc[1]), sc[0], *splits),
+            (state, cells),
+        )
+
+    each, all_ = P("cells"), P()
+    return (
+        sharded(init, each),
+        sharded(chunk, each, each, all_, donate_argnums=0),
+        sharded(measure, each, each, all_),
+    )
+
+
+def compile_training(
+    program: Program, splits: Splits, mesh: Mesh, shape: Shape
+) -> Compiled:
+    """Traces and compiles what trains the waves of a program."""
+    cells = stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
+    init, chunk, _ = functions(program, mesh, shape)
+    state = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_cell(mesh)),
+        jax.eval_shape(init, cells),
+    )
+    return Compiled(
+        shape,
+        init.lower(cells).compile(),
+        chunk.lower(state, cells, splits.stored).compile(),
+        state,
+    )
+
+
+def compile_measure(
+    program: Program, splits: Splits, mesh: Mesh, shape: Shape, state: Any
+) -> Callable:
+    """Traces and compiles what measures the waves of a program."""
+    cells = stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
+    measure = functions(program, mesh, shape)[2]
+    return measure.lower(state, cells, splits).compile()
+
+
+def filled(cells: list[Name], shape: Shape, mesh: Mesh) -> list[Name]:
+    """The cells of a wave, its last one repeated until the wave is full."""
+    return cells + [cells[-1]] * (shape.cells(mesh) - len(cells))
+
+
+def run_wave(
+    program: Program,
+    compiled: Compiled,
+    measure: Callable[[], Callable],
+    cells: list[Name],
+    start: Start | None,
+    splits: Splits,
+    mesh: Mesh,
+    folder: Path,
+    *,
+    every: float,
+    stop: Callable[[], bool],
+    advance: Callable[[int, dict[str, np.ndarray]], None],
+    with_params: bool = False,
+) -> Outcome | None:
+    """Trains and measures some cells; None if `stop` asked to end before the last.
+
+    The state is saved in `folder` at most every `every` seconds and when stopped.
+    `advance` is given the epoch and its curves (each [cells]) after every chunk, those
+    of `start` included.
+    """
+    n, all_ = len(cells), filled(cells, compiled.shape, mesh)
+    stacked = stack(program, all_, mesh)
+    curves: dict[str, list] = {}
+    if start is None:
+        epoch, state = 0, compiled.init(stacked)
+    else:
+        epoch = start.epoch
+        rows = np.minimum(np.arange(len(all_)), n - 1)
+        state = jax.tree.map(
+            lambda x: processes.placed(x[rows], by_cell(mesh)), start.state
+        )
+        curves = {
+            k: [list(map(float, x)) for x in v.T] for k, v in start.curves.items()
+        }
+        for past in range(epoch):
+            advance(past + 1, {k: np.array(v[past]) for k, v in curves.items()})
+    epochs, saved = program.static.config.epochs, time.monotonic()
+    stopping = False
+    while epoch < epochs and not stopping:
+        state, curve = compiled.chunk(state, stacked, splits.stored)
+        curve = {k: processes.whole(v)[:n] for k, v in curve.items()}
+        for name, values in curve.items():
+            curves.setdefault(name, []).append([float(v) for v in values])
+        epoch += 1
+        advance(epoch, curve)
+        late = time.monotonic() - saved >= every
+        # All processes must save, and stop, after the same chunk.
+        stopping, late = map(bool, processes.most(stop(), late))
+        if epoch < epochs and (stopping or late):
+            meta = {"cells": cells, "rows": len(all_), "curves": curves}
+            checkpoint.save(folder, epoch, state, meta)
+            saved = time.monotonic()
+    if epoch < epochs:
+        return None
+    measured = measure()(state, stacked, splits)
+    measured = jax.tree.map(lambda x: processes.whole(x)[:n], measured)
+    return Outcome(
+        cells=cells,
+        alive=processes.whole(state.alive)[:n] & np.isfinite(measured.scalars["nll"]),
+        curves={k: np.array(v, np.float32).T for k, v in curves.items()},
+        measured=measured.scalars,
+        examples={k: _small(v) for k, v in measured.examples.items()},
+        class_means=measured.class_means,
+        # What applies a model: no evaluator, no baseline.
+        params={
+            half: jax.tree.map(lambda x: processes.whole(x)[:n], state.params[half])
+            for half in (("selector", "predictor") if with_params else ())
+        },
+    )
+
+
+def _small(values: np.ndarray) -> np.ndarray:
+    """Subset masks as bytes: a quarter of the room, and nothing is lost."""
+    whole = values.dtype == np.float32 and ((values == 0) | (values == 1)).all()
+    return values.astype(np.uint8) if whole else values
+
+
+def arrays(split: Any) -> Arrays:
+    """What the engine needs of a split."""
+    return Arrays(
+        split.inputs,
+        split.lengths,
+        split.labels,
+        split.truth,
+        split.targets,
+        split.attributions,
+        split.evidence,
+    )
+
+
+def make_splits(source: Source, mesh: Mesh) -> Splits:
+    """What all cells of a task share, copied to every device."""
+    stored: Any = ()
+    nothing = np.zeros(0, bool)
+    vocabulary: Any = (nothing, nothing, nothing)
+    dataset = source.dataset
+    if dataset is not None:
+        stored = tuple(map(arrays, (dataset.train, dataset.validation, dataset.test)))
+        vocabulary = (
+            dataset.kind == 2,
+            ~np.isnan(dataset.lexicon),
+            np.array([w.lower() in STOP_WORDS for w in dataset.vocabulary], bool),
+        )
+    black_box = () if source.black_box is None else source.black_box.params
+    shared = Splits(stored, Vocabulary(*vocabulary), black_box)
+    everywhere = NamedSharding(mesh, P())
+    # Through jax, which makes of 64 bits what the program will take.
+    shared = jax.tree.map(lambda x: np.asarray(jnp.asarray(x)), shared)
+    return jax.tree.map(lambda x: processes.placed(x, everywhere), shared)

@@ -1,0 +1,309 @@
+"""The files of trained models, of which a later version reads those of this one.
+
+models/TASK.json               format, classes, words, what each method is made of
+       TASK/METHOD/SEED.npz    float32 by path, as predictor/head/output/kernel
+
+Trained models of a run, read back to be used: parameters, words, one function.
+
+Nothing here trains: it needs no optimizer and no sweep.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+from jax import Array
+
+from jaxattn.config import Config, Model, check
+from jaxattn.data import text
+from jaxattn.data.readers.tokenizer import tokenizer_of
+from jaxattn.methods import table
+from jaxattn.nn import model as nn_model
+from jaxattn.nn.embedding import Inputs
+from jaxattn.nn.normalizers import NORMALIZERS
+from jaxattn.system.errors import suggest
+from jaxattn.training.cell import (
+    TEST,
+    Arrays,
+    Cell,
+    Static,
+    logits_one,
+    model_of,
+    own_mask,
+    own_scores,
+    unpack,
+)
+
+FORMAT = 1
+"""A higher one is of a later version of jaxattn."""
+
+FOLDER = "models"
+
+
+def folder_of(run: Path) -> Path:
+    """The folder of a run's models; raises ValueError where there is none to use."""
+    if not run.is_dir():
+        what = "is a file, not the folder of a run" if run.exists() else "is missing"
+        raise ValueError(f"{run} {what}: name a folder that jaxattn.train wrote")
+    begun = (run / "config.json").exists()
+    if begun and not (run / "results.csv").exists():
+        raise ValueError(
+            f"{run} holds no finished run: run its command again, which goes on where "
+            "it stopped"
+        )
+    folder = run / FOLDER
+    if any(folder.glob("*.json")):
+        return folder
+    if begun:
+        raise ValueError(
+            f"{run} keeps no parameters: it was run with --model-gigabytes 0 or by an "
+            "older version; run its command again with another --workdir"
+        )
+    raise ValueError(f"{run} holds no run: there are no models in it")
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """What a `TASK.json` says; raises ValueError, also for a later format."""
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8"))
+        version = found["format"]
+        if not isinstance(version, int):
+            raise ValueError
+        if version <= FORMAT and not found["methods"]:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{path} is damaged or cut off") from None
+    if version > FORMAT:
+        raise ValueError(
+            f"{path} has format {version}, and this jaxattn reads up to {FORMAT}: it "
+            "was written by a later version; update jaxattn"
+        )
+    return found
+
+
+def files_of(folder: Path, asked: int | Sequence[int] | None) -> dict[int, Path]:
+    """The files of parameters by seed; raises ValueError where one is missing."""
+    found = {int(p.stem): p for p in folder.glob("*.npz") if p.stem.isdecimal()}
+    if not found:
+        raise ValueError(f"{folder}: no parameters were kept there")
+    seeds = [asked] if isinstance(asked, int | np.integer) else asked or sorted(found)
+    for seed in seeds:
+        if seed not in found:
+            kept = ", ".join(map(str, sorted(found)))
+            raise ValueError(f"seed {seed}: {folder} has {kept}")
+    return {seed: found[seed] for seed in seeds}
+
+
+def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The parameters of one seed by path, of the shapes that its model wants.
+
+    Raises: ValueError for a file that is damaged or of another model.
+    """
+    try:
+        # Opened here: numpy leaves a file that it cannot read open.
+        with open(path, "rb") as file, np.load(file) as stored:
+            found = {name: stored[name] for name in stored.files}
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or cut off: {brief(error)}") from None
+    for name in [*wanted, *found]:
+        there = found[name].shape if name in found else None
+        if there != wanted.get(name):
+            raise ValueError(
+                f"{path} does not fit its model: {name} is {there or 'missing'} there, "
+                f"expected {wanted.get(name, 'nothing')}"
+            )
+    return found
+
+
+def brief(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class TrainedModel(NamedTuple):
+    """One method of a run, trained with some seeds; what `load_model` gives."""
+
+    task: str
+    method: str
+    seeds: tuple[int, ...]
+    params: Any
+    """Leaves [seeds, ...], or of one seed where one was asked for."""
+    apply: Callable[..., tuple[Array, Array]]
+    """(params of one seed, inputs [N, T] or [N, T, D], lengths [N], key) ->
+    probabilities [N, classes], masks [N, P]; pure, for jit, grad and vmap."""
+    classes: tuple[str, ...]
+    vocabulary: tuple[str, ...]
+    """Token id -> string; empty where inputs are numbers."""
+    inputs: Inputs
+    values: str
+    """What masks weigh: inputs, default tokens, or both in this order."""
+    default_tokens: int
+    scores: str
+    """Where the selector's scores come from; `selector`, or what `apply` must be told
+    as `scores` [N, P] (`gradient`, `leave_one_out`), or `random`."""
+    words: Callable[[str], list[str]]
+    """The words of a text, as the training split was split into them; raises ValueError
+    where inputs are numbers."""
+    noisy: bool
+    """Whether masks hold fresh noise, so that `apply` needs a key."""
+
+    def encode(self, texts: str | Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids [N, T] and lengths [N] of texts, cut after T tokens.
+
+        Raises: ValueError where the model's inputs are numbers.
+        """
+        texts = [texts] if isinstance(texts, str) else texts
+        documents = [self.words(one) for one in texts]
+        tokens, lengths, _ = text.encode(documents, self.vocabulary, self.inputs.length)
+        return tokens, lengths
+
+
+def run_key(seed: int | Array) -> Array:
+    """The key with which a run read its test split: the same key, the same masks."""
+    key = jax.random.fold_in(jax.random.key(seed), TEST)
+    return jax.random.split(key, 4)[0]
+
+
+def load_model(
+    run: str | os.PathLike[str],
+    task: str | None = None,
+    method: str | None = None,
+    seed: int | Sequence[int] | None = None,
+) -> TrainedModel:
+    """The trained models of one method of a finished run, by default its first.
+
+    `run` is a folder that `jaxattn.train` wrote, or one to which its `models` was
+    copied. Some seeds, or by default all that were kept, are stacked; of a single
+    `seed` the parameters have no such axis. Seeds that diverged were not kept. Masks
+    of `gumbel_softmax` hold fresh noise, in tests as in training: they need a key, and
+    `jaxattn.inference.run_key(seed)` is the run's own.
+
+    >>> import jax, jaxattn
+    >>> model = jaxattn.load_model("runs/reviews", method="mask_swap")
+    >>> tokens, lengths = model.encode(["a fine film", "so dull"])
+    >>> every = jax.vmap(model.apply, (0, None, None))
+    >>> probabilities, masks = every(model.params, tokens, lengths)
+    >>> probabilities.shape == (len(model.seeds), 2, len(model.classes))
+    True
+
+    Raises: ValueError or OSError, one line, for a folder that is missing or holds no
+    finished run or no parameters, an unknown task, method or seed, damaged files, or a
+    format of a later version.
+    """
+    folder = folder_of(Path(run))
+    tasks = sorted(path.stem for path in folder.glob("*.json"))
+    if task is None and len(tasks) > 1:
+        raise ValueError(f"{run} has several tasks, name one: {', '.join(tasks)}")
+    task = _chosen("task", task, tasks)
+    path = folder / f"{task}.json"
+    described = read_description(path)
+    method = _chosen("method", method, list(described["methods"]))
+    try:
+        static, cell = _made(described, described["methods"][method])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {brief(error)}") from None
+    files = files_of(folder / task / method, seed)
+    wanted = nn_model.shapes(static.model)
+    stacked = _stacked([read_parameters(file, wanted) for file in files.values()])
+    if isinstance(seed, int | np.integer):
+        stacked = jax.tree.map(lambda x: x[0], stacked)
+    model = static.model
+    return TrainedModel(
+        task=task,
+        method=method,
+        seeds=tuple(files),
+        params=stacked,
+        apply=_apply(static, cell),
+        classes=tuple(described["classes"]),
+        vocabulary=tuple(described["vocabulary"]),
+        inputs=model.inputs,
+        values=model.selector.values,
+        default_tokens=model.selector.default_tokens,
+        scores=static.structure.scores,
+        words=_words(described, task),
+        noisy=_noisy(static, cell),
+    )
+
+
+def _chosen(what: str, name: str | None, names: list[str]) -> str:
+    if name is None:
+        return names[0]
+    if name not in names:
+        raise ValueError(f"{what} {name!r}: {suggest(name, names)}")
+    return name
+
+
+def _made(described: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What the engine needs to apply a model as it does in tests."""
+    given = described["inputs"]
+    inputs = Inputs(given["kind"], given["size"], given["length"], given["fixed"])
+    # A field that a later version adds has a default, and it must change nothing.
+    config = check(Config(model=Model(**method["model"])))
+    classes = len(described["classes"])
+    model = model_of(config, inputs, classes)
+    structure = table.Structure(scores=method["scores"])
+    static = Static(config, model, structure, classes, 0)
+    numbers = table.Numbers(uniform=float(method["uniform"]))
+    # The key is an argument of its own.
+    return static, Cell(None, {}, numbers)  # type: ignore[arg-type]
+
+
+def _words(described: Mapping[str, Any], task: str) -> Callable[[str], list[str]]:
+    if described["vocabulary"]:
+        return tokenizer_of(described.get("tokenizer", "")).tokens
+
+    def no_words(text: str) -> list[str]:
+        kind = described["inputs"]["kind"]
+        raise ValueError(f"{task}: the model's inputs are {kind}, not texts")
+
+    return no_words
+
+
+def _stacked(seeds: list[dict[str, np.ndarray]]) -> Any:
+    names = seeds[0]
+    flat = {name: jnp.asarray(np.stack([s[name] for s in seeds])) for name in names}
+    return unflatten_dict(flat, sep="/")
+
+
+def _noisy(static: Static, cell: Cell) -> bool:
+    noisy = NORMALIZERS[static.model.normalizer].noisy
+    return (noisy or static.structure.scores == "random") and not cell.method.uniform
+
+
+def _apply(static: Static, cell: Cell) -> Callable[..., tuple[Array, Array]]:
+    """The function of a model: what the engine does with a test split, all of it."""
+    given, noisy = static.structure.scores, _noisy(static, cell)
+
+    def one(params, key, x, length, scores):
+        arrays = Arrays(x, length, jnp.int32(0), attributions={given: scores})
+        _, valid, _ = unpack(arrays)
+        own = own_scores(static, cell, params["selector"], key, arrays)
+        mask = own_mask(static, cell, key, own, valid, training=False)
+        logits = logits_one(static, params["predictor"], arrays, mask)
+        return jax.nn.softmax(logits), mask
+
+    def apply(params, inputs, lengths, key=None, scores=None):
+        inputs, lengths = jnp.asarray(inputs), jnp.asarray(lengths)
+        if key is None and noisy:
+            raise ValueError(
+                "masks of this model hold fresh noise: give a key, such as "
+                "jaxattn.inference.run_key(seed)"
+            )
+        if scores is None and given not in ("selector", "random"):
+            raise ValueError(
+                f"method {given} takes its scores from the model that it explains: "
+                "give scores [N, P]"
+            )
+        key = jax.random.key(0) if key is None else key
+        keys = jax.random.split(key, inputs.shape[0])
+        return jax.vmap(one, (None, 0, 0, 0, None if scores is None else 0))(
+            params, keys, inputs, lengths, scores
+        )
+
+    return apply

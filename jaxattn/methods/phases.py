@@ -1,0 +1,165 @@
+"""The two halves of anyone's parameters, moved when a method's phase lets them.
+
+What the training loop does for its own models, as a wrapper of an optax optimizer.
+
+Methods in two phases: first the predictor alone, then the selector.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxattn.methods.table import Method, Numbers
+
+
+class Phase(NamedTuple):
+    """Where a step stands; a method of one phase moves both halves all the time."""
+
+    selector: Array
+    """How fast the selector moves, 0 or 1."""
+    predictor: Array
+    """How fast the predictor moves, 0 to 1."""
+    first: Array
+    """Whether this is a step of phase 1."""
+    ends: Array
+    """Whether phase 1 is over after this step."""
+    averaged_steps: Array
+    """How many steps of the second half of phase 1 there are up to this one."""
+
+
+def at(method: Numbers, share: Array | float, steps: int, step: Array) -> Phase:
+    """The phase of a step, where phase 1 takes a `share` of all `steps`."""
+    pretraining = method.pretraining > 0.5
+    length = jnp.where(pretraining, jnp.round(share * steps), 0)
+    first = step < length
+    waits = step < jnp.where(method.delayed > 0.5, jnp.round(share * steps), length)
+    shrink = 0.5 * (1 + jnp.cos(jnp.pi * step / jnp.maximum(length, 1)))
+    speed = jnp.where(method.annealed > 0.5, shrink, 1.0)
+    half = length - jnp.floor(length / 2)
+    return Phase(
+        selector=jnp.where(waits, 0.0, 1.0),
+        predictor=jnp.where(pretraining, jnp.where(first, speed, 0.0), 1.0),
+        first=first,
+        ends=step + 1 >= length,
+        averaged_steps=jnp.where(first, step + 1 - half, 0),
+    )
+
+
+def average(phase: Phase, alive: Array, predictor: Any, mean: Any) -> tuple[Any, Any]:
+    """Predictor and its mean over the second half of phase 1.
+
+    When phase 1 ends the mean becomes the predictor, for good.
+    """
+    takes = alive & phase.first & (phase.averaged_steps > 0)
+    weight = 1 / jnp.maximum(phase.averaged_steps, 1)
+    mean = jax.tree.map(
+        lambda m, p: jnp.where(takes, m + weight * (p - m), m), mean, predictor
+    )
+    swaps = alive & phase.ends
+    predictor = jax.tree.map(lambda p, m: jnp.where(swaps, m, p), predictor, mean)
+    return predictor, mean
+
+
+class HalvesState(NamedTuple):
+    """Steps taken, the optimizer's state of each half, and the mean predictor."""
+
+    step: Array
+    selector: Any
+    predictor: Any
+    mean: Any
+    """Of the second half of pretraining, where the method asks for it; else empty."""
+
+
+def selector_leaves(params: Any, names: Sequence[str]) -> Any:
+    """Which leaves are the selector's: a tree of booleans like `params`.
+
+    A leaf is, if one of the names is part of its path: "query", "layer_1/query".
+    Raises: ValueError where a name is in no path, or all leaves are chosen.
+    """
+    paths = jax.tree_util.tree_flatten_with_path(params)[0]
+    texts = [f"/{_text(path)}/" for path, _ in paths]
+    for name in names:
+        if not any(f"/{name}/" in text for text in texts):
+            met = list(dict.fromkeys(text.rpartition("/")[0] for text in texts))
+            some = ", ".join(text.strip("/") for text in met[:8])
+            more = ", ..." if len(met) > 8 else ""
+            raise ValueError(
+                f"selector = {name!r} names no parameter; there are {some}{more}"
+            )
+    chosen = [any(f"/{name}/" in text for name in names) for text in texts]
+    if all(chosen):
+        raise ValueError("selector names all parameters: none is left for predict")
+    return jax.tree.unflatten(jax.tree.structure(params), chosen)
+
+
+def _text(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def in_phases(
+    tx: optax.GradientTransformation,
+    method: Method,
+    steps: int,
+    share: float,
+    names: Sequence[str],
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer that moves selector and predictor each in its phase of `steps`.
+
+    A half that waits keeps its parameters and its moments. Phase 1 takes a `share` of
+    all steps. `names` tell the selector's parameters, see `selector_leaves`.
+    """
+    inner = optax.with_extra_args_support(tx)
+    averaged = method.structure.averaged
+
+    def split(tree: Any) -> tuple[Any, Any, Any]:
+        mine = selector_leaves(tree, names)
+        theirs = jax.tree.map(lambda leaf: not leaf, mine)
+        return mine, optax.masked(inner, mine), optax.masked(inner, theirs)
+
+    def init(params: Any) -> HalvesState:
+        _, selector, predictor = split(params)
+        mean = params if averaged else ()
+        first = jnp.zeros((), jnp.int32)
+        return HalvesState(first, selector.init(params), predictor.init(params), mean)
+
+    def update(updates: Any, state: Any, params: Any = None, **more: Any):
+        mine, selector, predictor = split(updates)
+        phase = at(method.numbers, share, steps, state.step)
+        a, first = _moved(
+            selector, phase.selector, updates, state.selector, params, more
+        )
+        b, second = _moved(
+            predictor, phase.predictor, updates, state.predictor, params, more
+        )
+        moved = jax.tree.map(lambda own, x, y: x if own else y, mine, a, b)
+        mean = state.mean
+        if averaged:
+            if params is None:
+                raise ValueError("this method's optimizer averages: give update params")
+            new, mean = average(
+                phase, jnp.bool_(True), optax.apply_updates(params, moved), mean
+            )
+            moved = jax.tree.map(
+                lambda own, u, n, p: u if own else n - p, mine, moved, new, params
+            )
+        return moved, HalvesState(state.step + 1, first, second, mean)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _moved(
+    tx: Any, speed: Array, updates: Any, state: Any, params, more
+) -> tuple[Any, Any]:
+    """Updates of one half at this speed, and its state; at speed 0 it keeps still."""
+    found, new = tx.update(updates, state, params, **more)
+    # A select, not a product with 0: nobody's moments may move on while they wait.
+    kept = jax.tree.map(lambda n, o: jnp.where(speed > 0, n, o), new, state)
+    scaled = jax.tree.map(
+        lambda u: jnp.where(speed > 0, speed.astype(u.dtype) * u, jnp.zeros_like(u)),
+        found,
+    )
+    return scaled, kept

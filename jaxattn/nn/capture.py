@@ -1,0 +1,133 @@
+"""Attention of anyone's Flax model: captured as it is, or replaced by another."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxattn.nn import edits
+from jaxattn.nn.attention_layers import Call, overruled, sown
+from jaxattn.nn.edits import Edit
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["output", "masks"],
+    meta_fields=["layers"],
+)
+@dataclasses.dataclass(frozen=True)
+class Captured:
+    """What a model answered, and the attention weights of all its layers by name."""
+
+    output: Any
+    masks: dict[str, Array]
+    """[batch, heads, queries, keys] by layer, as "encoder/layer_0/attention"."""
+    layers: tuple[str, ...]
+    """The names of the layers in the order in which they were met."""
+
+    def layer(self, layer: str | int = -1) -> Array:
+        """Weights [batch, heads, queries, keys] of a layer by name or place (-1: last).
+
+        Raises: ValueError for a layer that was not met.
+        """
+        if isinstance(layer, int) and -len(self.layers) <= layer < len(self.layers):
+            layer = self.layers[layer]
+        if layer not in self.masks:
+            near = difflib.get_close_matches(str(layer), self.layers, n=1)
+            meant = f"perhaps you meant {near[0]}; " if near else ""
+            names = ", ".join(self.layers)
+            raise ValueError(f"layer = {layer!r}: {meant}there are {names}")
+        return self.masks[layer]
+
+    def cls(
+        self, layer: str | int = -1, head: int | None = None, query: int = 0
+    ) -> Array:
+        """Where the first query (CLS) looks, [batch, heads, keys], or [batch, keys] of
+        one head.
+
+        Raises: ValueError for a layer, head or query that is not there.
+        """
+        weights = self.layer(layer)
+        for name, chosen, n in (
+            ("head", head, weights.shape[-3]),
+            ("query", query, weights.shape[-2]),
+        ):
+            if chosen is not None and not -n <= chosen < n:
+                raise ValueError(f"{name} = {chosen}: there are {n}, counted from 0")
+        rows = weights[..., query, :]
+        return rows if head is None else rows[..., head, :]
+
+    def rollout(self, layers: Sequence[str | int] | None = None) -> Array:
+        """Attention rollout [batch, queries, keys] through layers, all if not given.
+
+        Each layer's mean over heads, half of it the residual connection, multiplied
+        from the first to the last. See 'Quantifying Attention Flow in Transformers' by
+        Abnar & Zuidema (arXiv 2005.00928). Raises: ValueError where queries and keys
+        are not the same positions in all layers.
+        """
+        chosen = self.layers if layers is None else layers
+        if not chosen:
+            raise ValueError("rollout needs a layer at least")
+        length = self.layer(chosen[0]).shape[-1]
+        total = jnp.eye(length)
+        for name in chosen:
+            weights = self.layer(name)
+            if weights.shape[-2:] != (length, length):
+                raise ValueError(
+                    f"layer {name} has {weights.shape[-2]} queries and "
+                    f"{weights.shape[-1]} keys: rollout needs {length} of both in all "
+                    "layers; name those of one stack"
+                )
+            total = (weights.mean(axis=-3) + jnp.eye(length)) / 2 @ total
+        return total
+
+
+def capture(
+    model: Any,
+    variables: Any,
+    *inputs: Any,
+    method: Any = None,
+    rngs: Any = None,
+    **options: Any,
+) -> Captured:
+    """Runs a model and keeps the weights of every attention layer in it.
+
+    Of Linen's `MultiHeadDotProductAttention` with the model's `variables`, and of NNX's
+    `MultiHeadAttention`, there with a state for `variables`, or None for the model's
+    own. They are asked for by Flax's own `sow_weights`, whether or not the model's code
+    does; whatever else sows `attention_weights` is kept too. A layer that is met
+    several times, or scanned, has a name for each: "layer/0", "layer/1". `inputs` and
+    `options` are the model's; it runs under jit, vmap and grad. Raises: ValueError
+    where there is no such layer, or one that does not tell its weights.
+    """
+    output, masks = sown(Call(model, variables, inputs, method, rngs, options))
+    return Captured(output, masks, tuple(masks))
+
+
+def intervene(
+    model: Any,
+    variables: Any,
+    masks: Mapping[str, Array | Edit],
+    *inputs: Any,
+    method: Any = None,
+    rngs: Any = None,
+    **options: Any,
+) -> Any:
+    """The model's output with other attention weights in the layers named.
+
+    `masks` by layer, as `capture` names them: arrays that fit [batch, heads, queries,
+    keys], used as they are, or functions of the weights that the layer computed (see
+    `jaxattn.nn.edits`). All else is as in `capture`; a layer met several times gets
+    the change each time, and a changed layer has no dropout. Raises: ValueError for an
+    unknown layer, or weights that do not fit it.
+    """
+    changes = {
+        name: partial(edits.apply, edit, where=f"layer {name}")
+        for name, edit in masks.items()
+    }
+    return overruled(Call(model, variables, inputs, method, rngs, options), changes)

@@ -1,0 +1,91 @@
+"""Edits of attention weights [batch, heads, queries, keys], for `jaxattn.intervene`.
+
+An edit is a function of the weights that a layer computed. It moves weight only to
+where the layer may look, which is where its own weight is above 0.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxattn.nn import masks, normalizers
+
+Edit = Callable[[Array], Array]
+
+
+def uniform(weights: Array) -> Array:
+    """The same weight for every position that may be looked at."""
+    return _by_row(normalizers.uniform, weights > 0).astype(weights.dtype)
+
+
+def random(key: Array, low: float = 0.5, high: float = 8.0) -> Edit:
+    """Weights that depend on nothing but the key.
+
+    Softmaxes of normal scores whose standard deviation each row draws log-uniformly
+    from [low, high].
+    """
+
+    def edit(weights: Array) -> Array:
+        rows = weights.size // weights.shape[-1], weights.shape[-1]
+        scores = masks.random_scores(key, rows, low, high).reshape(weights.shape)
+        return _by_row(normalizers.softmax, scores, weights > 0).astype(weights.dtype)
+
+    return edit
+
+
+def foreign(key: Array) -> Edit:
+    """Another example's weights, the same other one for all heads and queries.
+
+    What of them lies where oneself may not look is cut, and the rest sums to 1 again.
+    """
+
+    def edit(weights: Array) -> Array:
+        theirs = weights[masks.others(key, len(weights))]
+        return _by_row(normalizers.renormalise, theirs, weights > 0)
+
+    return edit
+
+
+def only(
+    edit: Edit | Array, *, head: int | None = None, query: int | None = None
+) -> Edit:
+    """An edit, or given weights, for one head or one query (0: CLS) and not the rest.
+
+    Raises: ValueError, when it is used, for a head or query that is not there.
+    """
+
+    def edited(weights: Array) -> Array:
+        where = jnp.ones((1, 1), bool)
+        for axis, name, chosen in ((-3, "head", head), (-2, "query", query)):
+            n = weights.shape[axis]
+            if chosen is None:
+                continue
+            if not -n <= chosen < n:
+                raise ValueError(f"{name} = {chosen}: there are {n}, counted from 0")
+            one = jnp.arange(n) == chosen % n
+            where = where & (one[:, None] if name == "head" else one[None, :])
+        found = apply(edit, weights, "only")
+        return jnp.where(where[..., None], found, weights)
+
+    return edited
+
+
+def apply(edit: Edit | Array, weights: Array, where: str) -> Array:
+    """The weights after an edit, or the given ones; raises ValueError if none fit."""
+    found = edit(weights) if callable(edit) else jnp.asarray(edit)
+    try:
+        found = jnp.broadcast_to(found, weights.shape)
+    except ValueError:
+        raise ValueError(
+            f"{where}: weights of shape {list(found.shape)} do not fit "
+            f"{list(weights.shape)} (batch, heads, queries, keys)"
+        ) from None
+    return found.astype(weights.dtype)
+
+
+def _by_row(function: Callable[..., Array], *arrays: Array) -> Array:
+    for _ in range(arrays[0].ndim - 1):
+        function = jax.vmap(function)
+    return function(*arrays)

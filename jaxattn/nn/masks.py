@@ -1,0 +1,61 @@
+"""Pure functions of masks."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxattn.nn.normalizers import renormalise
+
+
+def others(key: Array, n: int) -> Array:
+    """Another example for each of n examples [n]: one random cycle through all.
+
+    Not a shift: a data set may be sorted by label, and then the neighbour of a fixed
+    distance would be no stranger.
+    """
+    order = jax.random.permutation(key, n)
+    return jnp.zeros(n, order.dtype).at[order].set(jnp.roll(order, 1))
+
+
+def foreign_masks(
+    key: Array, masks: Array, valid: Array, simplex: bool = True
+) -> Array:
+    """Another example's mask for each example [batch, P], or [batch, heads, P].
+
+    It is cut to one's own valid positions [batch, P], and sums to 1 again where masks
+    do. All heads are the same other example's.
+    """
+    theirs = masks[others(key, len(masks))]
+    return on_valid(theirs, valid, simplex)
+
+
+def on_valid(masks: Array, valid: Array, simplex: bool) -> Array:
+    """Masks [batch, P] or [batch, heads, P] of others, cut to one's valid positions."""
+    if masks.ndim > valid.ndim:
+        by_head = jax.vmap(lambda m: on_valid(m, valid, simplex), 1, 1)
+        return by_head(masks)
+    return jax.vmap(renormalise)(masks, valid) if simplex else masks * valid
+
+
+def random_scores(
+    key: Array, shape: tuple[int, ...], low: Array | float, high: Array | float
+) -> Array:
+    """Normal scores [batch, P], independent of everything.
+
+    Each row draws its own standard deviation log-uniformly from [low, high], so that
+    the masks range from nearly flat to one that looks at a single position.
+    """
+    a, b = jax.random.split(key)
+    low, high = jnp.log(low), jnp.log(high)
+    scale = jnp.exp(low + (high - low) * jax.random.uniform(a, (shape[0], 1)))
+    return scale * jax.random.normal(b, shape)
+
+
+def random_rates(key: Array, shape: tuple[int, ...]) -> Array:
+    """Scores [batch, P] of gates that open with one rate per row, uniform in (0, 1).
+
+    So random subsets of every size are met, as an evaluator of subsets must have met
+    them (Jethani et al., arXiv 2103.01890, fix the rate at one half).
+    """
+    rate = jax.random.uniform(key, (shape[0], 1), minval=0.01, maxval=0.99)
+    return jnp.broadcast_to(jax.scipy.special.logit(rate), shape)

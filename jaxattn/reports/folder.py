@@ -1,0 +1,247 @@
+"""A run's folder, read back: seeds, means, masks and what they stand for."""
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, get_origin
+
+import numpy as np
+
+from jaxattn import config as configs
+from jaxattn.config import Config
+from jaxattn.methods.table import METHODS
+from jaxattn.reports.results import Result, Row, read_results, read_seeds
+
+Masks = dict[str, np.ndarray]
+"""What is kept of a method: masks [S, N, P], seeds and alive [S], labels, tokens ..."""
+
+Loaded = TypeVar("Loaded")
+
+PARTS = ("masks", "seeds", "alive")
+
+
+class Names(NamedTuple):
+    """What the numbers in a task's masks stand for; empty where nothing is known."""
+
+    classes: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    ratings: Mapping[int, float] = {}
+    """By token id, how people rated the word, -4 to 4."""
+    train_shares: np.ndarray | None = None
+    grid: tuple[int, int] | None = None
+    """Rows and columns, where positions are places of an image."""
+    images: np.ndarray | None = None
+    """[N, positions] or [N, positions, pixels], uint8."""
+
+
+class Folder(NamedTuple):
+    """All that a finished run left in its folder."""
+
+    path: Path
+    config: Config
+    config_text: Mapping[str, Any]
+    """config.json as it is: fields of other versions, too."""
+    starts: list[Mapping[str, Any]]
+    """environment.json: an entry for each start."""
+    digest: str
+    """Of the data."""
+    rows: list[Row]
+    results: list[Result]
+    curves: Mapping[str, Mapping[str, np.ndarray]]
+    """By task and method: validation accuracy [seeds, epochs]."""
+    masks: Mapping[str, Mapping[str, Masks]]
+    """By task and method."""
+    names: Mapping[str, Names]
+    """By task."""
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(dict.fromkeys(r.task for r in self.results))
+
+
+def read(path: str | Path) -> Folder:
+    """Reads the folder of a run.
+
+    Raises: ValueError or OSError, one line, for a folder that is missing, holds no
+    finished run, or has damaged files.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        what = "is a file, not the folder of a run" if path.exists() else "is missing"
+        raise ValueError(f"{path} {what}: name a folder that jaxattn.train wrote")
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{path} holds no run: there is no config.json in it")
+    for name in ("results.csv", "seeds.csv"):
+        if not (path / name).is_file():
+            raise ValueError(
+                f"{path} holds no finished run: there is no {name}; run its command "
+                "again, which goes on where it stopped"
+            )
+    text = _object(path / "config.json")
+    asked = text.get("config")
+    if not isinstance(asked, dict):
+        raise ValueError(f"{path / 'config.json'} is damaged: it has no config")
+    config = _config(asked, path / "config.json")
+    results = read_results(path / "results.csv")
+    tasks = list(dict.fromkeys(r.task for r in results))
+    if not set(tasks) <= set(config.tasks):
+        raise ValueError(
+            f"{path / 'results.csv'} has tasks that config.json does not name: "
+            f"{', '.join(t for t in tasks if t not in config.tasks)}"
+        )
+    if not tasks:
+        raise ValueError(f"{path / 'results.csv'}: there is no result in it")
+    many = len(config.tasks) > 1
+    return Folder(
+        path=path,
+        config=config,
+        config_text=asked,
+        starts=_starts(path / "environment.json"),
+        digest=str(text.get("data_digest", "")),
+        rows=read_seeds(path / "seeds.csv"),
+        results=results,
+        curves=_curves(path / "metrics.jsonl", config),
+        masks={t: _masks(path / "masks" / (t if many else "")) for t in tasks},
+        names={t: _names(path / "data", t) for t in tasks},
+    )
+
+
+def values(run: Folder, task: str, method: str, name: str) -> dict[int, float]:
+    """One number of each seed, `metric` or `metric:variant` of the test split."""
+    metric, _, variant = name.partition(":")
+    return {
+        r.seed: r.value
+        for r in run.rows
+        if (r.task, r.method, r.metric, r.variant, r.split)
+        == (task, method, metric, variant, "test")
+    }
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is damaged or cut off: it is no whole JSON") from None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = _json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: expected an object")
+    return found
+
+
+def _starts(path: Path) -> list[Mapping[str, Any]]:
+    found = _json(path) if path.exists() else []
+    if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
+        raise ValueError(f"{path} is damaged: expected a list of starts")
+    return found
+
+
+def _config(asked: Mapping[str, Any], path: Path) -> Config:
+    """The config of a dictionary; fields of other versions are left out."""
+    try:
+        return configs.check(_filled(Config(), asked))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def _filled(default: Loaded, asked: Mapping[str, Any]) -> Loaded:
+    found = {}
+    for field in dataclasses.fields(default):  # type: ignore[arg-type]
+        own = getattr(default, field.name)
+        value = asked.get(field.name, own)
+        if dataclasses.is_dataclass(own):
+            value = _filled(own, value)
+        elif get_origin(field.type) is tuple and isinstance(value, list):
+            value = tuple(value)
+        found[field.name] = value
+    return dataclasses.replace(default, **found)  # type: ignore[type-var]
+
+
+def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
+    """Validation accuracies of the cells whose every epoch is there."""
+    if not path.exists():
+        return {}
+    found: dict[tuple[str, str, int], dict[int, float]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            record = json.loads(line)
+            task = record.get("task", _task_of(config, int(record["program"])))
+            seen = record["validation_accuracy"]
+            if task is None:
+                return {}
+            for (method, seed), value in zip(record["cells"], seen, strict=True):
+                value = np.nan if value is None else float(value)
+                cell = (str(task), str(method), int(seed))
+                found.setdefault(cell, {})[int(record["epoch"])] = value
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            raise ValueError(f"{path}, line {number}: cut off or damaged") from None
+    curves: dict[str, dict[str, list]] = {}
+    for (task, method, _), epochs in found.items():
+        curve = [epochs[e] for e in sorted(epochs)]
+        curves.setdefault(task, {}).setdefault(method, []).append(curve)
+    whole = {}
+    for task, methods in curves.items():
+        longest = {m: max(map(len, many)) for m, many in methods.items()}
+        whole[task] = {
+            m: np.array([c for c in many if len(c) == longest[m]])
+            for m, many in methods.items()
+        }
+    return whole
+
+
+def _task_of(config: Config, program: int) -> str | None:
+    """The task of a program by its number, None where that cannot be told."""
+    if len(config.tasks) == 1:
+        return config.tasks[0]
+    # A task's programs: one for each structure, and the reference with its own words.
+    each = len({METHODS[m].structure for m in config.methods})
+    each += config.model.values != "inputs"
+    place = program // each
+    return config.tasks[place] if 0 <= place < len(config.tasks) else None
+
+
+def _masks(folder: Path) -> dict[str, Masks]:
+    found = {}
+    for path in sorted(folder.glob("*.npz")):
+        arrays = _arrays(path)
+        if not set(PARTS) <= arrays.keys():
+            raise ValueError(f"{path} is damaged: it has no {', '.join(PARTS)}")
+        seeds, masks = arrays["seeds"], arrays["masks"]
+        if masks.ndim != 3 or not len(seeds) == len(arrays["alive"]) == len(masks):
+            raise ValueError(f"{path} is damaged: its arrays do not fit together")
+        found[path.stem] = arrays
+    return found
+
+
+def _arrays(path: Path) -> Masks:
+    try:
+        # Opened here: numpy leaves a file that it cannot read open.
+        with open(path, "rb") as file, np.load(file) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged or cut off: {reason}") from None
+
+
+def _names(folder: Path, task: str) -> Names:
+    path = folder / f"{task}.json"
+    if not path.exists():
+        return Names()
+    found = _object(path)
+    shares, grid = found.get("train_shares"), found.get("grid")
+    images = folder / f"{task}.npz"
+    try:
+        return Names(
+            classes=tuple(map(str, found.get("classes", ()))),
+            vocabulary=tuple(map(str, found.get("vocabulary", ()))),
+            ratings={int(k): float(v) for k, v in found.get("ratings", {}).items()},
+            train_shares=None if shares is None else np.array(shares, float),
+            grid=None if grid is None else (int(grid[0]), int(grid[1])),
+            images=_arrays(images).get("images") if images.exists() else None,
+        )
+    except (ValueError, TypeError, IndexError, AttributeError):
+        raise ValueError(f"{path} is damaged: expected classes and words") from None

@@ -1,0 +1,252 @@
+"""Settings that must be in place before jax is imported, and facts about the run."""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import math
+import os
+import pathlib
+import platform
+import re
+import signal
+import sys
+import tempfile
+import threading
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+DEVICES_FLAG = "--xla_force_host_platform_device_count"
+
+PACKAGES = (
+    "jaxattn jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy"
+).split()
+
+
+def available_cores() -> int:
+    """Number of cores this process may use, at least 1 (affinity, container quota)."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = pathlib.Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(1, cores)
+
+
+_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+def available_memory() -> int:
+    """Bytes that are free: of the machine, or of the container where that is less."""
+    free = sys.maxsize
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = pathlib.Path("/proc/meminfo").read_text()
+        free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+    for limit, used in _LIMITS:
+        # There may be no such limit, or "max".
+        with contextlib.suppress(OSError, ValueError):
+            most, taken = (int(pathlib.Path(x).read_text()) for x in (limit, used))
+            free = min(free, max(most - taken, 0))
+    return free
+
+
+def configure(cpu_devices: int | None = None, cache: bool = True) -> None:
+    """Prepare the environment for jax: call it before jax is imported.
+
+    One virtual CPU device per available core (or `cpu_devices`), a thread for each,
+    and a persistent compilation cache. What the user has set stays.
+    Nothing happens once jax has started its devices.
+    """
+    # jax has no public way to ask whether its devices exist without creating them.
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    if bridge and getattr(bridge, "backends_are_initialized", lambda: True)():
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if DEVICES_FLAG not in flags:
+        count = available_cores() if cpu_devices is None else cpu_devices
+        flags = f"{flags} {DEVICES_FLAG}={count}".strip()
+        os.environ["XLA_FLAGS"] = flags
+    # XLA makes its pool at least as large as there are devices: then each has a thread
+    # of its own. Further ones take the cores from those that compute: with 8 a device a
+    # sweep was measured to be 1.2 to 2.5 times slower. No program may call LAPACK then,
+    # see `metrics.inverse`.
+    os.environ.setdefault("PJRT_NPROC", "1")
+    if cache:
+        _use_cache()
+
+
+def _use_cache() -> None:
+    # jax only warns when an entry cannot be read or written, and compiles: no harm.
+    warnings.filterwarnings(
+        "ignore", r"Error (reading|writing) persistent compilation cache"
+    )
+    settings: dict[str, Any] = {"jax_persistent_cache_min_compile_time_secs": 0.1}
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        folder = _cache_folder()
+        if folder is None:
+            return
+        settings["jax_compilation_cache_dir"] = folder
+    for name, value in settings.items():
+        if name.upper() in os.environ:
+            continue
+        os.environ[name.upper()] = str(value)
+        if "jax" in sys.modules:  # it has read its environment already
+            sys.modules["jax"].config.update(name, value)
+
+
+def _cache_folder() -> str | None:
+    """A writable folder for this kind of CPU, or None."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Compiled code holds instructions other CPUs may lack, and a home folder may be
+    # shared by unlike machines.
+    kind = platform.machine() + platform.processor()
+    with contextlib.suppress(OSError):
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+        found = re.search(r"^(flags|Features)\s*:.*$", text, re.MULTILINE)
+        kind += found.group() if found else ""
+    name = hashlib.sha256(kind.encode()).hexdigest()[:12]
+    folder = pathlib.Path(home, "jaxattn", "xla", name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        _remove_damaged(folder)
+    except OSError:
+        return None
+    return str(folder)
+
+
+def _remove_damaged(folder: pathlib.Path) -> None:
+    # A process killed while it writes an entry leaves half of it, and jax never
+    # replaces an entry: without this the program would be compiled in every run.
+    for entry in folder.glob("*-cache"):
+        content = entry.read_bytes()
+        if content[:1] not in (b"", b"x"):  # not zlib
+            continue
+        try:
+            zlib.decompress(content)
+        except zlib.error:
+            entry.unlink(missing_ok=True)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices, settings, date and command line, without absolute paths."""
+    import jax
+
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    devices = jax.devices()
+    return {
+        "versions": versions,
+        "system": f"{platform.system()} {platform.machine()}",
+        "platform": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "devices": len(devices),
+        "processes": jax.process_count(),
+        "cores": available_cores(),
+        "PJRT_NPROC": os.environ.get("PJRT_NPROC"),
+        "XLA_FLAGS": _no_paths(os.environ.get("XLA_FLAGS", "").split()),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": _no_paths(sys.orig_argv),
+    }
+
+
+def _no_paths(words: list[str]) -> list[str]:
+    """The words, with paths outside the working directory cut to their last part."""
+
+    def short(found: re.Match[str]) -> str:
+        path = found.group(2)
+        inside = os.path.relpath(os.path.expanduser(path))
+        outside = inside.startswith("..") or path.startswith("~")
+        return found.group(1) + (os.path.basename(inside) if outside else inside)
+
+    return [re.sub(r"(^|[=:,])((?:~|\.\.)?/[^=:,]*)", short, word) for word in words]
+
+
+@dataclasses.dataclass
+class Stop:
+    """Whether the run was asked to end: the number of the first signal, or None."""
+
+    received: int | None = None
+
+
+@contextlib.contextmanager
+def stop_signal(notify: Callable[[str], None] | None = None) -> Iterator[Stop]:
+    """Record the first SIGINT or SIGTERM instead of ending the process.
+
+    Ctrl-C after that raises KeyboardInterrupt, as `notify` is told. Outside the main
+    thread nothing is caught, since Python allows signal handlers only there.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if stop.received is None:
+            stop.received = number
+            if notify is not None:
+                notify("stopping after this chunk; Ctrl-C again stops at once ...")
+
+    old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            # None: a handler that was not installed from Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+class Check(NamedTuple):
+    """One line: what was looked at, whether it is right, what is there, what to do."""
+
+    name: str
+    ok: bool
+    found: str
+    todo: str = ""
+
+
+def threads() -> Check:
+    """The thread pool of XLA's CPU runtime, which is slow where it is too large."""
+    import jax
+
+    count = os.environ.get("PJRT_NPROC", "")
+    devices = len(jax.local_devices())
+    found = f"PJRT_NPROC={count}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
+    if jax.devices()[0].platform != "cpu":
+        return Check("threads", True, found)
+    if not count:
+        found = f"jax has begun without jaxattn: {devices} devices for "
+        found += f"{available_cores()} cores, and slow"
+        todo = "call jaxattn.system.runtime.configure() before jax is used"
+        return Check("threads", False, found, todo)
+    if not count.isdecimal() or int(count) > devices:
+        found += f": more threads than devices ({devices}) take their cores from them"
+        return Check("threads", False, found, "unset PJRT_NPROC: jaxattn sets it")
+    if hasattr(os, "SCHED_FIFO") and os.sched_getscheduler(0) in (
+        os.SCHED_FIFO,
+        os.SCHED_RR,
+    ):
+        found += "; real-time priority, under which waiting threads starve the others"
+        return Check("threads", False, found, "start it without chrt")
+    return Check("threads", True, found)

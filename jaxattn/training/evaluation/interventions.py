@@ -1,0 +1,130 @@
+"""What a trained cell answers for one example once something is changed by hand.
+
+Removing a word means that neither selector nor predictor sees it: attention is computed
+anew. Fading a word scales its embeddings, in both of them, or with attention held fixed
+in the predictor alone.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxattn.nn import model as nn_model
+from jaxattn.training.cell import Cell, Static, own_mask
+
+PATH_POINTS = 16
+"""Midpoints of the path from no embedding to the whole one."""
+
+
+class One(NamedTuple):
+    """One example under a trained cell, and what its answer rests on."""
+
+    inputs: Array
+    valid: Array
+    mask: Array
+    noise: Array
+    """Random scores [T], the null of every ranking."""
+    key: Array
+
+
+def under(
+    static: Static,
+    params: Any,
+    one: One,
+    valid: Array,
+    mask: Array,
+    shift: Array | None = None,
+) -> Array:
+    """Probabilities [C] under any mask [T] over the words valid [T]."""
+    predictor = params["predictor"]
+    logits = nn_model.logits(static.model, predictor, one.inputs, valid, mask, shift)
+    return jax.nn.softmax(logits)
+
+
+def attend(
+    static: Static,
+    cell: Cell,
+    params: Any,
+    one: One,
+    valid: Array,
+    shift: Array | None = None,
+) -> Array:
+    """The mask [T] that the cell makes of the words valid [T], with its own noise."""
+    selector = params["selector"]
+    scores = nn_model.scores(static.model, selector, one.inputs, valid, shift)
+    return own_mask(static, cell, one.key, scores, valid, training=False)
+
+
+def removal(
+    static: Static, cell: Cell, params: Any, one: One
+) -> Callable[[Array], Array]:
+    """(keep [T]) -> probabilities [C], attention computed anew over what is kept."""
+
+    def answer(keep: Array) -> Array:
+        valid = one.valid & keep
+        mask = attend(static, cell, params, one, valid)
+        return under(static, params, one, valid, mask)
+
+    return answer
+
+
+def fading(
+    static: Static, cell: Cell, params: Any, one: One, held: bool = False
+) -> Callable[[Array], Array]:
+    """(share [T]) -> probabilities [C] with so much of each word's embeddings left.
+
+    With `held`, attention stays as it is and the predictor alone sees words fade.
+    """
+    selectors, predictors = nn_model.embedded(
+        static.model, params, one.inputs, one.valid
+    )
+
+    def answer(share: Array) -> Array:
+        less = (share - 1)[:, None]
+        mask = one.mask
+        if not held:
+            shift = less * selectors
+            mask = attend(static, cell, params, one, one.valid, shift)
+        return under(static, params, one, one.valid, mask, less * predictors)
+
+    return answer
+
+
+class Attributions(NamedTuple):
+    """Scores [T] of each word for the predicted class, by its gradient; may be < 0."""
+
+    held: Array
+    """Gradient times input, attention held fixed, as Jain & Wallace take it."""
+    through: Array
+    """The same, through attention."""
+    norm: Array
+    """Length of the gradient by the embeddings, through attention."""
+    integrated: Array
+    """Integrated gradients (arXiv 1703.01365) from no embedding, through attention."""
+
+
+def attributions(static: Static, cell: Cell, params: Any, one: One) -> Attributions:
+    """What gradients say of one example."""
+    chosen = under(static, params, one, one.valid, one.mask).argmax()
+    ones = jnp.ones_like(one.mask)
+    faded = fading(static, cell, params, one)
+    slope = jax.grad(lambda share: faded(share)[chosen])
+    held = fading(static, cell, params, one, held=True)
+    embeddings = nn_model.embedded(static.model, params, one.inputs, one.valid)
+
+    def moved(shifts):
+        mask = attend(static, cell, params, one, one.valid, shifts[0])
+        return under(static, params, one, one.valid, mask, shifts[1])[chosen]
+
+    by_embedding = jax.grad(moved)(jax.tree.map(jnp.zeros_like, embeddings))
+    squares = sum((g**2).sum(axis=1) for g in by_embedding)
+    path = (jnp.arange(PATH_POINTS) + 0.5) / PATH_POINTS
+    return Attributions(
+        held=jax.grad(lambda share: held(share)[chosen])(ones),
+        through=slope(ones),
+        norm=jnp.sqrt(squares),
+        integrated=jax.lax.map(lambda a: slope(a * ones), path).mean(axis=0),
+    )
