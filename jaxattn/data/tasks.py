@@ -170,3 +170,7 @@ def load(
         lexicon_ratings(vocabulary),
         cut,
     )
+
+
+load_task = load
+"""As the package itself calls it, `jaxattn.load_task`."""
