@@ -31,7 +31,8 @@ EXAMPLES = {
 def sections(text: str) -> dict[str, str]:
     """The parts of a docstring by their heads, as 'Args', and its first line as ''."""
     parts = re.split(r"^(Args|Returns|Raises):\n", text, flags=re.MULTILINE)
-    return {"": text.partition("\n")[0]} | dict(zip(parts[1::2], parts[2::2]))
+    pairs = zip(parts[1::2], parts[2::2], strict=True)
+    return {"": text.partition("\n")[0]} | dict(pairs)
 
 
 def raises(function) -> bool:
