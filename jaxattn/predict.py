@@ -5,6 +5,8 @@ What is to be predicted: texts of the command line, a file, or standard input.
 What all seeds of a method say of examples: labels, masks, and how far they agree.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import json
@@ -14,18 +16,17 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
-from scipy.special import rel_entr
 
-from jaxattn.inference import TrainedModel, run_key
-from jaxattn.metrics.statistics import Interval, mean_interval
 from jaxattn.system import console, runtime
 from jaxattn.system.files import plain
+
+if TYPE_CHECKING:
+    from jaxattn.inference import TrainedModel
+    from jaxattn.metrics.statistics import Interval
 
 FINE, USAGE = 0, 2
 
@@ -48,14 +49,16 @@ MOST_CHARACTERS = 300
 class Flags:
     """What do the trained models of a run say of a text, and where did they look?
 
-    RUN is a folder that jaxattn.train wrote. Of each text: the label, its probability
-    (mean over seeds, with interval), how many seeds give it, the mask over words or
-    default tokens, and how far the masks of two seeds are apart: 0 bits where they
-    are alike, 1 where they share no position. Where masks hold noise (gumbel_softmax),
-    every text gets one draw for each seed. Exit codes: 0 fine, 2 wrong input.
+    - RUN is a folder that jaxattn.train wrote.
+    - Of each text it prints the label, its probability (mean over seeds, with
+      interval), how many seeds give it, the mask over words or default tokens, and
+      how far the masks of two seeds are apart: 0 bits where they are alike, 1
+      where they share no position.
+    - Where masks hold noise (gumbel_softmax), a text gets one draw for each seed.
+    - Exit codes: 0 fine, 2 wrong input.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run, or one that its models/ was copied to."""
     text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A text; may be given repeatedly."""
@@ -75,7 +78,7 @@ class Flags:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
-        flags = tyro.cli(Flags, args=arguments, prog="python -m jaxattn.predict")
+        flags = tyro.cli(Flags, args=arguments, prog="jaxattn predict")
         _run(flags)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -346,6 +349,12 @@ def predictions(model: TrainedModel, examples: list[Example]) -> Iterator[Predic
     Where masks hold noise, every example gets one draw for each seed, the same whatever
     stands beside it.
     """
+    # Only now: jax takes a second to import, and --help should not.
+    import jax
+    import jax.numpy as jnp
+
+    from jaxattn.inference import run_key
+
     keys = jax.vmap(run_key)(jnp.array(model.seeds, jnp.uint32))
 
     @jax.jit
@@ -378,6 +387,8 @@ def predictions(model: TrainedModel, examples: list[Example]) -> Iterator[Predic
 def _of_one(
     model: TrainedModel, example: Example, probabilities: Any, masks: Any
 ) -> Prediction:
+    from jaxattn.metrics.statistics import mean_interval
+
     words = model.inputs.length if model.values != "default_tokens" else 0
     read = example.length if words else 0
     names = example.names[:read]
@@ -403,6 +414,8 @@ def disagreement(masks: np.ndarray) -> float:
     Masks count by their shares; an empty one is 1 bit from any that is not. NaN where
     there is one mask only.
     """
+    from scipy.special import rel_entr
+
     totals = masks.sum(axis=1, keepdims=True)
     shares = masks / np.where(totals > 0, totals, 1)
     empty = totals[:, 0] <= 0

@@ -183,7 +183,7 @@ def test_the_module_runs_and_takes_its_time_for_no_jax():
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True
     )
     done = subprocess.run(
-        [sys.executable, "-m", "jaxattn.data", "check", "nowhere.jsonl"],
+        [sys.executable, "-m", "jaxattn", "data", "check", "nowhere.jsonl"],
         cwd=ROOT,
         capture_output=True,
         text=True,

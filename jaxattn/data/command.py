@@ -1,4 +1,4 @@
-"""The command line of the data: `python -m jaxattn.data list|show|check|prepare`."""
+"""The command line of the data: `jaxattn data list|show|check|prepare`."""
 
 import dataclasses
 import textwrap
@@ -26,9 +26,9 @@ class List:
 class Reads:
     """How data of one's own are read."""
 
-    fields: tuple[str, ...] = ()
-    """Which field is what: label=stars text=review; "split=" passes one over."""
-    tokenizer: str = ""
+    fields: Annotated[tuple[str, ...], arg(metavar="[ROLE=FIELD ...]")] = ()
+    """Map roles to your field names: label=stars; "split=" ignores that field."""
+    tokenizer: Annotated[str, arg(metavar="MODULE:FUNCTION|FILE")] = ""
     """module:function, or a tokenizer.json of Hugging Face."""
     length: int = 32
     """Tokens kept of each text."""
@@ -64,8 +64,8 @@ class Check(Reads):
 class Prepare(Reads):
     """Prepare data once, so that the next run starts at once.
 
-    Runs with --data FILE and the same settings find it, if nothing is given with -o;
-    else they take it as --data OUT.npz.
+    - Without -o, runs with --data FILE and the same settings find it.
+    - With -o, runs take it as --data OUT.npz.
     """
 
     source: Annotated[Positional[str], arg(metavar="FILE")]
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: Any = tyro.cli(
             Command,  # type: ignore[arg-type]
             args=arguments,
-            prog="python -m jaxattn.data",
+            prog="jaxattn data",
             config=(tyro.conf.OmitSubcommandPrefixes,),
         )
         if isinstance(command, Check):

@@ -1,7 +1,7 @@
 """Rebuilds the embedded snippets and lexicon from the archive they come from.
 
     pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
-    python -m jaxattn.data.rebuild vaderSentiment-3.3.2.tar.gz
+    python launch/rebuild_snippets.py vaderSentiment-3.3.2.tar.gz
 
 The result is the same byte for byte. Not needed to use the package.
 """
@@ -131,7 +131,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m jaxattn.data.rebuild",
+        prog="python launch/rebuild_snippets.py",
         description="Rebuild the embedded snippets and lexicon.",
     )
     parser.add_argument("archive", help="vaderSentiment-3.3.2.tar.gz, from PyPI")

@@ -39,7 +39,7 @@ class Example(NamedTuple):
 
 
 class LeakReport(NamedTuple):
-    """What an audit found; all bits are beyond what exchanged labels give.
+    """What `jaxattn.audit` found; all bits are beyond what exchanged labels give.
 
     In a notebook it shows its verdict and its table.
     """
@@ -119,16 +119,34 @@ def audit(
     seed: int = 0,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> LeakReport:
-    """How many bits of labels [N] attention masks carry, of whatever framework.
+    """How many bits of the label attention masks carry by themselves.
 
-    `masks` are [N, T], [N, heads, T], [N, heads, T, T], a list of rows, or flat with
-    `offsets` [N + 1]; `lengths` [N] say where padding begins, `groups` [N] which
-    examples belong together (patients; folds never split one), `tokens` [N, T] which
-    words were attended, `predictions` [N] what the model answered, `values` [N, T, D]
-    or, pooled, [N, D] what the mask lets through. `kind` is auto, weights or scores
-    (a softmax makes weights of them); `row` says which queries of [N, heads, T, T]
-    count: mean, cls or all. `progress` is told what is asked, how many fits are done,
-    and of how many. Raises: ValueError, one line, for whatever is no such thing.
+    Folds, permutations and the probe's bits are as in `jaxattn.leak`; the whole
+    procedure is told in the report.
+
+    Args:
+        masks: of any framework: `[N, T]`, `[N, heads, T]`, `[N, heads, T, T]`, a list
+            of N rows, or flat with `offsets`.
+        labels: classes `[N]`, numbers or names.
+        lengths: where padding begins `[N]`.
+        offsets: where each row begins in flat masks `[N + 1]`.
+        groups: which examples belong together `[N]`, such as patients; folds never
+            split one.
+        tokens: which words were attended `[N, T]`.
+        predictions: what the model answered `[N]`.
+        values: what the mask lets through, `[N, T, D]` or pooled `[N, D]`.
+        kind: "weights", "scores" (a softmax makes weights of them) or "auto".
+        row: which queries of `[N, heads, T, T]` count: "mean", "cls" or "all".
+        n_folds: of the cross-fitting.
+        permutations: how often labels are exchanged for the null.
+        seed: of folds and exchanges.
+        progress: called with what is asked, how many fits are done, and of how many.
+
+    Returns:
+        A `LeakReport`: verdict, bits with intervals and p, and where the leak is.
+
+    Raises:
+        ValueError: one line, for arguments that are no such thing or do not fit.
 
     >>> import jax, jaxattn
     >>> masks, labels = jaxattn.planted_shortcut(jax.random.key(1), 1000, bits=0.5)

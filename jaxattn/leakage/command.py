@@ -24,13 +24,14 @@ LABELS = ("labels", "label", "y")
 class Flags:
     """How many bits of the label do attention masks alone carry?
 
-    MASKS is a .npz, .npy, .jsonl or .h5 file of any framework, or a folder of .h5 files
-    (one a bag, as CLAM writes them). Where an array is asked for, give FILE, FILE:ARRAY
-    or the name of an ARRAY in MASKS; arrays of MASKS with these names are taken anyway.
-    Exit codes: 0 fine, 2 wrong input, 3 above --fail-above, 4 inconclusive.
+    - MASKS is a .npz, .npy, .jsonl or .h5 file of any framework, or a folder of
+      .h5 files (one a bag, as CLAM writes them).
+    - Arrays are given as FILE, FILE:ARRAY or as an ARRAY of MASKS; those of MASKS
+      that are named like an option are taken anyway.
+    - Exit codes: 0 fine, 2 wrong input, 3 above --fail-above, 4 inconclusive.
     """
 
-    masks: tyro.conf.Positional[str]
+    masks: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MASKS")]
     """[N, T], [N, heads, T], [N, heads, T, T], or rows of different lengths."""
     labels: str | None = None
     """Classes [N]; for a folder of .h5 files a CSV file of bag and label."""
@@ -73,7 +74,7 @@ class Flags:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
-        flags = tyro.cli(Flags, args=arguments, prog="python -m jaxattn.audit")
+        flags = tyro.cli(Flags, args=arguments, prog="jaxattn audit")
         console.settings.quiet = flags.quiet
         return _run(flags)
     except (ValueError, OSError) as error:

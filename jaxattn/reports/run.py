@@ -96,7 +96,17 @@ def text_of(results: Sequence[Result], metrics: Sequence[str]) -> str:
 
 
 def load_run(path: str | os.PathLike[str]) -> LoadedRun:
-    """The finished run in a folder that `jaxattn.train` wrote.
+    """Reads the finished run in a folder that `jaxattn.train` wrote.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        Masks, and the numbers of all seeds, as arrays.
+
+    Raises:
+        ValueError: one line, for a folder that holds no finished run, or damaged files.
+        OSError: the folder is missing or cannot be read.
 
     >>> import jaxattn
     >>> run = jaxattn.load_run("runs/probe")
@@ -106,9 +116,6 @@ def load_run(path: str | os.PathLike[str]) -> LoadedRun:
     >>> accuracies = run.values("accuracy", "joint")  # of each seed
     >>> len(accuracies) == len(masks)
     True
-
-    Raises: ValueError or OSError, one line, for a folder that is missing, holds no
-    finished run, or has damaged files.
     """
     folder = read(Path(path))
     return LoadedRun(
@@ -132,7 +139,7 @@ def _structured(rows: list, kind: type) -> np.ndarray:
 
 
 class Run(NamedTuple):
-    """What a run left behind; in a notebook it shows verdict and main table."""
+    """What `jaxattn.run` left behind; in a notebook it shows verdict and main table."""
 
     folder: Path
     results: list[Result]

@@ -20,7 +20,7 @@ DOORS = {
 FORMS = (
     "FILE.jsonl, FILE.json, FILE.csv or FILE.tsv (also .gz), a folder in ERASER's "
     "form, tfds:NAME, imdb:PATH, ag_news:PATH, bags:FILE.csv, or what "
-    "`python -m jaxattn.data prepare` wrote"
+    "`jaxattn data prepare` wrote"
 )
 
 

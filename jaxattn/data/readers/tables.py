@@ -273,5 +273,5 @@ def made(
     try:
         return from_rows(good(), "own", length, min_count, say, source=found.path.name)
     except ValueError as error:
-        check = f"python -m jaxattn.data check {found.path} lists all problems"
+        check = f"jaxattn data check {found.path} lists all problems"
         raise ValueError(f"{error}; {check}") from None

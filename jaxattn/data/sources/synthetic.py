@@ -164,13 +164,35 @@ def _described() -> dict[str, Synthetic]:
 
 
 SYNTHETIC = _described()
+"""Generated tasks by the name that `--tasks` takes."""
 
 
 def generate(family: str, key: Array, which: Array | int, n: int) -> Sample:
-    """`n` examples of the task at place `which` (may be traced) of a family.
+    """Examples of a generated task whose relevant features are known.
 
-    All formulas of the family are computed and one is picked: they are cheap, and so
-    one program serves the whole family. Raises: KeyError for an unknown family.
+    All formulas of a family are computed and one is picked: they are cheap, and so one
+    program serves the whole family.
+
+    Args:
+        family: "l2x" (10 features; Chen et al., arXiv 1802.07814), "syn" (11; Yoon et
+            al., ICLR 2019) or "syn_100" (100).
+        key: a random key.
+        which: the place of the task in its family; it may be traced.
+        n: how many examples.
+
+    Returns:
+        A `Sample`: inputs `[n, d]`, P(y given x) `[n, 2]`, labels `[n]` and which
+        features are relevant `[n, d]`.
+
+    Raises:
+        KeyError: unknown family.
+
+    >>> import jax, jaxattn
+    >>> jaxattn.SYNTHETIC["xor"].family, list(jaxattn.SYNTHETIC).index("xor")
+    ('l2x', 0)
+    >>> sample = jaxattn.generate("l2x", jax.random.key(0), which=0, n=3)
+    >>> sample.inputs.shape, sample.truth[0].nonzero()[0].tolist()
+    ((3, 10), [0, 1])
     """
     makers = list(_MAKERS[family].values())
     features = next(t.features for t in SYNTHETIC.values() if t.family == family)
