@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from scipy.special import rel_entr
 
 from jaxattn.inference import TrainedModel, run_key
+from jaxattn.metrics.divergence import jsd
 from jaxattn.metrics.statistics import Interval, mean_interval
 from jaxattn.system import console, runtime
 from jaxattn.system.files import plain
@@ -409,8 +409,6 @@ def disagreement(masks: np.ndarray) -> float:
     pairs = []
     for i in range(len(masks) - 1):
         a, b = shares[i], shares[i + 1 :]
-        middle = (a + b) / 2
-        nats = rel_entr(a, middle).sum(axis=1) + rel_entr(b, middle).sum(axis=1)
-        bits = nats / 2 / np.log(2)
+        bits = jsd(a, b) / np.log(2)
         pairs.append(np.where(empty[i] != empty[i + 1 :], 1.0, bits))
     return float(np.concatenate(pairs).mean()) if pairs else float("nan")
