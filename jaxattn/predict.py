@@ -414,7 +414,7 @@ def disagreement(masks: np.ndarray) -> float:
     Masks count by their shares; an empty one is 1 bit from any that is not. NaN where
     there is one mask only.
     """
-    from scipy.special import rel_entr
+    from jaxattn.metrics.divergence import jsd
 
     totals = masks.sum(axis=1, keepdims=True)
     shares = masks / np.where(totals > 0, totals, 1)
@@ -422,8 +422,6 @@ def disagreement(masks: np.ndarray) -> float:
     pairs = []
     for i in range(len(masks) - 1):
         a, b = shares[i], shares[i + 1 :]
-        middle = (a + b) / 2
-        nats = rel_entr(a, middle).sum(axis=1) + rel_entr(b, middle).sum(axis=1)
-        bits = nats / 2 / np.log(2)
+        bits = jsd(a, b) / np.log(2)
         pairs.append(np.where(empty[i] != empty[i + 1 :], 1.0, bits))
     return float(np.concatenate(pairs).mean()) if pairs else float("nan")

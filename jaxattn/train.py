@@ -215,9 +215,9 @@ def _tell(flags: Flags, done: Any) -> None:
     """Prints the result table, what was found, where it is, and what comes next."""
     from jaxattn.reports import findings, tables
 
-    if done.results:
-        headers, rows = tables.compact(done.results, tables.headline(done.results))
-        console.table(headers, rows)
+    if done.contents:
+        results = done.contents.results
+        console.table(*tables.compact(results, tables.headline(results)))
     if done.diverged and flags.quiet:  # else it is among the findings
         names = ", ".join(f"{method} seed {seed}" for method, seed in done.diverged)
         console.error(f"not finite, frozen and left out: {names}")
@@ -231,7 +231,7 @@ def _tell(flags: Flags, done: Any) -> None:
             "stopped after the current chunk; the same command goes on from "
             f"{done.folder}"
         )
-    elif done.results:
+    elif done.contents:
         console.paragraph(
             f"{done.folder}: report.html, results.md, results.csv, seeds.csv, masks, "
             "figures"

@@ -93,7 +93,7 @@ def price_of_audits(cells: int) -> str:
 def with_audits(program: Program, outcome: Outcome) -> Outcome:
     """The outcome with what the audit finds in each cell's masks.
 
-    `channel_leak_bits` by channel, `encoding_bits` beyond the values let through, and
+    `audit_bits` by channel, `encoding_bits` beyond the values let through, and
     `stripe_x_bits`: what EVAL-X reads less what is encoded, STRIPE-X of Puli et al.
     (arXiv 2411.02664) with a penalty of one bit a bit. NaN for cells that diverged, and
     for all where there are too few examples to ask.
@@ -154,12 +154,11 @@ def _given(program: Program, outcome: Outcome, i: int) -> tuple[Any, Any, dict]:
 
 def _bits(report) -> dict[str, float]:
     found = {
-        f"channel_leak_bits:{name}": finding.bits
-        for name, finding in report.channels.items()
+        f"audit_bits:{name}": finding.bits for name, finding in report.channels.items()
     }
-    found["channel_leak_bits:all"] = report.masks.bits
+    found["audit_bits:mask"] = report.masks.bits
     if report.beyond_length is not None:
-        found["channel_leak_bits:beyond length"] = report.beyond_length.bits
+        found["audit_bits:beyond length"] = report.beyond_length.bits
     if report.beyond_values is not None:
         found["encoding_bits"] = report.beyond_values.bits
     return found

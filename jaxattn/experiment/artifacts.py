@@ -46,11 +46,13 @@ def write_names(folder: Path, source: Source) -> None:
     """What numbers in `masks` stand for: classes, words, people's ratings, images."""
     folder.mkdir(parents=True, exist_ok=True)
     stored, shares = source.dataset, majority(source, "train")
+    validation = majority(source, "validation")
     names: dict[str, Any] = {"classes": source.classes}
-    if stored is not None and shares is not None:
+    if stored is not None and shares is not None and validation is not None:
         rated = np.flatnonzero(np.isfinite(stored.lexicon))
         names |= {
             "train_shares": shares.tolist(),
+            "validation_majority": float(validation.max()),
             "vocabulary": stored.vocabulary,
             "ratings": {int(i): round(float(stored.lexicon[i]), 4) for i in rated},
             "grid": stored.grid,

@@ -96,6 +96,7 @@ def run(
         outcomes: list[list[Outcome]] = [[] for _ in programs]
         if processes.first():
             outcomes = schedule.finished(folder, programs, dry_run)
+        sweep = outputs.Sweep(config, sources, programs, outcomes)
         left = _left(config, programs, outcomes, splits)
         if not left and dry_run:
             console.say("all of its cells are finished")
@@ -112,9 +113,7 @@ def run(
 
                 def finish(number: int, outcome: Outcome) -> None:
                     outcomes[number].append(outcome)
-                    outputs.write_seeds_so_far(
-                        folder, config, sources, programs, outcomes
-                    )
+                    outputs.write_seeds_so_far(folder, sweep)
 
                 if processes.first():
                     _trim(folder, left)
@@ -129,11 +128,8 @@ def run(
                 )
             received = int(processes.most(stop.received or 0)[0]) or None
         if dry_run or not processes.first() or not any(outcomes):
-            return Run(folder, [], [], [], received)
-        results, findings, diverged = outputs.write(
-            folder, config, sources, programs, outcomes
-        )
-        return Run(folder, results, findings, diverged, received)
+            return Run(folder, None, [], [], received)
+        return outputs.write(folder, sweep)._replace(signal=received)
 
 
 def _load(
