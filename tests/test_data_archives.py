@@ -7,7 +7,7 @@ import pytest
 
 from jaxattn.data import limits
 from jaxattn.data.readers.archives import read_imdb, without_breaks, without_remains
-from jaxattn.data.readers.choice import load_own
+from jaxattn.data.readers import load_own
 
 N = 30
 
