@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxattn.data import limits
-from jaxattn.data.readers.archives import read_imdb, without_breaks, without_remains
 from jaxattn.data.readers import load_own
+from jaxattn.data.readers.archives import read_imdb, without_breaks, without_remains
 
 N = 30
 

@@ -4,8 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxattn.data.readers import eraser
-from jaxattn.data.readers import load_own
+from jaxattn.data.readers import eraser, load_own
 
 DOCS = {
     f"{split}_{i}.txt": f"{split} {i} It 's a\nvery Good film , a very good film ."

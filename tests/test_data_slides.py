@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from jaxattn.data import limits
-from jaxattn.data.readers import bags
-from jaxattn.data.readers import load_own
+from jaxattn.data.readers import bags, load_own
 from jaxattn.system import runtime
 
 h5py = pytest.importorskip("h5py", reason="h5py is an extra: jaxattn[h5]")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from jaxattn.data.rebuild import unescape
+
 from jaxattn.data.sources import snippets as module
 from jaxattn.data.sources.snippets import (
     DIGEST,

@@ -23,7 +23,6 @@ from jaxattn.data.text import (
     most_frequent,
 )
 
-
 log = logging.getLogger("jaxattn")
 
 
