@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxattn.system import runtime
+from jaxattn.system.errors import reason
 from jaxattn.system.runtime import Check
 
 NEEDED_GB = 2.0
@@ -174,8 +175,7 @@ def _made(name: str, check: Callable[[], Check], todo: str) -> Check:
 
 
 def _broken(name: str, error: Exception, todo: str) -> Check:
-    text = " ".join(str(error).split())[:300]
-    return Check(name, False, f"{type(error).__name__}: {text}", todo)
+    return Check(name, False, reason(error, kind=True, most=300), todo)
 
 
 def line(check: Check, colour: bool = False) -> str:
