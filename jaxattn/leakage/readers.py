@@ -34,10 +34,10 @@ def read(path: Path, allow_pickle: bool = False) -> dict[str, Any]:
     try:
         # Opened here: numpy leaves a file that it cannot read open.
         with open(path, "rb") as file:
-            found = np.load(file, allow_pickle=allow_pickle)
-            if isinstance(found, np.ndarray):
-                return {"masks": found}
-            return {name: found[name] for name in found.files}
+            loaded = np.load(file, allow_pickle=allow_pickle)
+            if isinstance(loaded, np.ndarray):
+                return {"masks": loaded}
+            return {name: loaded[name] for name in loaded.files}
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise ValueError(
@@ -63,10 +63,10 @@ def fetch(where: str, beside: dict[str, Any], allow_pickle: bool = False) -> Any
             f"{where}: neither a file nor an array of the masks' file "
             f"({', '.join(beside)})"
         )
-    found = read(path, allow_pickle)
-    if name is None and len(found) == 1:
-        return next(iter(found.values()))
-    return pick(found, path, name, (path.stem,))
+    arrays = read(path, allow_pickle)
+    if name is None and len(arrays) == 1:
+        return next(iter(arrays.values()))
+    return pick(arrays, path, name, (path.stem,))
 
 
 def split(where: str) -> tuple[Path, str | None]:
@@ -78,14 +78,14 @@ def split(where: str) -> tuple[Path, str | None]:
 
 
 def pick(
-    found: dict[str, Any], path: Path, name: str | None, known: Sequence[str] = ()
+    arrays: dict[str, Any], path: Path, name: str | None, known: Sequence[str] = ()
 ) -> Any:
     """The array called `name`, or the first of the names `known` that there is."""
     wanted = known if name is None else (name,)
     for each in wanted:
-        if each in found:
-            return found[each]
-    there = ", ".join(found) or "none"
+        if each in arrays:
+            return arrays[each]
+    there = ", ".join(arrays) or "none"
     if name is not None:
         raise ValueError(f"{path} has no array {name!r}: there are {there}")
     raise ValueError(f"{path}: which array? There are {there}: give {path}:ARRAY")
@@ -112,7 +112,7 @@ def labels_of_bags(path: Path, names: Sequence[str]) -> np.ndarray:
 
 
 def _json_lines(path: Path) -> dict[str, Any]:
-    found: dict[str, list] = {}
+    columns: dict[str, list] = {}
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -120,18 +120,20 @@ def _json_lines(path: Path) -> dict[str, Any]:
             except (ValueError, RecursionError):
                 raise ValueError(f"{path}, line {number}: not a JSON object") from None
             row = {"masks": row} if isinstance(row, list) else row
-            if not isinstance(row, dict) or (number > 1 and row.keys() != found.keys()):
+            if not isinstance(row, dict) or (
+                number > 1 and row.keys() != columns.keys()
+            ):
                 raise ValueError(
                     f"{path}, line {number}: not an object with the keys of line 1"
                 )
             for name, value in row.items():
-                found.setdefault(name, []).append(value)
-    if not found:
+                columns.setdefault(name, []).append(value)
+    if not columns:
         raise ValueError(f"{path}: there is no line in it")
-    for name, values in found.items():
-        if not isinstance(values[0], list):
-            found[name] = np.array(values)  # type: ignore[assignment]
-    return found
+    return {
+        name: values if isinstance(values[0], list) else np.array(values)
+        for name, values in columns.items()
+    }
 
 
 def _hdf5(path: Path) -> dict[str, Any]:
@@ -143,15 +145,13 @@ def _hdf5(path: Path) -> dict[str, Any]:
         ) from None
     try:
         with h5py.File(path, "r") as file:
-            found: dict[str, Any] = {}
-            file.visititems(
-                lambda name, item: (
-                    found.update({name: item[()]})
-                    if isinstance(item, h5py.Dataset)
-                    else None
-                )
-            )
-            return found
+            names: list[str] = []
+            file.visit(names.append)
+            return {
+                name: file[name][()]
+                for name in names
+                if isinstance(file[name], h5py.Dataset)
+            }
     except OSError as error:
         raise ValueError(f"{path}: not a whole HDF5 file: {error}") from None
 
