@@ -72,6 +72,7 @@ class Flags:
     """Print a JSON object a line, with the mask of every seed."""
 
 
+@console.messages_shown()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
@@ -120,7 +121,7 @@ def _run(flags: Flags) -> None:
                 print(json.dumps(plain(_object(model, one)), allow_nan=False))
             else:
                 console.say(f"\n{_told(model, one, i)}")
-            advance(1, 1)
+            advance()
 
 
 def _progress(n: int) -> contextlib.AbstractContextManager[Callable[..., None]]:

@@ -88,6 +88,7 @@ Command = (
 )
 
 
+@console.messages_shown()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     console.settings.quiet = False

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from jaxattn.data.dataset import Dataset
 from jaxattn.data.sources.synthetic import FAMILIES, SYNTHETIC
 from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
+
+logger = logging.getLogger("jaxattn")
 
 BUDGETS = {
     "explain_linear": 5,
@@ -94,17 +96,19 @@ def check_fit(config: Config, task: str) -> None:
             )
 
 
-def load(
-    config: Config,
-    task: str,
-    data_dir: Path | None,
-    cache: Path | None,
-    say: Callable[[str], None],
-    download: bool = False,
-) -> Source:
-    """The source of a task; what takes long to make is kept in `cache`.
+class Loading(NamedTuple):
+    """Where data come from."""
 
-    Nothing is fetched from the network unless `download`.
+    data_dir: Path | None = None
+    """Where the embedded ones are prepared; TFDS's usual place if None."""
+    cache: Path | None = None
+    """Keeps what takes long to make."""
+    download: bool = False
+    """Whether data may be fetched from the network."""
+
+
+def load(config: Config, task: str, loading: Loading) -> Source:
+    """The source of a task.
 
     Raises: ValueError or OSError, one line, for whatever the user can put right.
     """
@@ -116,17 +120,15 @@ def load(
     if task == "explain_own":
         from jaxattn.experiment import user_black_box
 
-        dataset = _stored(config, config.data.asked_about, data_dir, say, download)
-        dataset, black_box = user_black_box.explained(config, dataset, cache, say)
+        dataset = _stored(config, config.data.asked_about, loading)
+        dataset, black_box = user_black_box.explained(config, dataset, loading.cache)
     elif task.startswith("explain_"):
         from jaxattn.experiment import black_box
 
-        length, min_count = config.data.length, config.data.min_count
-        dataset, black_box = black_box.explained(
-            task, length, min_count, data_dir, cache, say
-        )
+        about = _stored(config, black_box.EXPLAINED[task].task, loading)
+        dataset, black_box = black_box.explained(task, about, loading.cache)
     else:
-        dataset = _stored(config, task, data_dir, say, download)
+        dataset = _stored(config, task, loading)
     return Source(
         task=task,
         inputs=inputs_of(dataset),
@@ -140,14 +142,8 @@ def load(
     )
 
 
-def _stored(
-    config: Config,
-    task: str,
-    data_dir: Path | None,
-    say: Callable[[str], None],
-    download: bool,
-) -> Dataset:
-    own = config.data
+def _stored(config: Config, task: str, loading: Loading) -> Dataset:
+    own, data_dir, say = config.data, loading.data_dir, logger.info
     if task != "own":
         return tasks.load(task, own.length, own.min_count, data_dir, say)
     # Here, since most runs need none of it.
@@ -159,7 +155,7 @@ def _stored(
         own.min_count,
         data_dir,
         own.fields,
-        download,
+        loading.download,
         say,
         own.tokenizer,
     )
