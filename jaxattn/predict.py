@@ -116,10 +116,10 @@ class Prediction(NamedTuple):
     """Bits between the masks of two seeds, NaN where there is one seed only."""
 
 
+@console.messages_shown()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
-        console.show_messages()
         _run(tyro.cli(Flags, args=arguments, prog="jaxattn predict"))
         sys.stdout.flush()
     except BrokenPipeError:

@@ -99,9 +99,10 @@ Command = (
 )
 
 
+@console.messages_shown()
+@console.messages_shown()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    console.show_messages()
     try:
         command: Any = tyro.cli(
             Command,  # type: ignore[arg-type]

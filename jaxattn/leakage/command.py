@@ -71,6 +71,7 @@ class Flags:
     """Print audit.json, without its pointwise bits, as the last line."""
 
 
+@console.messages_shown()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
@@ -162,7 +163,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             nonlocal advance, before
             if advance is None:
                 advance = stack.enter_context(console.bar("audit", of, "fits"))
-            advance(done - before, done - before, what)
+            advance(done - before, what)
             before = done
 
         yield progress
