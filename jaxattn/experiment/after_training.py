@@ -1,6 +1,6 @@
 """Models that no program can hold, shown what each seed selected, once it is trained.
 
-Post-hoc accuracy as in `jaxattn.training.evaluation.black_box`.
+Post-hoc accuracy as in `jaxattn.training.evaluation.post_hoc`.
 
 The leak audit of every seed of a run: where a leak lives, and whether it encodes.
 """
@@ -15,15 +15,14 @@ import numpy as np
 from jaxattn.experiment.plan import Program
 from jaxattn.experiment.wave import Outcome
 from jaxattn.methods.table import FULL_TEXT
-from jaxattn.training.cell import simplex
-from jaxattn.training.evaluation.black_box import as_many
+from jaxattn.training.evaluation.post_hoc import as_many
 
 
 def asks_black_box(program: Program) -> bool:
     """Whether there is such a model, and it may be asked."""
     box = program.source.black_box
     asked = box is not None and box.ask is not None
-    examples = program.static.config.data.asked_again
+    examples = program.cell.config.data.asked_again
     return asked and examples > 0 and program.cells[0][0] != FULL_TEXT
 
 
@@ -40,7 +39,7 @@ def price_of_asking(programs: list[Program]) -> str:
 
 
 def _examples(program: Program) -> int:
-    return program.static.config.data.asked_again
+    return program.cell.config.data.asked_again
 
 
 def with_post_hoc_accuracy(program: Program, outcome: Outcome) -> Outcome:
@@ -81,7 +80,7 @@ LN2 = float(np.log(2))
 
 def audits_masks(program: Program) -> bool:
     """Whether the masks of a program are asked for more than their bits."""
-    chosen = "leak" in program.static.config.metrics
+    chosen = "leak" in program.cell.config.metrics
     return chosen and program.cells[0][0] != FULL_TEXT
 
 
@@ -147,7 +146,7 @@ def _given(program: Program, outcome: Outcome, i: int) -> tuple[Any, Any, dict]:
             more["lengths"] = test.lengths
             if dataset.vocabulary:
                 more["tokens"] = test.inputs
-    if not simplex(program.static):
+    if not program.cell.simplex:
         more["kind"] = "weights"
     return masks.astype(np.float32), labels, more
 

@@ -47,7 +47,7 @@ def _parameters_of(programs: list[Program]) -> str:
     texts = []
     for name, full in (("", False), (" (full text)", True)):
         models = {
-            p.static.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
+            p.cell.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
         }
         counts = sorted({nn_model.size(m) for m in models})
         ends = dict.fromkeys(f"{n:,}" for n in (counts[:1] + counts[-1:]))
@@ -63,7 +63,7 @@ def _say_prices(config: Config, programs: list[Program]) -> None:
     if shown:
         console.paragraph(after_training.price_of_asking(shown))
     for program in programs:
-        if attention.applies(program.static):
+        if attention.applies(program.cell):
             prices = attention.prices(config, program.source.inputs.length)
             for group in config.metrics:
                 if group in prices:

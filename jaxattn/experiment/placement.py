@@ -201,7 +201,7 @@ def best(
     """
     found = compiled, chunk_seconds
     chunks = (
-        waves(len(program.cells), compiled.shape, mesh) * program.static.config.epochs
+        waves(len(program.cells), compiled.shape, mesh) * program.cell.config.epochs
     )
     if chunks * chunk_seconds <= TRIAL_SECONDS:
         return found
@@ -249,7 +249,7 @@ class Job(NamedTuple):
     def key(self) -> Any:
         """What jobs share that ask for the same compiled program and data."""
         shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), self.splits)
-        return self.program.static, str(shapes)
+        return self.program.structure, str(shapes)
 
 
 class Plan(NamedTuple):
@@ -294,7 +294,7 @@ def make_plan(jobs: list[Job], mesh: Mesh, folder: Path, timed: bool = True) -> 
             one = job.program, compiled[i]
             compiled[i], took = best(*one, *given, took, console.say)
         n = waves(len(job.left), compiled[i].shape, mesh)
-        n *= job.program.static.config.epochs
+        n *= job.program.cell.config.epochs
         prices.append(Price(took * n, memory(compiled[i])))
         shapes[str(job.number)] = list(compiled[i].shape)
     return Plan(jobs, compiled, prices)

@@ -160,7 +160,7 @@ def _run_job(
     finish: Callable[[int, Outcome], None],
     kept_seeds: frozenset[int],
 ) -> None:
-    program, epochs = job.program, job.program.static.config.epochs
+    program, epochs = job.program, job.program.cell.config.epochs
     kept = folder / "checkpoints" / f"program-{job.number}"
     begun = _begun(kept, job.left, compiled.state)
     queue = _in_waves(job.left, begun, compiled.shape.cells(mesh))
@@ -290,8 +290,8 @@ def _in_waves(
 
 def _log(folder: Path, job: Job, cells: list[Name], advance: Callable) -> Callable:
     """What is told of each chunk of a wave: a line in metrics.jsonl and the bar."""
-    static = job.program.static
-    examples = static.steps_per_epoch * static.config.batch_size * len(cells)
+    cell = job.program.cell
+    examples = cell.steps_per_epoch * cell.config.batch_size * len(cells)
 
     def log(epoch: int, curve: dict[str, np.ndarray]) -> None:
         task = job.program.source.task
@@ -300,7 +300,7 @@ def _log(folder: Path, job: Job, cells: list[Name], advance: Callable) -> Callab
             append_json(folder / "metrics.jsonl", record | curve)
         finite = [v for v in curve["train_nll"] if np.isfinite(v)]
         note = f"loss {np.mean(finite) if finite else np.nan:.3f}"
-        if epoch == static.config.epochs:
+        if epoch == cell.config.epochs:
             note += ", measuring"
         advance(1, examples, note)
 
