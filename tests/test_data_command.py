@@ -7,7 +7,7 @@ import numpy as np
 import own_files
 import pytest
 
-from jaxattn.config import TaskName
+from jaxattn.config import BuiltInTask
 from jaxattn.data.command import main
 from jaxattn.data.dataset import Split, assemble
 from jaxattn.data.show import passages
@@ -31,7 +31,7 @@ def test_the_list_is_true(data_dir, capsys):
         assert sum(len(s.labels) for s in splits) == entry.examples, name
         assert len(found.classes) == entry.classes
         assert f"{name} " in out and f"{entry.examples:,}" in out
-    tasks = set(TaskName.__args__)
+    tasks = set(BuiltInTask.__args__)
     assert set(STORED) <= tasks
     assert {w for w in re.findall(r"\w+", out) if w in tasks} > {"xor", "syn6_100"}
 

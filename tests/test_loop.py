@@ -5,13 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattn.config import Config, Model, Optimizer, Weighting, numbers
+from jaxattn.config import Config, Model, Optimizer, Weighting, replaced
 from jaxattn.methods import weighting
-from jaxattn.methods.table import METHODS, Numbers
+from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
-from jaxattn.training import cell as cells
 from jaxattn.training import step
-from jaxattn.training.cell import Arrays, Cell, unpack
+from jaxattn.training.cell import Arrays, Task, make_cell, unpack
 
 V, T, N = 64, 8, 512
 
@@ -58,22 +57,18 @@ LAST = len(ROWS) - 1
 """The cell that is made to diverge."""
 
 
-def make_cells(*rows):
+def make_cells(*rows, examples=N):
     """Cells [rows], each row (method, seed) or (method, seed, learning rate)."""
-    cells = []
+    task, cells = Task(Inputs("tokens", V, T), 2, examples), []
     for method, seed, *rate in rows:
-        values = numbers(CONFIG)
+        config = CONFIG
         if rate:
-            values["optimizer.learning_rate"] = rate[0]
-        values = {k: np.float32(v) for k, v in values.items()}
-        row = Numbers(*np.array(METHODS[method].numbers, np.float32))
-        cells.append(Cell(jax.random.key(seed), values, row))
-    return jax.tree.map(lambda *x: jnp.stack(x), *cells)
-
-
-def make_static(method, examples=N):
-    structure = METHODS[method].structure
-    return cells.make_static(CONFIG, structure, Inputs("tokens", V, T), 2, examples)
+            config = replaced(config, "optimizer.learning_rate", rate[0])
+        cells.append(make_cell(config, METHODS[method], task, jax.random.key(seed)))
+    # In one program with joint's: what it needs no more of costs nothing here.
+    structure = METHODS[rows[-1][0]].structure
+    cells = [cell.replace(structure=structure) for cell in cells]
+    return jax.tree.map(lambda *x: jnp.stack(list(map(jnp.asarray, x))), *cells)
 
 
 def pick(tree, i):
@@ -94,16 +89,10 @@ def close(a, b, atol=1e-6):
 class Jitted:
     """init, chunk and train of one program over a row of cells."""
 
-    def __init__(self, method):
-        static = make_static(method)
-        cells = (0, None)
-        self.init = quick_jit(jax.vmap(lambda c: step.init(static, c)))
-        self.chunk = quick_jit(
-            jax.vmap(lambda c, *rest: step.chunk(static, c, *rest), (0, *cells))
-        )
-        self.train = quick_jit(
-            jax.vmap(lambda c, *splits: step.train(static, c, *splits), cells)
-        )
+    def __init__(self):
+        self.init = quick_jit(jax.vmap(step.init))
+        self.chunk = quick_jit(jax.vmap(step.chunk, (0, 0, None)))
+        self.train = quick_jit(jax.vmap(step.train, (0, None)))
 
     def chunks(self, cells, n, state=None):
         state = self.init(cells) if state is None else state
@@ -115,8 +104,8 @@ class Jitted:
 
 
 @functools.cache
-def jitted(method="mask_swap"):
-    return Jitted(method)
+def jitted():
+    return Jitted()
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +206,7 @@ def test_mask_swap_leaves_nothing_to_be_read(finished):
 
 
 def test_a_diverging_cell_keeps_its_estimator_too():
-    program = jitted("instance_weighting")
+    program = jitted()
     cells = make_cells(("instance_weighting", 0), ("instance_weighting", 1, 1e30))
     first, curves = program.chunks(cells, 1)
     last, _ = program.chunks(cells, 1, first)
@@ -233,18 +222,18 @@ def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
     n = 100  # 3 batches of 32; the label is the number of the example
     split = jax.tree.map(lambda x: x[:n], TRAIN)._replace(labels=jnp.arange(n))
 
-    def note(static, cell, state, batch, fold, prior):
-        seen = state.average.at[state.step].set(jnp.stack([batch.labels, fold]))
+    def note(cell, state, batch):
+        pair = jnp.stack([batch.examples.labels, batch.fold])
+        seen = state.average.at[state.step].set(pair)
         nothing = {"nll": jnp.float32(0), "accuracy": jnp.float32(0)}
         return state._replace(step=state.step + 1, average=seen), nothing
 
     monkeypatch.setattr(step, "step", note)
-    static = make_static("joint", n)
-    cell = jax.tree.map(lambda x: x[0], make_cells(ROWS[0]))
-    state = jax.eval_shape(lambda: step.init(static, cell))
+    cell = jax.tree.map(lambda x: x[0], make_cells(ROWS[0], examples=n))
+    state = jax.eval_shape(lambda: step.init(cell))
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
     state = state._replace(average=jnp.zeros((6, 2, 32), int))
-    chunk = quick_jit(lambda s: step.chunk(static, cell, s, (split, split, split))[0])
+    chunk = quick_jit(lambda s: step.chunk(cell, s, (split, split, split))[0])
     numbers_, folds = np.moveaxis(np.asarray(chunk(chunk(state)).average), 1, 0)
     epochs = numbers_.reshape(2, 96)
     for epoch in epochs:
@@ -254,13 +243,13 @@ def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
     np.testing.assert_array_equal(folds, numbers_ % 2)
 
 
-def test_make_static_refuses_a_split_smaller_than_one_batch():
+def test_make_cell_refuses_a_split_smaller_than_one_batch():
     with pytest.raises(ValueError, match="batch_size = 32.*only 31 examples"):
-        make_static("joint", 31)
+        make_cells(ROWS[0], examples=31)
 
 
 def test_unpack_marks_the_tokens_that_are_there():
-    tokens, valid, labels = unpack(VALIDATION)
+    tokens, valid, labels, *_ = unpack(VALIDATION)
     assert tokens.dtype == labels.dtype == jnp.int32
     np.testing.assert_array_equal(valid.sum(axis=1), VALIDATION.lengths)
     assert valid[:, 0].all() and (tokens[~valid] == 0).all()
