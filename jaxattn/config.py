@@ -225,12 +225,12 @@ def labels_of(methods: Iterable[str], also: Sequence[str]) -> list[str]:
     return [label_of(m, setting) for setting in ("", *also) for m in methods]
 
 
-def _walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
+def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
     """Dotted path, value and field of everything that a config holds."""
     for field in dataclasses.fields(node):
         value, path = getattr(node, field.name), prefix + field.name
         if dataclasses.is_dataclass(value):
-            yield from _walk(value, path + ".")
+            yield from walk(value, path + ".")
         else:
             yield path, value, field
 
@@ -242,7 +242,7 @@ def is_number(field: dataclasses.Field) -> bool:
 
 def numbers(config: Config) -> dict[str, float]:
     """The fields that may vary inside one program, by dotted path."""
-    return {path: float(v) for path, v, field in _walk(config) if is_number(field)}
+    return {path: float(v) for path, v, field in walk(config) if is_number(field)}
 
 
 def replaced(config: Any, path: str, value: Any) -> Any:
@@ -277,7 +277,7 @@ def check(config: Config) -> Config:
             raise ValueError(
                 f"{field.name} = {part!r}: expected {wanted.__name__}(...)"
             )
-    for path, value, field in _walk(config):
+    for path, value, field in walk(config):
         _check_value(path, value, field)
     for path in ("methods", "tasks", "metrics"):
         names = getattr(config, path)
@@ -385,7 +385,7 @@ def _swept(config: Config) -> dict[str, dataclasses.Field]:
     whole = ("epochs", "full_text_epochs", "batch_size")
     return {
         path: field
-        for path, _, field in _walk(config)
+        for path, _, field in walk(config)
         if path.partition(".")[0] in parts or path in whole
     }
 

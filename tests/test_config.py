@@ -150,7 +150,7 @@ def test_nonsense_is_refused_in_one_line(path, value, said):
 
 @pytest.mark.parametrize("path", numbers(Config()))
 def test_check_takes_both_ends_of_each_range_and_nothing_beyond(path):
-    fields = {p: field for p, _, field in config_module._walk(Config())}
+    fields = {p: field for p, _, field in config_module.walk(Config())}
     bounds = fields[path].metadata
     for value in (bounds["low"], bounds["high"]):
         one = put(path, value)

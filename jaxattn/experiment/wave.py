@@ -262,35 +262,28 @@ def _small(values: np.ndarray) -> np.ndarray:
     return values.astype(np.uint8) if whole else values
 
 
-def arrays(split: Any) -> Arrays:
-    """What the engine needs of a split."""
-    return Arrays(
-        split.inputs,
-        split.lengths,
-        split.labels,
-        split.truth,
-        split.targets,
-        split.attributions,
-        split.evidence,
-    )
-
-
 def make_splits(source: Source, mesh: Mesh) -> Splits:
     """What all cells of a task share, copied to every device."""
     stored: Any = ()
-    nothing = np.zeros(0, bool)
-    vocabulary: Any = (nothing, nothing, nothing)
+    vocabulary = Vocabulary(*[np.zeros(0, bool)] * 3)  # type: ignore[arg-type]
     dataset = source.dataset
     if dataset is not None:
-        stored = tuple(map(arrays, (dataset.train, dataset.validation, dataset.test)))
-        vocabulary = (
+        stored = tuple(
+            Arrays(*(getattr(split, name) for name in Arrays._fields))
+            for split in (dataset.train, dataset.validation, dataset.test)
+        )
+        stop_words = [word.lower() in STOP_WORDS for word in dataset.vocabulary]
+        known: Any = (
             dataset.kind == 2,
             ~np.isnan(dataset.lexicon),
-            np.array([w.lower() in STOP_WORDS for w in dataset.vocabulary], bool),
+            np.array(stop_words, bool),
         )
+        vocabulary = Vocabulary(*known)
     black_box = () if source.black_box is None else source.black_box.params
-    shared = Splits(stored, Vocabulary(*vocabulary), black_box)
     everywhere = NamedSharding(mesh, P())
-    # Through jax, which makes of 64 bits what the program will take.
-    shared = jax.tree.map(lambda x: np.asarray(jnp.asarray(x)), shared)
-    return jax.tree.map(lambda x: processes.placed(x, everywhere), shared)
+
+    def put(x):
+        # Through jax, which makes of 64 bits what the program will take.
+        return processes.placed(np.asarray(jnp.asarray(x)), everywhere)
+
+    return jax.tree.map(put, Splits(stored, vocabulary, black_box))
