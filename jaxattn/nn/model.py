@@ -70,7 +70,7 @@ class Predictor(nn.Module):
 
 
 def _shifted(module: nn.Module, embedded: Array) -> Array:
-    """Vectors [T, D], which `embedded` tells and the argument `shift` adds to."""
+    """Vectors [T, D], which `embedded` reads and the argument `shift` adds to."""
     module.sow("intermediates", "embedded", embedded)
     return module.perturb("embedded", embedded)
 
@@ -280,13 +280,13 @@ def embedded(
     """
     candidates = candidates_of(model, valid)
 
-    def told(half: nn.Module, own: Params, *inputs: Array) -> Array:
+    def read(half: nn.Module, own: Params, *inputs: Array) -> Array:
         _, sown = half.apply({"params": own}, *inputs, mutable=["intermediates"])
         return sown["intermediates"]["embedded"][0]  # type: ignore[index]
 
     return (
-        told(model.selector, params["selector"], x, valid, candidates),
-        told(model.predictor, params["predictor"], x, candidates, candidates * 1.0),
+        read(model.selector, params["selector"], x, valid, candidates),
+        read(model.predictor, params["predictor"], x, candidates, candidates * 1.0),
     )
 
 
