@@ -35,14 +35,6 @@ INPUTS = Inputs("scalars", 1, 11, fixed=True)
 
 NOTHING = measure.Vocabulary(*[jnp.zeros(0, bool)] * 3)
 
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
-
 
 def cell_of(method, seed=0, which=3):
     task = Task(INPUTS, 2, 256, which=which, control=10, family="syn", evaluated=True)
@@ -51,7 +43,7 @@ def cell_of(method, seed=0, which=3):
 
 @functools.cache
 def trained(method):
-    return quick_jit(step.train)(cell_of(method), ())
+    return jax.jit(step.train)(cell_of(method), ())
 
 
 @pytest.mark.parametrize("method", ["joint", "invase", "realx", "instance_weighting"])
@@ -106,7 +98,7 @@ def test_fresh_data_are_new_in_every_epoch():
 
 @functools.cache
 def measured(method="joint"):
-    made = quick_jit(measure.measure)(
+    made = jax.jit(measure.measure)(
         cell_of(method), trained(method)[0], (), NOTHING, ()
     )
     return jax.tree.map(np.asarray, made)

@@ -1,4 +1,3 @@
-import functools
 import itertools
 from typing import get_args
 
@@ -20,15 +19,6 @@ from jaxattn.nn.normalizers import softmax
 from jaxattn.training import step as steps
 from jaxattn.training.cell import Arrays, Task, evaluate, unpack
 from jaxattn.training.cell import make_cell as cell_from
-
-# These programs compile for longer than they run: ask for less optimisation.
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 
 B, T, V, STEPS = 8, 4, 12, 42
 
@@ -94,7 +84,7 @@ def every_step(cell, params=None):
 @pytest.fixture(scope="module")
 def plain_runs():
     """Compiled once: one vmap over all methods, also those that need not mix."""
-    return quick_jit(jax.vmap(every_step))
+    return jax.jit(jax.vmap(every_step))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +107,7 @@ def runs(plain_runs, start):
 @pytest.mark.parametrize("method", ["joint", "uniform"])
 def test_one_pass_serves_both_halves_where_nothing_is_mixed(method, runs, start):
     assert not make_cell(method).structure.mixed
-    one = quick_jit(every_step)
+    one = jax.jit(every_step)
     for a, b in zip(
         jax.tree.leaves(one(make_cell(method), start).params),
         jax.tree.leaves(runs[method].params),
@@ -180,9 +170,9 @@ def oracle(start):
         return loss_under(params["predictor"], own_masks(params["selector"]))
 
     return {
-        "joint": quick_jit(jax.grad(joint))(start),
+        "joint": jax.jit(jax.grad(joint))(start),
         "masks": np.asarray(own_masks(start["selector"])),
-        "under": quick_jit(lambda m: each_gradient(start["predictor"], m)),
+        "under": jax.jit(lambda m: each_gradient(start["predictor"], m)),
     }
 
 
@@ -311,7 +301,7 @@ def test_annealed_steps_shrink_to_nothing(runs):
 def test_averaging_freezes_the_mean_of_the_second_half():
     runs = []
     for name in ("random_pretraining_averaged", "random_pretraining"):
-        found = quick_jit(every_step)(make_cell(name))
+        found = jax.jit(every_step)(make_cell(name))
         runs.append(jax.tree.map(np.asarray, found))
     # Without averaging, the same first phase shows what there is to average.
     states, plain = runs
@@ -331,8 +321,8 @@ def test_averaging_freezes_the_mean_of_the_second_half():
 def weighted():
     """Compiled once: one step of `instance_weighting`, estimator warmed up or not."""
     cell = make_cell("instance_weighting")
-    step = quick_jit(lambda state: steps.step(cell, state, BATCH))
-    return step, quick_jit(lambda: steps.init(cell))()
+    step = jax.jit(lambda state: steps.step(cell, state, BATCH))
+    return step, jax.jit(lambda: steps.init(cell))()
 
 
 def test_instance_weighting_is_the_weighted_joint_gradient(weighted, start):
@@ -342,8 +332,8 @@ def test_instance_weighting_is_the_weighted_joint_gradient(weighted, start):
         ahead, _ = step(state)
         state = state._replace(estimator=ahead.estimator)
     new, measured = step(state)
-    masks = quick_jit(own_masks)(start["selector"])
-    log_p = quick_jit(weighting.log_posterior)(new.estimator, masks, FOLD)
+    masks = jax.jit(own_masks)(start["selector"])
+    log_p = jax.jit(weighting.log_posterior)(new.estimator, masks, FOLD)
     labels = np.asarray(EXAMPLES.labels)
     posterior = np.exp(np.asarray(log_p))
     p = posterior[np.arange(B), labels]
@@ -357,7 +347,7 @@ def test_instance_weighting_is_the_weighted_joint_gradient(weighted, start):
     def loss(params):
         return loss_under(params["predictor"], own_masks(params["selector"]), w)
 
-    expected = quick_jit(jax.grad(loss))(start)
+    expected = jax.jit(jax.grad(loss))(start)
     for half in ("selector", "predictor"):
         found = jax.tree.map(lambda mu: mu / 0.1, new.opt_state[half][0].mu)
         assert close(found, expected[half])
@@ -367,7 +357,7 @@ def test_the_estimator_is_fitted_to_the_own_masks_before_it_is_asked(weighted, s
     step, state = weighted
     state = state._replace(params=start)
     new, _ = step(state)
-    update = quick_jit(lambda *args: weighting.update(CONFIG.weighting, *args))
+    update = jax.jit(lambda *args: weighting.update(CONFIG.weighting, *args))
     masks = own_masks(start["selector"])
     expected = update(state.estimator, masks, EXAMPLES.labels, FOLD)
     np.testing.assert_allclose(flat(new.estimator), flat(expected), atol=1e-5)
@@ -391,7 +381,7 @@ def test_others_are_strangers_even_where_labels_are_sorted():
     assert np.abs(np.array(same) - 0.5).max() < 0.08
 
 
-foreign_ = quick_jit(foreign_masks)
+foreign_ = jax.jit(foreign_masks)
 
 
 def test_nobody_gets_its_own_mask_as_a_foreign_one():
@@ -433,7 +423,7 @@ def seen():
     valid, random = jnp.ones((n, n), bool), jnp.full((n, n), 1 / n)
     keys = jax.random.split(jax.random.key(5), 20)
     one = lambda k, row: losses.seen_masks(k, row, jnp.eye(n), random, valid)  # noqa: E731
-    return quick_jit(jax.vmap(one, in_axes=(0, None))), keys
+    return jax.jit(jax.vmap(one, in_axes=(0, None))), keys
 
 
 @pytest.mark.parametrize("foreign, random", SHARES)
@@ -452,7 +442,7 @@ def test_seen_masks_come_in_the_shares_asked_for(foreign, random, seen):
 
 
 def test_random_scores_span_the_scales_asked_for_and_nothing_else():
-    draw = quick_jit(lambda k: random_scores(k, (4000, 50), 0.5, 8.0))
+    draw = jax.jit(lambda k: random_scores(k, (4000, 50), 0.5, 8.0))
     scores = np.asarray(draw(jax.random.key(0)))
     scale = np.log(scores.std(axis=1))
     assert abs(scores.mean()) < 0.1
@@ -463,7 +453,7 @@ def test_random_scores_span_the_scales_asked_for_and_nothing_else():
     np.testing.assert_allclose(quarters, expected, atol=0.1)
 
 
-weights_ = quick_jit(weighting.neutral_weights)
+weights_ = jax.jit(weighting.neutral_weights)
 
 
 def test_neutral_weights_closed_form():
