@@ -117,7 +117,7 @@ def changed(out, **arrays):
 @pytest.mark.parametrize(
     "damage", ["cut", "flip", "text", "empty", "labels", "about", "type"]
 )
-def test_damaged_prepared_data_are_refused(tmp_path, file, damage):
+def test_damaged_prepared_data_are_refused(tmp_path, file, capfd, damage):
     out = tmp_path / "mine.npz"
     prepare(file, "-o", out)
     if damage == "cut":
