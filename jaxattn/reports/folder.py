@@ -200,7 +200,7 @@ def _task_of(config: Config, program: int) -> str | None:
     if len(config.tasks) == 1:
         return config.tasks[0]
     # A task's programs: one for each structure, and the reference with its own words.
-    each = len({METHODS[m].structure for m in config.methods})
+    each = len({METHODS[m].structure for m in config.methods if m in METHODS})
     each += config.model.values != "inputs"
     place = program // each
     return config.tasks[place] if 0 <= place < len(config.tasks) else None
