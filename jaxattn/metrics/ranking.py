@@ -1,15 +1,14 @@
-"""Do two explanations of one example agree? Each function for one example.
+"""Rankings and selections of positions, against one another and against evidence.
 
-Scores against evidence, threshold-free; each function for one example.
-
-Undefined values are NaN (no evidence, or nothing else), so that a caller can count
-them. Comparisons are pairwise, for they must batch; T up to some hundreds.
-
-How well a selection shows the known evidence; each function for one example.
+Every function is for one example. A value that is not defined, as where there is no
+evidence, is NaN, so that a caller can count it. Most functions compare all pairs of
+positions, which batches well for up to some hundreds of them.
 """
 
 import jax.numpy as jnp
 from jax import Array
+
+from jaxattn.nn.subsets import ranks
 
 
 def kendall_tau_b(a: Array, b: Array, valid: Array) -> Array:
@@ -45,9 +44,8 @@ def top_k_overlap(selected: Array, scores: Array, k: Array) -> Array:
 
     Ties go by position; 0 where nothing is selected.
     """
-    order = jnp.argsort(-scores, stable=True)
-    ranks = jnp.zeros_like(order).at[order].set(jnp.arange(len(scores)))
-    hits = (selected & (ranks < k)).sum()
+    highest = ranks(scores, jnp.ones_like(selected)) < k
+    hits = (selected & highest).sum()
     return hits / jnp.maximum(selected.sum(), 1)
 
 
@@ -175,18 +173,14 @@ def control_hit(selected: Array, control: Array | int) -> Array:
     return selected[control].astype(jnp.float32)
 
 
-def ranks(scores: Array, valid: Array) -> Array:
-    """Ranks [P] of scores [P] among the valid [P], best 1, ties averaged."""
-    low = jnp.where(valid, scores, -jnp.inf)
-    better = (low[None, :] > low[:, None]).sum(axis=1)
-    equal = (low[None, :] == low[:, None]).sum(axis=1)
-    return better + (equal + 1) / 2
-
-
 def median_rank(scores: Array, truth: Array, valid: Array) -> Array:
     """Median rank of the evidence `truth` [P] by scores [P], best 1, ties averaged.
 
     The metric of 'Learning to Explain' by Chen et al. (arXiv 1802.07814); the best
     possible is (k + 1) / 2 for k relevant positions. NaN without evidence.
     """
-    return jnp.nanmedian(jnp.where(truth & valid, ranks(scores, valid), jnp.nan))
+    low = jnp.where(valid, scores, -jnp.inf)
+    better = (low[None, :] > low[:, None]).sum(axis=1)
+    equal = (low[None, :] == low[:, None]).sum(axis=1)
+    rank = better + (equal + 1) / 2
+    return jnp.nanmedian(jnp.where(truth & valid, rank, jnp.nan))

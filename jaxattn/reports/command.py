@@ -32,6 +32,7 @@ class Flags:
     """Print nothing but errors."""
 
 
+@console.messages_shown()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
