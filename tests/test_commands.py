@@ -127,7 +127,7 @@ def test_type_checkers_see_the_types_of_all_names(tmp_path):
     types = [text.rpartition('" is "')[2].rstrip('"') for text in types]
     report, run, hidden, softmax, version, *others = types
     assert (report, hidden, version) == ("LeakReport", "int", "str")
-    assert run.removeprefix("Loaded") == "Run"
+    assert run == "Run"
     assert softmax.startswith("(scores: Array, valid: Array, temperature: ")
     assert len(others) == len(names) and not {"Unknown", "Any"} & set(others)
 
