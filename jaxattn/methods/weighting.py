@@ -22,17 +22,18 @@ NO_OVERLAP = 0.02
 def neutral_weights(
     log_prior: Array, log_posterior: Array, truncation: Array | float
 ) -> Array:
-    """Weights P(y) / P(y given m) of examples.
-
-    Args:
-        log_prior: log P(y) [batch] of each example's own label, in nats.
-        log_posterior: log P(y given m) [batch] of the same, in nats.
-        truncation: weights are cut to [1/truncation, truncation].
-
-    Returns: weights [batch] with mean 1.
+    """Weights P(y) / P(y given m) under which a mask tells nothing of the label.
 
     See section 'mask-neutral learning' of 'Why Attentions May Not Be Interpretable?'
-    (arXiv 2006.05656). A label that its mask gives away counts less:
+    (arXiv 2006.05656).
+
+    Args:
+        log_prior: log P(y) of each example's own label `[batch]`, in nats.
+        log_posterior: log P(y given m) of the same `[batch]`, in nats.
+        truncation: weights are cut to [1 / truncation, truncation].
+
+    Returns:
+        Weights `[batch]` with mean 1; a label that its mask gives away counts less.
 
     >>> import jax.numpy as jnp, jaxattn
     >>> prior, posterior = jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])

@@ -15,7 +15,7 @@ from jaxattn.system.files import plain, write_text
 
 
 class Run(NamedTuple):
-    """A run; in a notebook it shows its verdict and its main table.
+    """What `jaxattn.load_run` gives; in a notebook it shows verdict and main table.
 
     Numbers, masks and the page are there once something of it is finished.
     """
