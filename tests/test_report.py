@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from made_run import TASK, config_of, make
 
+import jaxattn
 from jaxattn.config import Config
 from jaxattn.metrics.statistics import difference_interval, paired_interval
 from jaxattn.reports import command, page, results, tables, verdict, versus
@@ -297,7 +298,7 @@ def test_default_tokens_stand_behind_the_words(tmp_path):
 
 def test_templates_are_installed_with_the_package():
     """All that stand in the repository are beside the modules that are run."""
-    source, run = ROOT / "jaxattn", pathlib.Path(html.__file__).parent
+    source, run = ROOT / "jaxattn", pathlib.Path(jaxattn.__file__).parent
     needed = {
         path.relative_to(source)
         for kind in ("html", "css", "js")
