@@ -314,12 +314,9 @@ def test_curves_go_to_their_own_task(tmp_path):
     (folder / "masks" / TASK).mkdir()
     path = folder / "metrics.jsonl"
     line = {"epoch": 1, "cells": [["joint", 0]], "validation_accuracy": [0.25]}
-    # Two structures a task: the third program is the first of the second task.
-    path.write_text(json.dumps(line | {"program": 2}) + "\n")
-    assert read(folder).curves == {"sentiment": {"joint": [[0.25]]}}
     path.write_text(json.dumps(line | {"program": 9, "task": TASK}) + "\n")
     assert read(folder).curves == {TASK: {"joint": [[0.25]]}}
-    # Of whom a program is cannot be told: no curve rather than a wrong one.
+    # Of whom a program is was not told: no curve rather than a wrong one.
     path.write_text(json.dumps(line | {"program": 9}) + "\n")
     assert read(folder).curves == {}
 

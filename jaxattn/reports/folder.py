@@ -11,7 +11,6 @@ import numpy as np
 
 from jaxattn import config as configs
 from jaxattn.config import Config
-from jaxattn.methods.table import METHODS
 from jaxattn.reports.results import Result, Row, read_results, read_seeds
 
 Masks = dict[str, np.ndarray]
@@ -170,10 +169,10 @@ def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
-            task = record.get("task", _task_of(config, int(record["program"])))
+            if "task" not in record and len(config.tasks) > 1:
+                return {}  # an older run of several tasks did not say which it was
+            task = record.get("task", config.tasks[0])
             seen = record["validation_accuracy"]
-            if task is None:
-                return {}
             for (method, seed), value in zip(record["cells"], seen, strict=True):
                 value = np.nan if value is None else float(value)
                 cell = (str(task), str(method), int(seed))
@@ -193,17 +192,6 @@ def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
 def _longest(curves: list[list[float]]) -> np.ndarray:
     most = max(map(len, curves))
     return np.array([curve for curve in curves if len(curve) == most])
-
-
-def _task_of(config: Config, program: int) -> str | None:
-    """The task of a program by its number, None where that cannot be told."""
-    if len(config.tasks) == 1:
-        return config.tasks[0]
-    # A task's programs: one for each structure, and the reference with its own words.
-    each = len({METHODS[m].structure for m in config.methods})
-    each += config.model.values != "inputs"
-    place = program // each
-    return config.tasks[place] if 0 <= place < len(config.tasks) else None
 
 
 def _masks(folder: Path) -> dict[str, Masks]:

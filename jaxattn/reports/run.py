@@ -46,6 +46,7 @@ class Run(NamedTuple):
             name=self.folder.name,
             state=repr(self),
             text=interval_text,
+            cell=tables.cell_text,
             parts=[
                 (task, verdict.judge(run, task), tables.tables(run, task))
                 for task in (run.tasks if run else ())
