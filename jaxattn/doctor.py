@@ -1,4 +1,4 @@
-"""Is this machine ready? `python -m jaxattn.doctor` says so, line by line.
+"""Is this machine ready? `jaxattn doctor` says so, line by line.
 
 Facts about this machine that a run rests on, each with what to do if it is wrong.
 
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxattn.system import runtime
+from jaxattn.system.errors import reason
 from jaxattn.system.runtime import Check
 
 NEEDED_GB = 2.0
@@ -174,8 +175,7 @@ def _made(name: str, check: Callable[[], Check], todo: str) -> Check:
 
 
 def _broken(name: str, error: Exception, todo: str) -> Check:
-    text = " ".join(str(error).split())[:300]
-    return Check(name, False, f"{type(error).__name__}: {text}", todo)
+    return Check(name, False, reason(error, kind=True, most=300), todo)
 
 
 def line(check: Check, colour: bool = False) -> str:
@@ -193,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     # Not tyro: a package that is missing is what this command is to find.
     parser = argparse.ArgumentParser(
-        prog="python -m jaxattn.doctor",
+        prog="jaxattn doctor",
         description="Is this machine ready for jaxattn? Each line that fails says what "
         "to do. Exit codes: 0 all is well, 1 something failed, 2 wrong usage.",
     )

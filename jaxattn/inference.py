@@ -10,7 +10,6 @@ Nothing here trains: it needs no optimizer and no sweep.
 
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,8 @@ from jaxattn.methods import table
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.embedding import Inputs
 from jaxattn.nn.normalizers import NORMALIZERS
-from jaxattn.system.errors import suggest
+from jaxattn.system.errors import reason, suggest
+from jaxattn.system.files import read_arrays
 from jaxattn.training.cell import (
     TEST,
     Arrays,
@@ -106,12 +106,7 @@ def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarr
 
     Raises: ValueError for a file that is damaged or of another model.
     """
-    try:
-        # Opened here: numpy leaves a file that it cannot read open.
-        with open(path, "rb") as file, np.load(file) as stored:
-            found = {name: stored[name] for name in stored.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or cut off: {brief(error)}") from None
+    found = read_arrays(path)
     for name in [*wanted, *found]:
         there = found[name].shape if name in found else None
         if there != wanted.get(name):
@@ -120,10 +115,6 @@ def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarr
                 f"expected {wanted.get(name, 'nothing')}"
             )
     return found
-
-
-def brief(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class TrainedModel(NamedTuple):
@@ -176,13 +167,28 @@ def load_model(
     method: str | None = None,
     seed: int | Sequence[int] | None = None,
 ) -> TrainedModel:
-    """The trained models of one method of a finished run, by default its first.
+    """Trained models of one method of a finished run.
 
-    `run` is a folder that `jaxattn.train` wrote, or one to which its `models` was
-    copied. Some seeds, or by default all that were kept, are stacked; of a single
-    `seed` the parameters have no such axis. Seeds that diverged were not kept. Masks
-    of `gumbel_softmax` hold fresh noise, in tests as in training: they need a key, and
-    `jaxattn.inference.run_key(seed)` is the run's own.
+    Masks of `gumbel_softmax` hold fresh noise, in tests as in training: then `apply`
+    needs a key, and `jaxattn.inference.run_key(seed)` is the run's own.
+
+    Args:
+        run: a folder that `jaxattn.train` wrote, or one to which its `models` was
+            copied.
+        task: needed where the run has several.
+        method: the run's first if not given.
+        seed: one, or several, or all that were kept if not given. Several are stacked;
+            of a single number the parameters have no such axis. Seeds that diverged
+            were not kept.
+
+    Returns:
+        A `TrainedModel`: `params`, a pure `apply`, `encode` for texts, and the names
+        of classes and tokens.
+
+    Raises:
+        ValueError: one line, for a folder without a finished run or parameters, an
+            unknown task, method or seed, damaged files, or a later format.
+        OSError: the folder is missing or cannot be read.
 
     >>> import jax, jaxattn
     >>> model = jaxattn.load_model("runs/reviews", method="mask_swap")
@@ -191,10 +197,6 @@ def load_model(
     >>> probabilities, masks = every(model.params, tokens, lengths)
     >>> probabilities.shape == (len(model.seeds), 2, len(model.classes))
     True
-
-    Raises: ValueError or OSError, one line, for a folder that is missing or holds no
-    finished run or no parameters, an unknown task, method or seed, damaged files, or a
-    format of a later version.
     """
     folder = folder_of(Path(run))
     tasks = sorted(path.stem for path in folder.glob("*.json"))
@@ -207,7 +209,7 @@ def load_model(
     try:
         static, cell = _made(described, described["methods"][method])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {brief(error)}") from None
+        raise ValueError(f"{path} is damaged: {reason(error)}") from None
     files = files_of(folder / task / method, seed)
     wanted = nn_model.shapes(static.model)
     stacked = _stacked([read_parameters(file, wanted) for file in files.values()])

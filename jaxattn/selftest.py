@@ -13,6 +13,7 @@ from jaxattn.experiment import wave
 from jaxattn.experiment.plan import plan
 from jaxattn.experiment.source import Source
 from jaxattn.leakage import folds, questions, significance
+from jaxattn.leakage.masks import masks_of
 from jaxattn.nn.embedding import Inputs
 
 PLANTED = {0.0: 0.015, 0.1: 0.06, 0.5: 0.1}
@@ -49,8 +50,8 @@ def leak(bits: float, tolerance: float) -> Answer:
     rng = np.random.default_rng(0)
     fold = folds.assign(rng, labels, None, 5)
     null = folds.exchanged(rng, labels, 19, fold)
-    x = questions.everything(masks, masks, np.full(MASKS, POSITIONS))
-    found = significance.assess(x, labels, null, fold).bits
+    x = questions.all_features(masks_of(masks, kind="weights"))
+    found = significance.assess(x, significance.Trial(labels, fold, null)).bits
     return Answer(
         abs(found - bits) <= tolerance,
         f"{bits:g} bits planted in masks, {found:.3f} found (within {tolerance:g})",

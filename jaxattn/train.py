@@ -21,8 +21,9 @@ from jaxattn.system import console, runtime
 class Flags:
     """Train every method over many seeds, measure it, and say what was found.
 
-    Start from a file with --config FILE (see configs/); the defaults below are its
-    values, and every one can be changed here. The same command again resumes.
+    - Start from a file with --config FILE (see configs/); the defaults below are
+      its values, and every one can be changed here.
+    - The same command again resumes.
     """
 
     config: Annotated[configs.Config, tyro.conf.arg(name="")]
@@ -30,8 +31,8 @@ class Flags:
     """Data of one's own in place of the tasks: FILE.jsonl, .json, .csv or .tsv (also
     .gz), a folder in ERASER's form, tfds:NAME, imdb:PATH, ag_news:PATH, bags:FILE."""
     fields: tuple[str, ...] = ()
-    """Which of its fields is what, if not named so: label=stars text=review, of text,
-    tokens, label, evidence, split, id, group; "split=" passes one over."""
+    """Map roles to your field names: label=stars; "split=" ignores that field. Roles:
+    text, tokens, label, evidence, split, id, group."""
     tokenizer: str = ""
     """Of its texts: module:function, or a tokenizer.json of Hugging Face."""
     download: bool = False
@@ -246,12 +247,12 @@ def _next(folder: Path) -> list[str]:
     name = shlex.quote(str(folder))
     steps = [
         f"open {shlex.quote(str(folder / 'report.html'))}",
-        f"python -m jaxattn.report {name}",
+        f"jaxattn report {name}",
     ]
     masks = sorted(p for p in folder.glob("masks/**/*.npz"))
     # joint, where it is: what everyone trains.
     masks.sort(key=lambda p: (p.stem != "joint", p.stem == "full_text"))
-    steps += [f"python -m jaxattn.audit {shlex.quote(str(p))}" for p in masks[:1]]
+    steps += [f"jaxattn audit {shlex.quote(str(p))}" for p in masks[:1]]
     return steps
 
 

@@ -154,8 +154,7 @@ def _given(program: Program, outcome: Outcome, i: int) -> tuple[Any, Any, dict]:
 
 def _bits(report) -> dict[str, float]:
     found = {
-        f"audit_bits:{name}": finding.bits
-        for name, finding in report.channels.items()
+        f"audit_bits:{name}": finding.bits for name, finding in report.channels.items()
     }
     found["audit_bits:mask"] = report.masks.bits
     if report.beyond_length is not None:

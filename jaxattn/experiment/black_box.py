@@ -28,7 +28,7 @@ from jax import Array
 
 from jaxattn.data import tasks
 from jaxattn.data.dataset import Dataset, Split, digest_of
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 from jaxattn.nn.encoders import Cnn, Gru
 from jaxattn.system.files import replace_file
 
@@ -193,7 +193,7 @@ def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Data
     `stored` has, for each split, SPLIT/targets [N, classes] and SPLIT/NAME [N, T].
     """
     splits = {}
-    for side in SIDES:
+    for side in SPLITS:
         targets = stored[f"{side}/targets"]
         named = {
             key.partition("/")[2]: value
@@ -205,7 +205,7 @@ def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Data
             targets=targets,
             attributions=named,
         )
-    arrays = tuple(a for side in SIDES for a in splits[side].arrays())
+    arrays = tuple(a for side in SPLITS for a in splits[side].arrays())
     digest = digest_of(name, dataset.classes, dataset.vocabulary, arrays)
     return dataset._replace(name=name, digest=digest, **splits)
 
@@ -224,7 +224,7 @@ def explained(
     damaged or of another recipe. Raises: as `jaxattn.data.load` does.
     """
     recipe = EXPLAINED[name]
-    dataset = tasks.load(recipe.task, length, min_count, data_dir, say)
+    dataset = tasks.load(recipe.task, length, min_count, data_dir)
     apply, fresh, idf = _network(recipe, dataset)
     asked = json.dumps([1, name, recipe._asdict(), dataset.digest])
     fingerprint = hashlib.sha256(asked.encode()).hexdigest()
@@ -234,7 +234,7 @@ def explained(
     if stored is None:
         answers = sum(
             len(split.labels) * (1 + split.inputs.shape[1])
-            for split in (getattr(dataset, side) for side in SIDES)
+            for split in (getattr(dataset, side) for side in SPLITS)
         )
         say(
             f"training the model to explain ({name}), then asking it {answers:,} "
@@ -244,7 +244,7 @@ def explained(
         stored = {
             f"leaf-{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(params))
         }
-        for side in SIDES:
+        for side in SPLITS:
             split = getattr(dataset, side)
             found = attributions(apply, params, split, idf, recipe.kind)
             stored |= {f"{side}/{key}": value for key, value in found.items()}

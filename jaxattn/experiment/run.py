@@ -49,16 +49,25 @@ def run(
     download: bool = False,
     model_gigabytes: float = artifacts.MOST_GIGABYTES,
 ) -> Run:
-    """Runs or resumes a config in `folder` (runs/NAME) and writes everything there.
+    """Runs or resumes a config in a folder, and writes everything there.
 
-    `data_dir` is where the embedded data are prepared (TFDS's usual place).
-    `checkpoint_seconds` is the least time between two checkpoints of what is under way.
-    `dry_run` says what would be run, and what it would cost, and leaves nothing. With
-    `download`, data may be fetched from the network. Parameters are kept up to
-    `model_gigabytes`, of the first seeds where not of all.
+    Args:
+        config: what is trained.
+        folder: runs/NAME if not given.
+        data_dir: where the embedded data are prepared; None is TFDS's usual place.
+        checkpoint_seconds: the least time between two checkpoints of what is under way.
+        dry_run: only says what would be run and what it would cost, and leaves nothing.
+        download: whether data may be fetched from the network.
+        model_gigabytes: the most room that parameters take; where they need more, those
+            of the first seeds are kept.
 
-    Raises: ValueError or OSError, one line, for whatever the user can put right: a
-    field, data, folder, a config that differs from the folder's, damaged checkpoints.
+    Returns:
+        A `Run`: results with intervals, and findings as sentences.
+
+    Raises:
+        ValueError: one line, for a wrong field, data that do not fit, a config that
+            differs from the folder's, or damaged checkpoints.
+        OSError: a folder that cannot be read or written.
 
     >>> import jaxattn
     >>> config = jaxattn.Config(name="probe", epochs=1, seeds=2)

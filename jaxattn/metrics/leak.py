@@ -182,12 +182,35 @@ def leak(
     ridge: float = 0.5,
     steps: int = 40,
 ) -> Leak:
-    """Cross-fitted V-information, in bits, of masks [N, P] on labels [N].
+    """How many bits of the label a cross-fitted probe reads off masks alone.
 
-    With `weights` [N] it is the leak that is left under those example weights (in the
-    permuted null they stay with the masks). See 'A Theory of Usable Information
-    Under Computational Constraints' by Xu et al. (arXiv 2002.10689); the bits of a
-    held-out probe bound the mutual information from below in expectation.
+    It estimates the V-information of 'A Theory of Usable Information Under
+    Computational Constraints' by Xu et al. (arXiv 2002.10689). Since the probe is
+    judged on examples it was not fitted to, the expected bits are a lower bound of the
+    mutual information.
+
+    Args:
+        key: a random key, of folds and permutations.
+        masks: weights `[N, P]`.
+        labels: classes `[N]`, counted from 0.
+        classes: how many there are.
+        weights: example weights `[N]`; the leak is then what is left under them. In
+            the permuted null they stay with the masks.
+        folds: of the cross-fitting.
+        permutations: how many permuted labels the null averages.
+        hidden: random non-linear features beside the mask's own.
+        ridge: strength of the penalty.
+        steps: of the fit.
+
+    Returns:
+        A `Leak` of scalars and of each example's bits `[N]`.
+
+    >>> import jax, jaxattn
+    >>> masks, labels = jaxattn.planted_shortcut(jax.random.key(1), 1000, bits=0.5)
+    >>> probe = jax.jit(lambda key: jaxattn.leak(key, masks, labels, classes=2))
+    >>> leak = probe(jax.random.key(0))
+    >>> round(float(leak.bits), 1), abs(round(float(leak.null_bits), 1))
+    (0.5, 0.0)
     """
     n = labels.shape[0]
     labels = labels.astype(jnp.int32)

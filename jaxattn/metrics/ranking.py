@@ -12,11 +12,22 @@ from jaxattn.nn.subsets import ranks
 
 
 def kendall_tau_b(a: Array, b: Array, valid: Array) -> Array:
-    """Kendall's tau-b of scores a [P] and b [P] over the valid [P] positions.
+    """Kendall's tau-b: do two score vectors rank the positions alike?
 
-    Ties are accounted for; NaN where one of them is constant. All pairs are compared,
-    P^2 in memory: for more than some 100 positions rather use `top_k_overlap`. See 'The
-    Treatment of Ties in Ranking Problems' by Kendall (1945).
+    See 'The Treatment of Ties in Ranking Problems' by Kendall (1945). All pairs are
+    compared, P^2 in memory: `top_k_overlap` serves more than some 100 positions.
+
+    Args:
+        a, b: two scores of each position `[P]`.
+        valid: which positions count `[P]`, bool.
+
+    Returns:
+        A number in [-1, 1]; NaN where `a` or `b` is constant.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> a, b = jnp.array([0.5, 0.3, 0.2]), jnp.array([0.6, 0.1, 0.3])
+    >>> round(float(jaxattn.kendall_tau_b(a, b, jnp.ones(3, bool))), 3)
+    0.333
     """
     pairs = (valid[:, None] & valid[None, :]) & ~jnp.eye(len(a), dtype=bool)
     # A difference of two infinite scores would be NaN.
@@ -39,9 +50,18 @@ def top_k_overlap(selected: Array, scores: Array, k: Array) -> Array:
 
 
 def auroc(scores: Array, positive: Array, valid: Array) -> Array:
-    """Area under the ROC curve of scores [P] for `positive` [P] among the valid [P].
+    """Area under the ROC curve of scores for the evidence.
 
-    The probability that a positive position scores higher than another, ties half.
+    It is the probability that a position of the evidence scores higher than another
+    position, where a tie counts half.
+
+    Args:
+        scores: one score of each position `[P]`.
+        positive: which positions are evidence `[P]`, bool.
+        valid: which positions count `[P]`, bool.
+
+    Returns:
+        A number in [0, 1]; NaN where all positions or none are evidence.
 
     >>> import jax.numpy as jnp, jaxattn
     >>> evidence = jnp.array([True, False, True, False])
@@ -57,10 +77,24 @@ def auroc(scores: Array, positive: Array, valid: Array) -> Array:
 
 
 def average_precision(scores: Array, positive: Array, valid: Array) -> Array:
-    """Average precision of scores [P] for `positive` [P] among the valid [P].
+    """Average precision of scores for the evidence.
 
-    The mean, over positive positions, of the precision at their score; equal scores
-    enter together, as in scikit-learn.
+    It is the mean, over the positions of the evidence, of the precision at their
+    score. Equal scores enter together, as in scikit-learn.
+
+    Args:
+        scores: one score of each position `[P]`.
+        positive: which positions are evidence `[P]`, bool.
+        valid: which positions count `[P]`, bool.
+
+    Returns:
+        A number in [0, 1]; NaN where no position is evidence.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> evidence = jnp.array([False, True, True, False])
+    >>> scores = jnp.array([0.6, 0.3, 0.1, 0.0])
+    >>> round(float(jaxattn.average_precision(scores, evidence, evidence | True)), 3)
+    0.583
     """
     a = positive & valid
     reached = (scores[None, :] >= scores[:, None]) & valid[None, :]

@@ -63,11 +63,22 @@ def show(
     masks: Any,
     path: str | os.PathLike[str] | None = None,
 ) -> Heat:
-    """A heat-map of one example: which tokens do masks [T], [M, T] or by name weigh?
+    """A heat-map of one example: which tokens do one or several masks weigh?
 
-    Prints as text, shows as HTML in a notebook, and is written to `path` where one is
-    given. Weights below 0, as gradients have, are drawn by their size. Raises
-    ValueError where masks do not fit the tokens, OSError where `path` is not writable.
+    It prints as text and shows as HTML in a notebook.
+
+    Args:
+        tokens: the words, or what else the masks weigh `[T]`.
+        masks: weights `[T]` or `[M, T]`, or masks `[T]` by name. Weights below 0, as
+            gradients have, are drawn by their size.
+        path: where a page is written, if anywhere.
+
+    Returns:
+        The heat-map, with `.save_html(path)`.
+
+    Raises:
+        ValueError: masks do not fit the tokens, or are not finite.
+        OSError: `path` is not writable.
 
     >>> import jaxattn
     >>> words = ["a", "fine", "film"]

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import logging
 import math
 import os
 import re
@@ -34,6 +35,38 @@ class Settings:
 
 
 settings = Settings()
+
+logger = logging.getLogger("jaxattn")
+
+
+class _ToTerminal(logging.Handler):
+    """Writes information to standard output and warnings to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            warn(record.getMessage())
+        else:
+            paragraph(record.getMessage())
+
+
+def show_messages(quiet: bool = False) -> None:
+    """Shows on the terminal what modules log to "jaxattn": every command calls it."""
+    settings.quiet = quiet
+    if not any(isinstance(handler, _ToTerminal) for handler in logger.handlers):
+        logger.addHandler(_ToTerminal())
+        logger.setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def messages_shown(quiet: bool) -> Iterator[None]:
+    """As `show_messages`, for a function called from Python: afterwards as before."""
+    before = list(logger.handlers), logger.level, settings.quiet
+    show_messages(quiet or settings.quiet)
+    try:
+        yield
+    finally:
+        logger.handlers, level, settings.quiet = before
+        logger.setLevel(level)
 
 
 def say(text: str) -> None:
