@@ -79,7 +79,7 @@ def read(path: str | Path) -> Folder:
                 f"{path} holds no finished run: there is no {name}; run its command "
                 "again, which goes on where it stopped"
             )
-    text = _object(path / "config.json")
+    text = _json(path / "config.json", dict)
     asked = text.get("config")
     if not isinstance(asked, dict):
         raise ValueError(f"{path / 'config.json'} is damaged: it has no config")
@@ -93,12 +93,12 @@ def read(path: str | Path) -> Folder:
         )
     if not tasks:
         raise ValueError(f"{path / 'results.csv'}: there is no result in it")
-    many = len(config.tasks) > 1
+    many, starts = len(config.tasks) > 1, path / "environment.json"
     return Folder(
         path=path,
         config=config,
         config_text=asked,
-        starts=_starts(path / "environment.json"),
+        starts=_json(starts, list) if starts.exists() else [],
         digest=str(text.get("data_digest", "")),
         rows=read_seeds(path / "seeds.csv"),
         results=results,
@@ -119,25 +119,17 @@ def values(run: Folder, task: str, method: str, name: str) -> dict[int, float]:
     }
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, kind: type) -> Any:
+    """What a file holds: an object (dict) or a list of them."""
     try:
-        return json.loads(path.read_bytes().decode("utf-8"))
+        content = json.loads(path.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError):
         raise ValueError(f"{path} is damaged or cut off: it is no whole JSON") from None
-
-
-def _object(path: Path) -> dict[str, Any]:
-    content = _json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: expected an object")
+    items = content if kind is list else [content]
+    if not isinstance(content, kind) or not all(isinstance(x, dict) for x in items):
+        expected = {dict: "an object", list: "a list of objects"}[kind]
+        raise ValueError(f"{path} is damaged: expected {expected}")
     return content
-
-
-def _starts(path: Path) -> list[Mapping[str, Any]]:
-    starts = _json(path) if path.exists() else []
-    if not isinstance(starts, list) or not all(isinstance(x, dict) for x in starts):
-        raise ValueError(f"{path} is damaged: expected a list of starts")
-    return starts
 
 
 def _config(asked: Mapping[str, Any], path: Path) -> Config:
@@ -211,7 +203,7 @@ def _names(folder: Path, task: str) -> Names:
     path = folder / f"{task}.json"
     if not path.exists():
         return Names()
-    text = _object(path)
+    text = _json(path, dict)
     shares, grid = text.get("train_shares"), text.get("grid")
     majority = text.get("validation_majority")
     images = folder / f"{task}.npz"

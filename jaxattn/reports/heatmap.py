@@ -32,12 +32,14 @@ class Heat(NamedTuple):
         return _drawn(self)
 
     def _repr_html_(self) -> str:
-        return pages.render("reports/heatmap.html", heat=self, lines=lines, whole=False)
+        return self._page(whole=False)
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Writes it as a page that needs no network; raises OSError."""
-        text = pages.render("reports/heatmap.html", heat=self, lines=lines, whole=True)
-        write_text(path, text)
+        write_text(path, self._page(whole=True))
+
+    def _page(self, whole: bool) -> str:
+        return pages.render("reports/heatmap.html", lines=lines(self), whole=whole)
 
 
 class Token(NamedTuple):
