@@ -157,13 +157,14 @@ def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
     """Validation accuracies of the cells whose every epoch is there."""
     if not path.exists():
         return {}
+    tasks = list(config.tasks)
     cells: dict[tuple[str, str, int], dict[int, float]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
-            if "task" not in record and len(config.tasks) > 1:
+            if "task" not in record and len(tasks) > 1:
                 return {}  # an older run of several tasks did not say which it was
-            task = record.get("task", config.tasks[0])
+            task = record.get("task", tasks[0])
             seen = record["validation_accuracy"]
             for (method, seed), value in zip(record["cells"], seen, strict=True):
                 value = np.nan if value is None else float(value)

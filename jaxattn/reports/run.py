@@ -155,7 +155,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     >>> len(accuracies) == len(masks)
     True
     """
-    contents = read(path)
+    contents = read(Path(path))
     said, diverged = [], []
     for task in contents.tasks:
         prefix = f"{task}: " if len(contents.tasks) > 1 else ""
