@@ -107,7 +107,7 @@ def test_prepared_data_give_the_same_numbers(words, capfd):
     assert main([str(word) for word in given]) == 0
     again = [folder / "again" if w == folder / "run" else w for w in command]
     assert run(*again, "--data-dir", kept) == 0
-    assert "prepared before: " in capfd.readouterr().out
+    assert "prepared before:" in capfd.readouterr().out
     assert not unlike(contents(folder / "run"), contents(folder / "again"))
 
 
@@ -160,13 +160,13 @@ def test_flags_of_ones_own_data_are_part_of_the_config():
 )
 def test_reviews_with_the_evidence_of_people(tmp_path, capsys):
     from jaxattn.data.command import main
-    from jaxattn.data.readers import choice
+    from own_files import load
 
     assert main(["check", str(CAD), "--fields", "group=pair"]) == 0
     out = capsys.readouterr().out
     assert "4,880 rows read, 4,880 good" in out
     assert "evidence: 9.4% of the tokens of marked texts" in out
-    found = choice.load_own(str(CAD), 512, 2, fields=("group=pair",))
+    found = load(CAD, 512, 2, fields=("group=pair",))
     splits = (found.train, found.validation, found.test)
     # One text is in training and in validation.
     assert [len(s.labels) for s in splits] == [3413, 490, 976]
