@@ -211,6 +211,8 @@ class Weighting:
 
 @dataclasses.dataclass(frozen=True)
 class RandomMasks:
+    """How random masks are drawn, and how long a predictor learns from them alone."""
+
     pretraining_share: float = number(0.5, 0.05, 0.95)
     """Share of the steps in which only the predictor learns (methods that begin so)."""
     low: float = number(0.5, 1e-6, 1e3)
@@ -221,6 +223,18 @@ class RandomMasks:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    """All that decides what a run computes, with the defaults of the shortcut probe.
+
+    >>> import jaxattn
+    >>> config = jaxattn.Config(
+    ...     methods=("instance_weighting", "random_always"),
+    ...     weighting=jaxattn.Weighting(updates=8),
+    ...     random_masks=jaxattn.RandomMasks(low=1.0),
+    ... )
+    >>> config.model.selector, config.seeds, config.random_masks.high
+    ('additive', 16, 8.0)
+    """
+
     name: str = "probe"
     """The run's name; outputs go to runs/NAME."""
     tasks: tuple[TaskName, ...] = ("movie_sentiment",)

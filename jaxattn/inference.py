@@ -167,13 +167,28 @@ def load_model(
     method: str | None = None,
     seed: int | Sequence[int] | None = None,
 ) -> TrainedModel:
-    """The trained models of one method of a finished run, by default its first.
+    """Trained models of one method of a finished run.
 
-    `run` is a folder that `jaxattn.train` wrote, or one to which its `models` was
-    copied. Some seeds, or by default all that were kept, are stacked; of a single
-    `seed` the parameters have no such axis. Seeds that diverged were not kept. Masks
-    of `gumbel_softmax` hold fresh noise, in tests as in training: they need a key, and
-    `jaxattn.inference.run_key(seed)` is the run's own.
+    Masks of `gumbel_softmax` hold fresh noise, in tests as in training: then `apply`
+    needs a key, and `jaxattn.inference.run_key(seed)` is the run's own.
+
+    Args:
+        run: a folder that `jaxattn.train` wrote, or one to which its `models` was
+            copied.
+        task: needed where the run has several.
+        method: the run's first if not given.
+        seed: one, or several, or all that were kept if not given. Several are stacked;
+            of a single number the parameters have no such axis. Seeds that diverged
+            were not kept.
+
+    Returns:
+        A `TrainedModel`: `params`, a pure `apply`, `encode` for texts, and the names
+        of classes and tokens.
+
+    Raises:
+        ValueError: one line, for a folder without a finished run or parameters, an
+            unknown task, method or seed, damaged files, or a later format.
+        OSError: the folder is missing or cannot be read.
 
     >>> import jax, jaxattn
     >>> model = jaxattn.load_model("runs/reviews", method="mask_swap")
@@ -182,10 +197,6 @@ def load_model(
     >>> probabilities, masks = every(model.params, tokens, lengths)
     >>> probabilities.shape == (len(model.seeds), 2, len(model.classes))
     True
-
-    Raises: ValueError or OSError, one line, for a folder that is missing or holds no
-    finished run or no parameters, an unknown task, method or seed, damaged files, or a
-    format of a later version.
     """
     folder = folder_of(Path(run))
     tasks = sorted(path.stem for path in folder.glob("*.json"))

@@ -1,5 +1,7 @@
 """The command `jaxattn predict`: what the trained models of a run say of texts."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import json
@@ -14,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from jaxattn.metrics.statistics import Interval, mean_interval
 from jaxattn.system import console, runtime
 from jaxattn.system.files import plain
 from jaxattn.system.lines import json_value, rows
@@ -22,6 +23,7 @@ from jaxattn.system.lines import json_value, rows
 # jax takes a second to import, and --help should not.
 if TYPE_CHECKING:
     from jaxattn.inference import TrainedModel
+    from jaxattn.metrics.statistics import Interval
 
 FINE, USAGE = 0, 2
 
@@ -50,14 +52,16 @@ TOGETHER = 16
 class Flags:
     """What do the trained models of a run say of a text, and where did they look?
 
-    RUN is a folder that jaxattn train wrote. Of each text: the label, its probability
-    (mean over seeds, with interval), how many seeds give it, the mask over words or
-    default tokens, and how far the masks of two seeds are apart: 0 bits where they
-    are alike, 1 where they share no position. Where masks hold noise (gumbel_softmax),
-    every text gets one draw for each seed. Exit codes: 0 fine, 2 wrong input.
+    - RUN is a folder that jaxattn.train wrote.
+    - Of each text it prints the label, its probability (mean over seeds, with
+      interval), how many seeds give it, the mask over words or default tokens, and
+      how far the masks of two seeds are apart: 0 bits where they are alike, 1
+      where they share no position.
+    - Where masks hold noise (gumbel_softmax), a text gets one draw for each seed.
+    - Exit codes: 0 fine, 2 wrong input.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run, or one that its models/ was copied to."""
     text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A text; may be given repeatedly."""
@@ -112,10 +116,10 @@ class Prediction(NamedTuple):
     """Bits between the masks of two seeds, NaN where there is one seed only."""
 
 
+@console.messages_shown()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
-        console.show_messages()
         _run(tyro.cli(Flags, args=arguments, prog="jaxattn predict"))
         sys.stdout.flush()
     except BrokenPipeError:
@@ -173,12 +177,12 @@ def _progress(n: int) -> contextlib.AbstractContextManager[Callable[..., None]]:
     return console.bar("predict", n)
 
 
-def from_texts(texts: Sequence[str], model: "TrainedModel") -> list[Example]:
+def from_texts(texts: Sequence[str], model: TrainedModel) -> list[Example]:
     """Examples of texts; ValueError for one that is empty or no text."""
     return _of_texts({f"text {i}": text for i, text in enumerate(texts, 1)}, model)
 
 
-def from_file(path: str, model: "TrainedModel") -> list[Example]:
+def from_file(path: str, model: TrainedModel) -> list[Example]:
     """Examples of a file, or of standard input where `path` is `-`.
 
     A .jsonl file has an object a line, with `text`, or with `inputs` where those are
@@ -204,7 +208,7 @@ def from_file(path: str, model: "TrainedModel") -> list[Example]:
     return [_of_numbers(given, where, model) for where, given in fields.items()]
 
 
-def _of_texts(texts: Mapping[str, Any], model: "TrainedModel") -> list[Example]:
+def _of_texts(texts: Mapping[str, Any], model: TrainedModel) -> list[Example]:
     documents = []
     for where, text in texts.items():
         if not isinstance(text, str):
@@ -229,7 +233,7 @@ def _of_texts(texts: Mapping[str, Any], model: "TrainedModel") -> list[Example]:
     return examples
 
 
-def _of_numbers(given: Any, where: str, model: "TrainedModel") -> Example:
+def _of_numbers(given: Any, where: str, model: TrainedModel) -> Example:
     inputs = model.inputs
     try:
         with np.errstate(over="ignore"):  # which leaves infinity, told below
@@ -255,7 +259,7 @@ def _of_numbers(given: Any, where: str, model: "TrainedModel") -> Example:
 
 
 def predictions(
-    model: "TrainedModel", examples: Sequence[Example]
+    model: TrainedModel, examples: Sequence[Example]
 ) -> Iterator[Prediction]:
     """Predictions of all examples, in order.
 
@@ -294,8 +298,10 @@ def predictions(
 
 
 def _of_one(
-    model: "TrainedModel", example: Example, probabilities: Any, masks: Any
+    model: TrainedModel, example: Example, probabilities: Any, masks: Any
 ) -> Prediction:
+    from jaxattn.metrics.statistics import mean_interval
+
     words = model.inputs.length if model.values != "default_tokens" else 0
     read = example.length if words else 0
     names = example.names[:read]
@@ -331,7 +337,7 @@ def disagreement(masks: np.ndarray) -> float:
     return float(bits.mean()) if len(bits) else math.nan
 
 
-def _object(model: "TrainedModel", prediction: Prediction) -> dict[str, Any]:
+def _object(model: TrainedModel, prediction: Prediction) -> dict[str, Any]:
     """What is printed of an example as JSON."""
 
     def digits(numbers: Any) -> Any:
@@ -360,7 +366,7 @@ def _object(model: "TrainedModel", prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _told(model: "TrainedModel", prediction: Prediction, number: int) -> str:
+def _told(model: TrainedModel, prediction: Prediction, number: int) -> str:
     """What is printed of an example for people."""
     from jaxattn.reports.heatmap import printable, shortened, show
 

@@ -81,8 +81,7 @@ def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
 
 def draw_nothing(monkeypatch) -> None:
     """Leaves figures and report out, a quarter of the time of a small run."""
-    monkeypatch.setattr(outputs, "_draw", lambda *arguments: None)
-    monkeypatch.setattr(outputs.page, "write", lambda folder: None)
+    monkeypatch.setattr(outputs.page, "write", lambda run: None)
 
 
 def run(*words) -> int:

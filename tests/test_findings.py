@@ -4,7 +4,7 @@ import math
 import pytest
 
 from jaxattn.config import Config, Model
-from jaxattn.metrics.definitions import METRICS
+from jaxattn.metrics import definitions
 from jaxattn.reports import findings
 from jaxattn.reports.results import Result
 
@@ -13,10 +13,10 @@ MAJORITY = 0.51
 
 def result(method, metric, mean, width=0.01, null=math.nan, split="test", n=16):
     low, high = mean - width, mean + width
-    unit, direction, _ = METRICS[metric]
+    defined = definitions.metric(metric)
     return Result(
         "movie_sentiment", method, metric, "", split, n, mean, low, high, null,
-        unit, direction,
+        defined.unit, defined.direction,
     )  # fmt: skip
 
 
@@ -293,5 +293,7 @@ def test_faithfulness_is_told_where_a_model_is_explained():
             result(method, "post_hoc_accuracy", kept, null=0.7),
             result(method, "evalx_accuracy", kept - 0.1, null=0.6),
         ]
-    (sentence,) = about(said(*rows, config=values("inputs")), "on the selection alone")
+    (sentence,) = about(
+        said(*rows, config=values("inputs")), "the selection alone gives"
+    )
     assert "0.700" in sentence and "joint 0.900" in sentence and "0.700 [" in sentence

@@ -55,7 +55,7 @@ def commands() -> list[str]:
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     for page in PAGES.values():
         prose = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
-        lines += re.findall(r"`((?:python|pip) [^`]+)`", prose)
+        lines += re.findall(r"`((?:python|pip|jaxattn) [^`]+)`", prose)
     parts = [part for line in lines for part in line.split("&&")]
     # What stands for a config's name is tried with one of them; there is a test of all.
     named = [" ".join(p.split()).replace("NAME", "probe") for p in parts]
@@ -98,7 +98,7 @@ def test_there_is_something_to_check():
     assert PROBE in commands() and len(commands()) >= 8
     assert len(blocks("python")) >= 3
     assert len(CONFIGS) >= 5
-    assert README.index(PROBE) < README.index(".audit") < README.index(".save_html")
+    assert README.index(PROBE) < README.index(".audit(") < README.index(".save_html")
 
 
 @pytest.mark.parametrize("command", commands())
@@ -106,28 +106,28 @@ def test_commands(command, tmp_path, monkeypatch, beside):
     words = shlex.split(command)
     if command == PROBE or words[0] in ("pip", "pytest"):
         return  # `beside` has run it; CI runs the others
-    assert words[:2] == ["python", "-m"], command
-    if words[2] == "jaxattn.train":
+    if words[:3] == ["python", "-m", "jaxattn.train"]:
         monkeypatch.chdir(ROOT)
         words = [str(beside / w) if w == "mydata.jsonl" else w for w in words]
         return small_run(words[3:], tmp_path / "run")
     monkeypatch.chdir(beside)
-    if words[2] == "jaxattn.audit":
-        assert audit([*words[3:], "--permutations", "19"]) in (0, 4)
+    assert words[0] == "jaxattn", command
+    if words[1] == "audit":
+        assert audit([*words[2:], "--permutations", "19"]) in (0, 4)
         assert list(beside.glob("audits/joint/audit.html"))
-    elif words[2] == "jaxattn.report":
-        page = beside / words[3] / "report.html"
+    elif words[1] == "report":
+        page = beside / words[2] / "report.html"
         first = page.read_bytes()
         page.unlink()
-        assert report(words[3:]) == 0
+        assert report(words[2:]) == 0
         assert len(page.read_bytes()) == pytest.approx(len(first), rel=0.05)
-    elif words[2] == "jaxattn.data":
-        assert data(words[3:]) == 0
-    elif words[2] == "jaxattn.predict":
-        assert predict(words[3:]) == 0
+    elif words[1] == "data":
+        assert data(words[2:]) == 0
+    elif words[1] == "predict":
+        assert predict(words[2:]) == 0
     else:
-        assert words[2] == "jaxattn.doctor", f"say here how to try {words[2]}"
-        assert doctor.main([*words[3:], "--quick"]) == 0
+        assert words[1] == "doctor", f"say here how to try {words[1]}"
+        assert doctor.main([*words[2:], "--quick"]) == 0
 
 
 # Those with a loop of their own have a test that knows their answer.

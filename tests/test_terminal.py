@@ -93,15 +93,12 @@ def test_the_next_commands_are_there_and_work(first, loud, monkeypatch):
     at = next(i for i, line in enumerate(out) if line.startswith("next: "))
     steps = [shlex.split(line[6:]) for line in out[at:]]
     assert steps[0] == ["open", str(folder / "report.html")]
-    assert [s[:3] for s in steps[1:]] == [
-        ["python", "-m", "jaxattn.report"],
-        ["python", "-m", "jaxattn.audit"],
-    ]
+    assert [s[:2] for s in steps[1:]] == [["jaxattn", "report"], ["jaxattn", "audit"]]
     assert (folder / "report.html").exists()
     monkeypatch.chdir(folder.parent)
-    assert report(steps[1][3:]) == 0
-    assert audit([*steps[2][3:], "--permutations", "19", "--quiet"]) in (0, 4)
-    assert steps[2][3].endswith("masks/joint.npz")
+    assert report(steps[1][2:]) == 0
+    assert audit([*steps[2][2:], "--permutations", "19", "--quiet"]) in (0, 4)
+    assert steps[2][2].endswith("masks/joint.npz")
 
 
 def test_a_finished_run_says_it_again_in_one_object(first, data_dir):

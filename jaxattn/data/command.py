@@ -75,8 +75,8 @@ class Check(Reads):
 class Prepare(Reads):
     """Prepare data once, so that the next run starts at once.
 
-    Runs with --data FILE and the same settings find it, if nothing is given with -o;
-    else they take it as --data OUT.npz.
+    - Without -o, runs with --data FILE and the same settings find it.
+    - With -o, runs take it as --data OUT.npz.
     """
 
     source: Annotated[Positional[str], arg(metavar="FILE")]
@@ -99,9 +99,10 @@ Command = (
 )
 
 
+@console.messages_shown()
+@console.messages_shown()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    console.show_messages()
     try:
         command: Any = tyro.cli(
             Command,  # type: ignore[arg-type]

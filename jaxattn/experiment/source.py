@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,17 +82,19 @@ def check_fit(config: Config, task: str) -> None:
             )
 
 
-def load(
-    config: Config,
-    task: str,
-    data_dir: Path | None,
-    cache: Path | None,
-    say: Callable[[str], None],
-    download: bool = False,
-) -> Source:
-    """The source of a task; what takes long to make is kept in `cache`.
+class Loading(NamedTuple):
+    """Where data come from."""
 
-    Nothing is fetched from the network unless `download`.
+    data_dir: Path | None = None
+    """Where the embedded ones are prepared; TFDS's usual place if None."""
+    cache: Path | None = None
+    """Keeps what takes long to make."""
+    download: bool = False
+    """Whether data may be fetched from the network."""
+
+
+def load(config: Config, task: str, loading: Loading) -> Source:
+    """The source of a task.
 
     Raises: ValueError or OSError, one line, for whatever the user can put right.
     """
@@ -105,17 +106,15 @@ def load(
     if task == "explain_own":
         from jaxattn.experiment import user_black_box
 
-        dataset = _stored(config, config.data.asked_about, data_dir, download)
-        dataset, black_box = user_black_box.explained(config, dataset, cache, say)
+        dataset = _stored(config, config.data.asked_about, loading)
+        dataset, black_box = user_black_box.explained(config, dataset, loading.cache)
     elif task.startswith("explain_"):
         from jaxattn.experiment import black_box
 
-        length, min_count = config.data.length, config.data.min_count
-        dataset, black_box = black_box.explained(
-            task, length, min_count, data_dir, cache, say
-        )
+        about = _stored(config, black_box.EXPLAINED[task].task, loading)
+        dataset, black_box = black_box.explained(task, about, loading.cache)
     else:
-        dataset = _stored(config, task, data_dir, download)
+        dataset = _stored(config, task, loading)
     return Source(
         task=task,
         inputs=inputs_of(dataset),
@@ -129,18 +128,18 @@ def load(
     )
 
 
-def _stored(
-    config: Config, task: str, data_dir: Path | None, download: bool
-) -> Dataset:
+def _stored(config: Config, task: str, loading: Loading) -> Dataset:
     own = config.data
     if task != "own":
-        return tasks.load(task, own.length, own.min_count, data_dir)
+        return tasks.load(task, own.length, own.min_count, loading.data_dir)
     # Here, since most runs need none of it.
     from jaxattn.data import readers
     from jaxattn.data.readers.options import Options
 
     sizes = (own.length, own.min_count)
-    options = Options(*sizes, data_dir, own.fields, download, own.tokenizer)
+    options = Options(
+        *sizes, loading.data_dir, own.fields, loading.download, own.tokenizer
+    )
     return readers.load_own(own.source, options)
 
 

@@ -86,6 +86,15 @@ class Compiled(NamedTuple):
     """Shapes and shardings of a wave's state."""
 
 
+class Wave(NamedTuple):
+    """What all waves of a program have in common."""
+
+    program: Program
+    compiled: Compiled
+    splits: Splits
+    mesh: Mesh
+
+
 def mesh_of_all_devices() -> Mesh:
     return Mesh(np.array(jax.devices()), ("cells",))
 
@@ -193,27 +202,37 @@ def filled(cells: list[Name], shape: Shape, mesh: Mesh) -> list[Name]:
     return cells + [cells[-1]] * (shape.cells(mesh) - len(cells))
 
 
+class Part(NamedTuple):
+    """Cells of one wave, and where they go on if an earlier run began them."""
+
+    cells: list[Name]
+    start: Start | None = None
+
+
+class Saving(NamedTuple):
+    """Where and how often a wave under way is saved, and whether it must stop."""
+
+    folder: Path
+    every: float
+    """Least seconds between two checkpoints."""
+    stop: Callable[[], bool]
+
+
 def run_wave(
-    program: Program,
-    compiled: Compiled,
+    wave: Wave,
+    part: Part,
     measure: Callable[[], Callable],
-    cells: list[Name],
-    start: Start | None,
-    splits: Splits,
-    mesh: Mesh,
-    folder: Path,
-    *,
-    every: float,
-    stop: Callable[[], bool],
+    saving: Saving,
     advance: Callable[[int, dict[str, np.ndarray]], None],
     with_params: bool = False,
 ) -> Outcome | None:
-    """Trains and measures some cells; None if `stop` asked to end before the last.
+    """Trains and measures some cells; None if told to stop before the last epoch.
 
-    The state is saved in `folder` at most every `every` seconds and when stopped.
     `advance` is given the epoch and its curves (each [cells]) after every chunk, those
-    of `start` included.
+    of `part.start` included.
     """
+    program, compiled, splits, mesh = wave
+    cells, start = part
     n, all_ = len(cells), filled(cells, compiled.shape, mesh)
     stacked = stack(program, all_, mesh)
     curves: dict[str, list] = {}
@@ -239,12 +258,12 @@ def run_wave(
             curves.setdefault(name, []).append([float(v) for v in values])
         epoch += 1
         advance(epoch, curve)
-        late = time.monotonic() - saved >= every
+        late = time.monotonic() - saved >= saving.every
         # All processes must save, and stop, after the same chunk.
-        stopping, late = map(bool, processes.most(stop(), late))
+        stopping, late = map(bool, processes.most(saving.stop(), late))
         if epoch < epochs and (stopping or late):
             meta = {"cells": cells, "rows": len(all_), "curves": curves}
-            checkpoint.save(folder, epoch, state, meta)
+            checkpoint.save(saving.folder, epoch, state, meta)
             saved = time.monotonic()
     if epoch < epochs:
         return None

@@ -58,10 +58,10 @@ def fetch(where: str, beside: dict[str, Any], allow_pickle: bool = False) -> Any
             f"{where}: neither a file nor an array of the masks' file "
             f"({', '.join(beside)})"
         )
-    found = read(path, allow_pickle)
-    if name is None and len(found) == 1:
-        return next(iter(found.values()))
-    return pick(found, path, name, (path.stem,))
+    arrays = read(path, allow_pickle)
+    if name is None and len(arrays) == 1:
+        return next(iter(arrays.values()))
+    return pick(arrays, path, name, (path.stem,))
 
 
 def split(where: str) -> tuple[Path, str | None]:
@@ -73,14 +73,14 @@ def split(where: str) -> tuple[Path, str | None]:
 
 
 def pick(
-    found: dict[str, Any], path: Path, name: str | None, known: Sequence[str] = ()
+    arrays: dict[str, Any], path: Path, name: str | None, known: Sequence[str] = ()
 ) -> Any:
     """The array called `name`, or the first of the names `known` that there is."""
     wanted = known if name is None else (name,)
     for each in wanted:
-        if each in found:
-            return found[each]
-    there = ", ".join(found) or "none"
+        if each in arrays:
+            return arrays[each]
+    there = ", ".join(arrays) or "none"
     if name is not None:
         raise ValueError(f"{path} has no array {name!r}: there are {there}")
     raise ValueError(f"{path}: which array? There are {there}: give {path}:ARRAY")
@@ -131,15 +131,13 @@ def _hdf5(path: Path) -> dict[str, Any]:
         ) from None
     try:
         with h5py.File(path, "r") as file:
-            found: dict[str, Any] = {}
-            file.visititems(
-                lambda name, item: (
-                    found.update({name: item[()]})
-                    if isinstance(item, h5py.Dataset)
-                    else None
-                )
-            )
-            return found
+            names: list[str] = []
+            file.visit(names.append)
+            return {
+                name: file[name][()]
+                for name in names
+                if isinstance(file[name], h5py.Dataset)
+            }
     except OSError as error:
         raise ValueError(f"{path}: not a whole HDF5 file: {error}") from None
 

@@ -171,25 +171,43 @@ def mask_neutral(
     weights: Weighting = WEIGHTS,
     random_masks: RandomMasks = SPREAD,
 ) -> MaskNeutral:
-    """A method of `METHODS`, or a row of your own, for a model of your own.
-
-    `select(params, batch, key)` gives masks [batch, P] or [batch, heads, P] that sum to
-    1, or with `simplex=False` weights in [0, 1] each by itself; `predict(params, batch,
-    masks)` gives logits [batch, classes]. For `invase` and `realx` select returns
-    scores [batch, P] of gates instead, drawn at this `temperature`, and invase needs
-    `baseline(params, batch) -> logits`, a network of its own that sees all the input.
+    """A method of `METHODS`, or a row of your own, for a model and loop of your own.
 
     Args:
+        method: its name, or a `Method`.
+        select: (params, batch, key) to masks `[batch, P]` or `[batch, heads, P]` that
+            sum to 1, or with `simplex=False` weights in [0, 1], each by itself. For
+            `invase` and `realx` it gives the scores `[batch, P]` of gates.
+        predict: (params, batch, masks) to logits `[batch, classes]`.
         steps: of the whole training, for methods in phases.
         selector: names in the paths of the selector's parameters, for the same.
-        random: (key, valid [batch, P]) -> random masks of the model's kind; softmaxes
+        simplex: whether masks sum to 1.
+        random: (key, valid `[batch, P]`) to random masks of the model's kind; softmaxes
             of normal scores, or subsets of every size, if not given.
-        prior: P(y) [classes]; the mean of the labels met so far, if not given.
+        baseline: (params, batch) to logits, for `invase`: a network of its own that
+            sees all of the input.
+        prior: P(y) `[classes]`; the mean of the labels met so far, if not given.
+        temperature: at which gates are drawn (`invase`, `realx`).
         weights: the estimator behind `instance_weighting`. It is cross-fitted: `loss`
             needs the `index` of each example in the training set.
         random_masks: their spread, and the share of the steps that phase 1 takes.
 
-    Raises: ValueError for an unknown method, or one that lacks what it needs.
+    Returns:
+        A `MaskNeutral` of pure functions: `init`, `loss`, `predict`, and `optimizer`,
+        which wraps an Optax optimizer for methods in phases.
+
+    Raises:
+        ValueError: unknown method, or one that lacks what it needs.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> select = lambda params, x, key: jax.nn.softmax(params["query"] * x)
+    >>> predict = lambda params, x, mask: mask @ params["values"]
+    >>> params = {"query": jnp.ones(4), "values": jnp.zeros((4, 2))}
+    >>> key, x, y = jax.random.key(0), jnp.eye(4), jnp.array([0, 1, 0, 1])
+    >>> made = jaxattn.mask_neutral("mask_swap", select, predict)
+    >>> loss, (state, told) = made.loss(params, made.init(key, params, x), x, y, key)
+    >>> round(float(told["nll"]), 3), float(told["accuracy"])
+    (0.693, 0.5)
     """
     row = row_of(method, steps, selector, baseline)
     names = (selector,) if isinstance(selector, str) else tuple(selector)

@@ -76,6 +76,7 @@ METHODS: dict[str, Method] = {
     "gradient": Method(structure=Structure(scores="gradient")),
     "leave_one_out": Method(structure=Structure(scores="leave_one_out")),
 }
+"""Methods by the name that `--methods` takes."""
 
 CONTROLS = ("uniform", "random_selection", "gradient", "leave_one_out")
 """Methods whose masks are not learnt."""
@@ -108,13 +109,18 @@ def seen_masks(
 def neutral_weights(
     log_prior: Array, log_posterior: Array, truncation: Array | float
 ) -> Array:
-    """Weights P(y) / P(y given m) [batch], truncated, with mean 1.
+    """Weights P(y) / P(y given m) under which a mask tells nothing of the label.
 
-    `log_prior` and `log_posterior` [batch] are log P(y) and log P(y given m) of each
-    example's own label, in nats. See section 'mask-neutral learning' of 'Why Attentions
-    May Not Be Interpretable?' (arXiv 2006.05656).
+    See section 'mask-neutral learning' of 'Why Attentions May Not Be Interpretable?'
+    (arXiv 2006.05656).
 
-    A label that its mask gives away counts less:
+    Args:
+        log_prior: log P(y) of each example's own label `[batch]`, in nats.
+        log_posterior: log P(y given m) of the same `[batch]`, in nats.
+        truncation: weights are cut to [1 / truncation, truncation].
+
+    Returns:
+        Weights `[batch]` with mean 1; a label that its mask gives away counts less.
 
     >>> import jax.numpy as jnp, jaxattn
     >>> prior, posterior = jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])

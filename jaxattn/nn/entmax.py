@@ -61,9 +61,24 @@ def _entmax_jvp(alpha, primals, tangents):
 def alpha_entmax(
     scores: Array, valid: Array, alpha: float = 1.5, temperature: Array | float = 1.0
 ) -> Array:
-    """alpha-entmax of scores / temperature [T] over the valid [T], by bisection.
+    """alpha-entmax: a softmax whose small weights are exactly 0, found by bisection.
 
-    `alpha` is above 1 and static. Raises: ValueError for alpha of 1 or less.
+    See 'Sparse Sequence-to-Sequence Models' by Peters et al. (arXiv 1905.05702).
+
+    Args:
+        scores, valid, temperature: as in `jaxattn.softmax`.
+        alpha: how sparse, static: near 1 it is the softmax, 2 is `sparsemax`.
+
+    Returns:
+        The mask `[T]`, which sums to 1 over the valid positions.
+
+    Raises:
+        ValueError: alpha is 1 or less.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> mask = jaxattn.alpha_entmax(jnp.array([2.0, 1.0, 0.0]), jnp.ones(3, bool), 1.8)
+    >>> (mask > 0).tolist()
+    [True, True, False]
     """
     if not alpha > 1:
         raise ValueError(
@@ -73,13 +88,38 @@ def alpha_entmax(
 
 
 def sparsemax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
-    """The point [T] of the simplex nearest to scores / temperature over the valid [T].
+    """The point of the simplex that is nearest to scores / temperature.
 
-    Weights are exactly 0 below a threshold.
+    Its weights are exactly 0 below a threshold. See 'From Softmax to Sparsemax' by
+    Martins and Astudillo (arXiv 1602.02068).
+
+    Args:
+        scores, valid, temperature: as in `jaxattn.softmax`.
+
+    Returns:
+        The mask `[T]`, which sums to 1 over the valid positions.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> jaxattn.sparsemax(jnp.array([1.0, 0.5, 0.0]), jnp.ones(3, bool)).tolist()
+    [0.75, 0.25, 0.0]
     """
     return alpha_entmax(scores, valid, 2.0, temperature)
 
 
 def entmax15(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
-    """1.5-entmax of scores / temperature [T] over the valid [T]: between both."""
+    """1.5-entmax, half-way between softmax and sparsemax.
+
+    See 'Sparse Sequence-to-Sequence Models' by Peters et al. (arXiv 1905.05702).
+
+    Args:
+        scores, valid, temperature: as in `jaxattn.softmax`.
+
+    Returns:
+        The mask `[T]`, which sums to 1 over the valid positions.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> mask = jaxattn.entmax15(jnp.array([2.0, 1.0, -1.0]), jnp.ones(3, bool))
+    >>> [round(float(weight), 2) for weight in mask]
+    [0.83, 0.17, 0.0]
+    """
     return alpha_entmax(scores, valid, 1.5, temperature)

@@ -14,7 +14,16 @@ from jaxattn.nn import entmax, gates, subsets
 
 
 def softmax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
-    """Softmax of scores / temperature [T] over the valid [T] positions.
+    """Softmax over the valid positions.
+
+    Args:
+        scores: real numbers `[T]`.
+        valid: which positions exist `[T]`, bool.
+        temperature: what divides the scores.
+
+    Returns:
+        The mask `[T]`. It sums to 1 and is exactly 0 on padding; where no position is
+        valid it is the zero mask.
 
     >>> import jax.numpy as jnp, jaxattn
     >>> jaxattn.softmax(jnp.zeros(4), jnp.array([True, True, False, False])).tolist()
@@ -31,12 +40,26 @@ def softmax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Ar
 def gumbel_softmax(
     key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
 ) -> Array:
-    """Softmax of scores [T] perturbed by fresh Gumbel noise.
+    """Softmax of scores to which fresh Gumbel noise is added.
 
-    At low temperature this draws one position with probability softmax(scores).
-    See 'Categorical Reparameterization with Gumbel-Softmax' by Jang et al.
-    (arXiv 1611.01144) and 'The Concrete Distribution' by Maddison et al.
-    (arXiv 1611.00712).
+    At a low temperature it draws one position with probability softmax(scores). See
+    'Categorical Reparameterization with Gumbel-Softmax' by Jang et al. (arXiv
+    1611.01144) and 'The Concrete Distribution' by Maddison et al. (arXiv 1611.00712).
+
+    Args:
+        key: a random key, another for each draw.
+        scores, valid: as in `softmax`.
+        temperature: what divides the noisy scores.
+
+    Returns:
+        The mask `[T]`, which sums to 1 over the valid positions.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> scores, valid = jnp.log(jnp.array([0.5, 0.3, 0.2])), jnp.ones(3, bool)
+    >>> draw = jax.vmap(lambda key: jaxattn.gumbel_softmax(key, scores, valid, 0.01))
+    >>> mean = draw(jax.random.split(jax.random.key(0), 4000)).mean(axis=0)
+    >>> [round(float(share), 1) for share in mean]
+    [0.5, 0.3, 0.2]
     """
     noise = jax.random.gumbel(key, scores.shape, scores.dtype)
     return softmax(scores + noise, valid, temperature)
@@ -123,3 +146,4 @@ NORMALIZERS: dict[str, Normalizer] = {
     ),
     "hard_kuma": _gates(gates.hard_kuma, gates.open_gates, gates.hard_kuma_rate),
 }
+"""Normalizers by the name that `--model.normalizer` takes."""

@@ -95,9 +95,21 @@ def top_k(
     temperature: Array | float = 1.0,
     budget: Array | float = 1,
 ) -> Array:
-    """Hard top-k mask [T] with the gradient of budget * softmax(scores / temperature).
+    """The `budget` positions with the highest scores, and a gradient to learn them by.
 
-    The surrogate sums to the budget, too, so that its gradient has the right scale.
+    Args:
+        scores, valid: as in `jaxattn.softmax`.
+        temperature: of the softmax whose gradient is taken.
+        budget: how many positions; it may be traced.
+
+    Returns:
+        The mask `[T]` of zeros and ones. Its gradient is that of
+        budget * softmax(scores / temperature), which sums to the budget as well.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> mask = jaxattn.top_k(jnp.array([3.0, 1.0, 2.0]), jnp.ones(3, bool), budget=2)
+    >>> mask.round().tolist()
+    [1.0, 0.0, 1.0]
     """
     low = jnp.finfo(scores.dtype).min
     soft = _softmax(jnp.where(valid, scores / temperature, low))
@@ -113,11 +125,27 @@ def gumbel_top_k(
     budget: Array | float = 1,
     draws: int = MAX_DRAWS,
 ) -> Array:
-    """Elementwise maximum [T] of `budget` independent Gumbel-softmax draws.
+    """A relaxed random subset: the elementwise maximum of Gumbel-softmax draws.
 
-    A relaxed random subset of at most that size, weights in [0, 1]. At most `draws` are
-    made: for a larger budget take `top_k`. See 'Learning to Explain' by Chen et al.
-    (arXiv 1802.07814), whose temperature is 0.1.
+    See 'Learning to Explain' by Chen et al. (arXiv 1802.07814), whose temperature is
+    0.1.
+
+    Args:
+        key: a random key, another for each subset.
+        scores, valid: as in `jaxattn.softmax`.
+        temperature: what divides the noisy scores.
+        budget: how many independent draws count, so that the subset has at most this
+            size; it may be traced.
+        draws: the largest budget, static. For a larger one there is `top_k`.
+
+    Returns:
+        The mask `[T]` of weights in [0, 1].
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> key, scores, valid = jax.random.key(0), jnp.zeros(10), jnp.ones(10, bool)
+    >>> mask = jaxattn.gumbel_top_k(key, scores, valid, temperature=0.01, budget=3)
+    >>> int(mask.round().sum()) in (1, 2, 3)
+    True
     """
     draws = min(len(scores), draws)
     drawn = gumbel(key, (draws, len(scores)), scores.dtype)

@@ -30,6 +30,7 @@ class Names(NamedTuple):
     ratings: Mapping[int, float] = {}
     """By token id, how people rated the word, -4 to 4."""
     train_shares: np.ndarray | None = None
+    validation_majority: float | None = None
     grid: tuple[int, int] | None = None
     """Rows and columns, where positions are places of an image."""
     images: np.ndarray | None = None
@@ -127,17 +128,17 @@ def _json(path: Path) -> Any:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    found = _json(path)
-    if not isinstance(found, dict):
+    content = _json(path)
+    if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: expected an object")
-    return found
+    return content
 
 
 def _starts(path: Path) -> list[Mapping[str, Any]]:
-    found = _json(path) if path.exists() else []
-    if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
+    starts = _json(path) if path.exists() else []
+    if not isinstance(starts, list) or not all(isinstance(x, dict) for x in starts):
         raise ValueError(f"{path} is damaged: expected a list of starts")
-    return found
+    return starts
 
 
 def _config(asked: Mapping[str, Any], path: Path) -> Config:
@@ -149,7 +150,7 @@ def _config(asked: Mapping[str, Any], path: Path) -> Config:
 
 
 def _filled(default: Loaded, asked: Mapping[str, Any]) -> Loaded:
-    found = {}
+    filled = {}
     for field in dataclasses.fields(default):  # type: ignore[arg-type]
         own = getattr(default, field.name)
         value = asked.get(field.name, own)
@@ -157,15 +158,15 @@ def _filled(default: Loaded, asked: Mapping[str, Any]) -> Loaded:
             value = _filled(own, value)
         elif get_origin(field.type) is tuple and isinstance(value, list):
             value = tuple(value)
-        found[field.name] = value
-    return dataclasses.replace(default, **found)  # type: ignore[type-var]
+        filled[field.name] = value
+    return dataclasses.replace(default, **filled)  # type: ignore[type-var]
 
 
 def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
     """Validation accuracies of the cells whose every epoch is there."""
     if not path.exists():
         return {}
-    found: dict[tuple[str, str, int], dict[int, float]] = {}
+    cells: dict[tuple[str, str, int], dict[int, float]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
@@ -176,21 +177,22 @@ def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
             for (method, seed), value in zip(record["cells"], seen, strict=True):
                 value = np.nan if value is None else float(value)
                 cell = (str(task), str(method), int(seed))
-                found.setdefault(cell, {})[int(record["epoch"])] = value
+                cells.setdefault(cell, {})[int(record["epoch"])] = value
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             raise ValueError(f"{path}, line {number}: cut off or damaged") from None
     curves: dict[str, dict[str, list]] = {}
-    for (task, method, _), epochs in found.items():
+    for (task, method, _), epochs in cells.items():
         curve = [epochs[e] for e in sorted(epochs)]
         curves.setdefault(task, {}).setdefault(method, []).append(curve)
-    whole = {}
-    for task, methods in curves.items():
-        longest = {m: max(map(len, many)) for m, many in methods.items()}
-        whole[task] = {
-            m: np.array([c for c in many if len(c) == longest[m]])
-            for m, many in methods.items()
-        }
-    return whole
+    return {
+        task: {m: _longest(many) for m, many in methods.items()}
+        for task, methods in curves.items()
+    }
+
+
+def _longest(curves: list[list[float]]) -> np.ndarray:
+    most = max(map(len, curves))
+    return np.array([curve for curve in curves if len(curve) == most])
 
 
 def _task_of(config: Config, program: int) -> str | None:
@@ -205,7 +207,7 @@ def _task_of(config: Config, program: int) -> str | None:
 
 
 def _masks(folder: Path) -> dict[str, Masks]:
-    found = {}
+    masks_of = {}
     for path in sorted(folder.glob("*.npz")):
         arrays = read_arrays(path)
         if not set(PARTS) <= arrays.keys():
@@ -213,23 +215,25 @@ def _masks(folder: Path) -> dict[str, Masks]:
         seeds, masks = arrays["seeds"], arrays["masks"]
         if masks.ndim != 3 or not len(seeds) == len(arrays["alive"]) == len(masks):
             raise ValueError(f"{path} is damaged: its arrays do not fit together")
-        found[path.stem] = arrays
-    return found
+        masks_of[path.stem] = arrays
+    return masks_of
 
 
 def _names(folder: Path, task: str) -> Names:
     path = folder / f"{task}.json"
     if not path.exists():
         return Names()
-    found = _object(path)
-    shares, grid = found.get("train_shares"), found.get("grid")
+    text = _object(path)
+    shares, grid = text.get("train_shares"), text.get("grid")
+    majority = text.get("validation_majority")
     images = folder / f"{task}.npz"
     try:
         return Names(
-            classes=tuple(map(str, found.get("classes", ()))),
-            vocabulary=tuple(map(str, found.get("vocabulary", ()))),
-            ratings={int(k): float(v) for k, v in found.get("ratings", {}).items()},
+            classes=tuple(map(str, text.get("classes", ()))),
+            vocabulary=tuple(map(str, text.get("vocabulary", ()))),
+            ratings={int(k): float(v) for k, v in text.get("ratings", {}).items()},
             train_shares=None if shares is None else np.array(shares, float),
+            validation_majority=None if majority is None else float(majority),
             grid=None if grid is None else (int(grid[0]), int(grid[1])),
             images=read_arrays(images).get("images") if images.exists() else None,
         )

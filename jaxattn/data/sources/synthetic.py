@@ -187,21 +187,31 @@ def members(family: str) -> tuple[str, ...]:
 
 
 def generate(family: str, key: Array, which: Array | int, n: int) -> Sample:
-    """Draws examples of a task whose relevant features are known.
+    """Draws examples of a generated task whose relevant features are known.
 
-    All formulas of the family are computed and one is picked: they are cheap, and so
-    one program serves the whole family.
+    All formulas of a family are computed and one is picked: they are cheap, and so one
+    program serves the whole family.
 
     Args:
-        family: "l2x", "syn" or "syn_100".
-        which: the task's place in `members(family)`; it may be traced.
+        family: "l2x" (10 features; Chen et al., arXiv 1802.07814), "syn" (11; Yoon et
+            al., ICLR 2019) or "syn_100" (100).
+        key: a random key.
+        which: the place of the task in `members(family)`; it may be traced.
         n: how many examples.
 
-    Raises: ValueError for an unknown family.
+    Returns:
+        A `Sample`: inputs `[n, d]`, P(y given x) `[n, 2]`, labels `[n]` and which
+        features are relevant `[n, d]`.
 
-    >>> import jax
-    >>> generate("l2x", jax.random.key(0), 0, 5).inputs.shape
-    (5, 10)
+    Raises:
+        ValueError: unknown family.
+
+    >>> import jax, jaxattn
+    >>> jaxattn.SYNTHETIC["xor"].family, list(jaxattn.SYNTHETIC).index("xor")
+    ('l2x', 0)
+    >>> sample = jaxattn.generate("l2x", jax.random.key(0), which=0, n=3)
+    >>> sample.inputs.shape, sample.truth[0].nonzero()[0].tolist()
+    ((3, 10), [0, 1])
     """
     import jax
     import jax.numpy as jnp

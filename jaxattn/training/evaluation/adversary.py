@@ -18,7 +18,7 @@ from jax import Array
 from jax.scipy.special import rel_entr
 
 from jaxattn.config import with_numbers
-from jaxattn.metrics.attention_tests import jsd, tvd
+from jaxattn.metrics.divergence import jsd, tvd
 from jaxattn.nn import model as nn_model
 from jaxattn.training.cell import (
     ADVERSARY,

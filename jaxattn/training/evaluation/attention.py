@@ -13,6 +13,7 @@ from jax import Array
 from jaxattn.config import Config
 from jaxattn.metrics import attention_tests
 from jaxattn.metrics.attention_tests import infidelity, max_sensitivity
+from jaxattn.metrics.divergence import tvd
 from jaxattn.metrics.ranking import (
     auroc,
     average_precision,
@@ -141,12 +142,12 @@ def _agreement(static, cell, params, one) -> dict[str, Array]:
 
     def held(place):
         mask = attention_tests.without(one.mask, places == place)
-        return attention_tests.tvd(whole, under(static, params, one, one.valid, mask))
+        return tvd(whole, under(static, params, one, one.valid, mask))
 
     anew = removal(static, cell, params, one)
 
     def dropped(place):
-        return attention_tests.tvd(whole, anew(places != place))
+        return tvd(whole, anew(places != place))
 
     by_held, by_dropped = jax.vmap(held)(places), jax.vmap(dropped)(places)
     gradients = jax.tree.map(jnp.abs, attributions(static, cell, params, one))

@@ -24,9 +24,9 @@ def measure(static: Static, cell: Cell, params: Any, one: One) -> dict[str, Arra
             "sufficiency": (faithfulness.sufficiency, 1.0),
         }
         for name, (of, undefined) in values.items():
-            found[_name(name, variant)] = faithfulness.aopc(of(eraser), eraser, ERASER)
+            found[_name(name, variant)] = faithfulness.aopc(of(eraser), eraser)
             found[_name(name, f"ferret {variant}")] = faithfulness.aopc(
-                of(ferret), ferret, FERRET, undefined
+                of(ferret), ferret, undefined
             )
         target = eraser.target
         full = eraser.whole[target]

@@ -13,6 +13,7 @@ from jax import Array
 
 from jaxattn.config import with_numbers
 from jaxattn.methods import table, weighting
+from jaxattn.metrics.divergence import entropy
 from jaxattn.metrics.leak import leak
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.masks import foreign_masks, on_valid, others
@@ -91,7 +92,7 @@ def measure(
     }
     if flat:
         scalars |= {
-            "mask_entropy": -jax.scipy.special.xlogy(masks, masks).sum(axis=1).mean(),
+            "mask_entropy": entropy(masks).mean(),
             "mask_entropy:uniform": jnp.log(usable.sum(axis=1)).mean(),
         }
     if static.config.model.values != "default_tokens":
@@ -132,7 +133,7 @@ def measure(
         shares = jnp.bincount(labels, length=static.classes) / len(labels)
         scalars |= {
             "majority": shares.max(),
-            "label_entropy": -jax.scipy.special.xlogy(shares, shares).sum(),
+            "label_entropy": entropy(shares),
         }
         examples |= {"labels": labels, "truth": test.truth, "inputs": inputs}
         examples = {k: v[:KEPT_EXAMPLES] for k, v in examples.items()}
