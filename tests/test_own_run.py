@@ -159,8 +159,9 @@ def test_flags_of_ones_own_data_are_part_of_the_config():
     reason="shared/data/cad_imdb.jsonl.gz is not beside the repository",
 )
 def test_reviews_with_the_evidence_of_people(tmp_path, capsys):
-    from jaxattn.data.command import main
     from own_files import load
+
+    from jaxattn.data.command import main
 
     assert main(["check", str(CAD), "--fields", "group=pair"]) == 0
     out = capsys.readouterr().out
