@@ -94,10 +94,10 @@ def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
     load, training = tasks.load, wave.compile_training
     measuring = wave.compile_measure
 
-    def load_once(task, length, min_count, data_dir, say):
+    def load_once(task, length, min_count, data_dir):
         key = ("data", task, length, min_count, str(data_dir))
         if key not in kept:
-            kept[key] = load(task, length, min_count, data_dir, say)
+            kept[key] = load(task, length, min_count, data_dir)
         return kept[key]
 
     def once(compile_program, program, splits, mesh, shape, *more):
