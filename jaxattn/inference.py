@@ -10,7 +10,6 @@ Nothing here trains: it needs no optimizer and no sweep.
 
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,8 @@ from jaxattn.methods import table
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.embedding import Inputs
 from jaxattn.nn.normalizers import NORMALIZERS
-from jaxattn.system.errors import suggest
+from jaxattn.system.errors import reason, suggest
+from jaxattn.system.files import read_arrays
 from jaxattn.training.cell import (
     TEST,
     Arrays,
@@ -106,12 +106,7 @@ def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarr
 
     Raises: ValueError for a file that is damaged or of another model.
     """
-    try:
-        # Opened here: numpy leaves a file that it cannot read open.
-        with open(path, "rb") as file, np.load(file) as stored:
-            found = {name: stored[name] for name in stored.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or cut off: {brief(error)}") from None
+    found = read_arrays(path)
     for name in [*wanted, *found]:
         there = found[name].shape if name in found else None
         if there != wanted.get(name):
@@ -120,10 +115,6 @@ def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarr
                 f"expected {wanted.get(name, 'nothing')}"
             )
     return found
-
-
-def brief(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class TrainedModel(NamedTuple):
@@ -207,7 +198,7 @@ def load_model(
     try:
         static, cell = _made(described, described["methods"][method])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {brief(error)}") from None
+        raise ValueError(f"{path} is damaged: {reason(error)}") from None
     files = files_of(folder / task / method, seed)
     wanted = nn_model.shapes(static.model)
     stacked = _stacked([read_parameters(file, wanted) for file in files.values()])

@@ -53,3 +53,10 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "prepared"
     load("movie_sentiment", data_dir=folder)
     return folder
+
+
+@pytest.fixture
+def said(caplog):
+    """What the package logs during a test, a function that gives the lines."""
+    caplog.set_level("INFO", "jaxattn")
+    return lambda: caplog.messages

@@ -25,7 +25,7 @@ import optax
 from jax import Array
 
 from jaxattn.data.dataset import Dataset, Split, digest_of
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 from jaxattn.nn.encoders import Cnn, Gru
 from jaxattn.system import console
 from jaxattn.system.errors import reason
@@ -149,7 +149,7 @@ def explained(
     path = None if cache is None else cache / f"{name}.npz"
     stored = read(path, fingerprint)
     if stored is None:
-        splits = [getattr(dataset, side) for side in SIDES]
+        splits = [getattr(dataset, side) for side in SPLITS]
         answers = sum(len(s.labels) * (1 + s.inputs.shape[1]) for s in splits)
         logger.info(
             f"training the model to explain ({name}), then asking it {answers:,} "
@@ -158,7 +158,7 @@ def explained(
         params = _train(recipe, apply, fresh, dataset)
         trained = enumerate(jax.tree.leaves(params))
         stored = {f"leaf-{i}": np.asarray(leaf) for i, leaf in trained}
-        for side, split in zip(SIDES, splits, strict=True):
+        for side, split in zip(SPLITS, splits, strict=True):
             scores = attributions(apply, params, split, recipe.kind)
             stored |= {f"{side}/{key}": value for key, value in scores.items()}
         if path is not None:
@@ -177,7 +177,7 @@ def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Data
     `stored` has, for each split, SPLIT/targets [N, classes] and SPLIT/NAME [N, T].
     """
     splits = {}
-    for side in SIDES:
+    for side in SPLITS:
         targets = stored[f"{side}/targets"]
         named = {
             key.partition("/")[2]: value
@@ -189,7 +189,7 @@ def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Data
             targets=targets,
             attributions=named,
         )
-    arrays = tuple(a for side in SIDES for a in splits[side].arrays())
+    arrays = tuple(a for side in SPLITS for a in splits[side].arrays())
     digest = digest_of(name, dataset.classes, dataset.vocabulary, arrays)
     return dataset._replace(name=name, digest=digest, **splits)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxattn import config as configs
 from jaxattn.config import Config, at_setting, check, to_dict
-from jaxattn.system.errors import suggest
+from jaxattn.system.errors import reason, suggest
 
 
 def load(path: str | Path) -> Config:
@@ -116,7 +116,7 @@ def _named(main: Config, config: Config) -> str:
 
 
 def _explain(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = reason(error)
     if isinstance(error, TypeError) and "unexpected keyword argument '" in text:
         wrong = text.rsplit("argument '", 1)[1].split("'")[0]
         owner = text.split(".__init__")[0]
@@ -124,4 +124,4 @@ def _explain(error: BaseException) -> str:
         if dataclasses.is_dataclass(node):
             names = [f.name for f in dataclasses.fields(node)]
             return f"unknown field {wrong} in {owner}: {suggest(wrong, names)}"
-    return f"{type(error).__name__}: {text}"
+    return reason(error, kind=True)

@@ -5,7 +5,7 @@ import math
 from typing import NamedTuple
 
 from jaxattn.config import Config, Name, _label, at_setting, numbers, with_numbers
-from jaxattn.data.sources.synthetic import FAMILIES, SYNTHETIC
+from jaxattn.data.sources.synthetic import SYNTHETIC, members
 from jaxattn.experiment.source import Source, check_fit
 from jaxattn.methods.table import FULL_TEXT, METHODS, Numbers, Structure
 from jaxattn.nn.subsets import MAX_DRAWS
@@ -104,7 +104,7 @@ def numbers_of(program: Program, label: str) -> tuple[dict[str, float], Numbers]
 
 def _largest_budget(config: Config, source: Source) -> int:
     """Of all cells of all tasks that share the program; no more is ever drawn."""
-    family = FAMILIES.get(source.family, ())
+    family = members(source.family)
     own = max([source.budget, *(SYNTHETIC[task].budget for task in family)])
     asked = [
         numbers(at_setting(config, also))["model.budget"] or own

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,22 +10,9 @@ import numpy as np
 from jaxattn.config import Config
 from jaxattn.data import tasks
 from jaxattn.data.dataset import Dataset
-from jaxattn.data.sources.synthetic import FAMILIES, SYNTHETIC
+from jaxattn.data.sources.synthetic import SYNTHETIC, members
 from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
-
-logger = logging.getLogger("jaxattn")
-
-BUDGETS = {
-    "explain_linear": 5,
-    "explain_cnn": 5,
-    "explain_gru": 5,
-    # 4 % of the pixels, as in the published run of REAL-X (arXiv 2103.01890).
-    "explain_digits_pixels": 31,
-    "explain_digits_patches": 4,
-    "explain_own": 5,
-}
-"""How many positions a subset has where the task does not say it."""
 
 
 class Source(NamedTuple):
@@ -60,7 +46,7 @@ def check_fit(config: Config, task: str) -> None:
     """
     normalizer, explains = config.model.normalizer, task.startswith("explain_")
     subset = normalizer in ("top_k", "gumbel_top_k")
-    known = task in BUDGETS or task in SYNTHETIC
+    known = task in SYNTHETIC or bool(tasks.TASKS[task].budget)
     if subset and not (config.model.budget or known):
         raise ValueError(
             f"{task} does not say how many positions {normalizer} selects: "
@@ -136,34 +122,35 @@ def load(config: Config, task: str, loading: Loading) -> Source:
         examples=len(dataset.train.labels),
         digest=dataset.digest,
         dataset=dataset,
-        budget=BUDGETS.get(task, 0),
+        budget=tasks.TASKS[task].budget,
         known=dataset.train.truth is not None,
         black_box=black_box,
     )
 
 
 def _stored(config: Config, task: str, loading: Loading) -> Dataset:
-    own, data_dir, say = config.data, loading.data_dir, logger.info
+    own = config.data
     if task != "own":
-        return tasks.load(task, own.length, own.min_count, data_dir, say)
+        return tasks.load(task, own.length, own.min_count, loading.data_dir)
     # Here, since most runs need none of it.
-    from jaxattn.data.readers import choice
+    from jaxattn.data import readers
+    from jaxattn.data.readers.options import Options
 
-    return choice.load_own(
-        own.source,
+    options = Options(
         own.length,
         own.min_count,
-        data_dir,
+        loading.data_dir,
         own.fields,
         loading.download,
-        say,
         own.tokenizer,
     )
+    return readers.load_own(own.source, options)
 
 
 def _generated(config: Config, task: str) -> Source:
     made = SYNTHETIC[task]
-    recipe = [1, made._asdict(), config.data.examples, config.data.test_examples]
+    row = {name: value for name, value in made._asdict().items() if name != "make"}
+    recipe = [1, row, config.data.examples, config.data.test_examples]
     text = json.dumps([*recipe, config.data.fresh, task])
     return Source(
         task=task,
@@ -172,7 +159,7 @@ def _generated(config: Config, task: str) -> Source:
         examples=config.data.examples,
         digest=hashlib.sha256(text.encode()).hexdigest(),
         family=made.family,
-        which=FAMILIES[made.family].index(task),
+        which=members(made.family).index(task),
         control=-1 if made.control is None else made.control,
         budget=made.budget,
         known=True,

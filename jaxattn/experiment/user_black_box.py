@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxattn.config import Config
 from jaxattn.data.dataset import Dataset, Split
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 from jaxattn.experiment.black_box import MOST_BLANKED, BlackBox, answered, read, write
 from jaxattn.leakage.masks import to_array
 from jaxattn.system import console
@@ -195,7 +195,7 @@ def explained(
     classes = stored["train/targets"].shape[1]
     same = classes == len(dataset.classes)
     names = dataset.classes if same else tuple(f"class {i}" for i in range(classes))
-    bare = {side: getattr(dataset, side)._replace(truth=None) for side in SIDES}
+    bare = {side: getattr(dataset, side)._replace(truth=None) for side in SPLITS}
     known = dataset._replace(classes=names, **bare)
     made = answered(known, f"explain_{dataset.name}", stored)
     hits = (made.test.labels == dataset.test.labels).mean() if same else np.nan
@@ -226,7 +226,7 @@ def _asked(
 ) -> dict[str, np.ndarray]:
     """Answers, and where asked for leave-one-out, of every split."""
     began, stored = time.monotonic(), {}
-    splits = {side: getattr(dataset, side) for side in SIDES}
+    splits = {side: getattr(dataset, side) for side in SPLITS}
     rows = sum(len(split.labels) for split in splits.values())
     with console.bar(f"asking {name}", rows, "queries", note="") as advance:
         for side, split in splits.items():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_origin
@@ -13,6 +12,7 @@ from jaxattn import config as configs
 from jaxattn.config import Config
 from jaxattn.methods.table import METHODS
 from jaxattn.reports.results import Result, Row, read_results, read_seeds
+from jaxattn.system.files import read_arrays
 
 Masks = dict[str, np.ndarray]
 """What is kept of a method: masks [S, N, P], seeds and alive [S], labels, tokens ..."""
@@ -207,7 +207,7 @@ def _task_of(config: Config, program: int) -> str | None:
 def _masks(folder: Path) -> dict[str, Masks]:
     found = {}
     for path in sorted(folder.glob("*.npz")):
-        arrays = _arrays(path)
+        arrays = read_arrays(path)
         if not set(PARTS) <= arrays.keys():
             raise ValueError(f"{path} is damaged: it has no {', '.join(PARTS)}")
         seeds, masks = arrays["seeds"], arrays["masks"]
@@ -215,16 +215,6 @@ def _masks(folder: Path) -> dict[str, Masks]:
             raise ValueError(f"{path} is damaged: its arrays do not fit together")
         found[path.stem] = arrays
     return found
-
-
-def _arrays(path: Path) -> Masks:
-    try:
-        # Opened here: numpy leaves a file that it cannot read open.
-        with open(path, "rb") as file, np.load(file) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is damaged or cut off: {reason}") from None
 
 
 def _names(folder: Path, task: str) -> Names:
@@ -241,7 +231,7 @@ def _names(folder: Path, task: str) -> Names:
             ratings={int(k): float(v) for k, v in found.get("ratings", {}).items()},
             train_shares=None if shares is None else np.array(shares, float),
             grid=None if grid is None else (int(grid[0]), int(grid[1])),
-            images=_arrays(images).get("images") if images.exists() else None,
+            images=read_arrays(images).get("images") if images.exists() else None,
         )
     except (ValueError, TypeError, IndexError, AttributeError):
         raise ValueError(f"{path} is damaged: expected classes and words") from None
