@@ -85,7 +85,7 @@ def texts_of(split):
 
 def test_labels_are_its_answers_and_it_is_asked_once():
     made, box = explained()
-    for side in splits.SIDES:
+    for side in splits.SPLITS:
         split, old = getattr(made, side), getattr(DATA, side)
         expected = own_black_box.words(texts_of(old))
         np.testing.assert_allclose(split.targets, expected, atol=1e-6)
@@ -102,7 +102,7 @@ def test_labels_are_its_answers_and_it_is_asked_once():
 
 def test_leave_one_out_is_what_the_weights_say():
     made, _ = explained(methods=("joint", "leave_one_out"))
-    for side in splits.SIDES:
+    for side in splits.SPLITS:
         split = getattr(made, side)
         found = split.attributions["leave_one_out"]
         for i, text in enumerate(texts_of(getattr(DATA, side))):

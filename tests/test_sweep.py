@@ -181,7 +181,7 @@ def test_another_learning_rate_is_the_same_program(monkeypatch, data_dir):
     """Numbers are arguments: nothing in the program may depend on their values."""
     mesh = mesh_of_all_devices()
     given = train.parse(arguments("x", data_dir, WORDS)).config
-    texts = source.load(given, "movie_sentiment", data_dir, None, print)
+    texts = source.load(given, "movie_sentiment", source.Loading(data_dir))
     splits = make_splits(texts, mesh)
 
     def text(**numbers):
