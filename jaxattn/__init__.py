@@ -33,7 +33,7 @@ _HOME = {
     "hard_concrete": "jaxattn.nn.gates",
     "hard_kuma": "jaxattn.nn.gates",
     "foreign_masks": "jaxattn.nn.masks",
-    "neutral_weights": "jaxattn.methods.table",
+    "neutral_weights": "jaxattn.methods.weighting",
     "mask_neutral": "jaxattn.methods.mask_neutral",
     "capture": "jaxattn.nn.capture",
     "Captured": "jaxattn.nn.capture",

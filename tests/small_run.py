@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 
-from jaxattn import config, data, train
+from jaxattn import data, train
 from jaxattn.data import tasks
 from jaxattn.experiment import outputs, schedule, wave
 from jaxattn.system import files
@@ -64,12 +65,10 @@ def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
         return kept[key]
 
     def once(compile_program, program, splits, mesh, shape, *more):
-        neutral = config.Config()
-        static = program.static
-        same = dataclasses.replace(static.config, full_text_epochs=1)
-        same = config.with_numbers(same, config.numbers(neutral))
-        static = static._replace(config=same)
-        key = (compile_program, program.source.digest, static, shape, mesh)
+        cell = program.cell
+        same = dataclasses.replace(cell.config, full_text_epochs=1)
+        structure = jax.tree.structure(cell.replace(config=same))
+        key = (compile_program, program.source.digest, structure, shape, mesh)
         if key not in kept:
             kept[key] = compile_program(program, splits, mesh, shape, *more)
         return kept[key]

@@ -1,4 +1,4 @@
-"""Attention of anyone's Flax model: captured as it is, or replaced by another."""
+"""Attention of any Flax model: captured as it is, or replaced by another."""
 
 import dataclasses
 import difflib
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxattn.nn import edits
-from jaxattn.nn.attention_layers import Call, overruled, sown
+from jaxattn.nn.attention_layers import Call, read_weights, replace_weights
 from jaxattn.nn.edits import Edit
 
 
@@ -22,18 +22,19 @@ from jaxattn.nn.edits import Edit
 )
 @dataclasses.dataclass(frozen=True)
 class Captured:
-    """What a model answered, and the attention weights of all its layers by name."""
+    """The output of a model, and the attention weights of all its layers by name."""
 
     output: Any
     masks: dict[str, Array]
     """[batch, heads, queries, keys] by layer, as "encoder/layer_0/attention"."""
     layers: tuple[str, ...]
-    """The names of the layers in the order in which they were met."""
+    """The names of the layers in the order in which they were called."""
 
     def layer(self, layer: str | int = -1) -> Array:
         """Weights [batch, heads, queries, keys] of a layer by name or place (-1: last).
 
-        Raises: ValueError for a layer that was not met.
+        Raises:
+            ValueError: for a layer that is not there.
         """
         if isinstance(layer, int) and -len(self.layers) <= layer < len(self.layers):
             layer = self.layers[layer]
@@ -47,10 +48,17 @@ class Captured:
     def cls(
         self, layer: str | int = -1, head: int | None = None, query: int = 0
     ) -> Array:
-        """Where the first query (CLS) looks, [batch, heads, keys], or [batch, keys] of
-        one head.
+        """Where one query looks, by default the first ([CLS]).
 
-        Raises: ValueError for a layer, head or query that is not there.
+        Args:
+            layer: by name or place.
+            head: one head, or None for all.
+            query: the query's position.
+
+        Returns: weights [batch, heads, keys], or [batch, keys] of one head.
+
+        Raises:
+            ValueError: for a layer, head or query that is not there.
         """
         weights = self.layer(layer)
         for name, chosen, n in (
@@ -67,8 +75,10 @@ class Captured:
 
         Each layer's mean over heads, half of it the residual connection, multiplied
         from the first to the last. See 'Quantifying Attention Flow in Transformers' by
-        Abnar & Zuidema (arXiv 2005.00928). Raises: ValueError where queries and keys
-        are not the same positions in all layers.
+        Abnar & Zuidema (arXiv 2005.00928).
+
+        Raises:
+            ValueError: where queries and keys are not the same positions in all layers.
         """
         chosen = self.layers if layers is None else layers
         if not chosen:
@@ -97,15 +107,32 @@ def capture(
 ) -> Captured:
     """Runs a model and keeps the weights of every attention layer in it.
 
-    Of Linen's `MultiHeadDotProductAttention` with the model's `variables`, and of NNX's
-    `MultiHeadAttention`, there with a state for `variables`, or None for the model's
-    own. They are asked for by Flax's own `sow_weights`, whether or not the model's code
-    does; whatever else sows `attention_weights` is kept too. A layer that is met
-    several times, or scanned, has a name for each: "layer/0", "layer/1". `inputs` and
-    `options` are the model's; it runs under jit, vmap and grad. Raises: ValueError
-    where there is no such layer, or one that does not tell its weights.
+    These layers are Linen's `MultiHeadDotProductAttention` and NNX's
+    `MultiHeadAttention`, and whatever else sows `attention_weights`. A layer that is
+    called several times, or scanned, has a name for each: "layer/0", "layer/1". It runs
+    under jit, vmap and grad.
+
+    Args:
+        model: a Linen or an NNX module.
+        variables: of a Linen model, as init returned them; of an NNX model a state, or
+            None for the model's own.
+        inputs: the model's own.
+        method: the method that runs, by default the call.
+        rngs: the model's own.
+        options: further keywords of the model.
+
+    Returns: the output, and weights [batch, heads, queries, keys] by layer.
+
+    Raises:
+        ValueError: where there is no such layer, or one that does not sow its weights.
+
+    >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxattn
+    >>> model, x = nn.MultiHeadDotProductAttention(num_heads=2), jnp.ones((1, 3, 4))
+    >>> variables = model.init(jax.random.key(0), x)
+    >>> jaxattn.capture(model, variables, x).layer(-1).shape
+    (1, 2, 3, 3)
     """
-    output, masks = sown(Call(model, variables, inputs, method, rngs, options))
+    output, masks = read_weights(Call(model, variables, inputs, method, rngs, options))
     return Captured(output, masks, tuple(masks))
 
 
@@ -120,14 +147,31 @@ def intervene(
 ) -> Any:
     """The model's output with other attention weights in the layers named.
 
-    `masks` by layer, as `capture` names them: arrays that fit [batch, heads, queries,
-    keys], used as they are, or functions of the weights that the layer computed (see
-    `jaxattn.nn.edits`). All else is as in `capture`; a layer met several times gets
-    the change each time, and a changed layer has no dropout. Raises: ValueError for an
-    unknown layer, or weights that do not fit it.
+    A layer that is called several times gets the change each time, and a changed layer
+    has no dropout.
+
+    Args:
+        masks: by layer, as `capture` names them: arrays that fit [batch, heads,
+            queries, keys], used as they are, or functions of the weights that the layer
+            computed (see `jaxattn.nn.edits`).
+        model, variables, inputs, method, rngs, options: as in `capture`.
+
+    Returns: the output.
+
+    Raises:
+        ValueError: for an unknown layer, or weights that do not fit it.
+
+    >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxattn
+    >>> model, x = nn.MultiHeadDotProductAttention(num_heads=2), jnp.ones((1, 3, 4))
+    >>> variables = model.init(jax.random.key(0), x)
+    >>> first = jnp.zeros((1, 2, 3, 3)).at[..., 0].set(1)  # all look at the first
+    >>> jaxattn.intervene(model, variables, {"attention": first}, x).shape
+    (1, 3, 4)
     """
     changes = {
         name: partial(edits.apply, edit, where=f"layer {name}")
         for name, edit in masks.items()
     }
-    return overruled(Call(model, variables, inputs, method, rngs, options), changes)
+    return replace_weights(
+        Call(model, variables, inputs, method, rngs, options), changes
+    )
