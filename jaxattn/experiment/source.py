@@ -136,9 +136,13 @@ def _stored(config: Config, task: str, loading: Loading) -> Dataset:
     from jaxattn.data import readers
     from jaxattn.data.readers.options import Options
 
-    sizes = (own.length, own.min_count)
     options = Options(
-        *sizes, loading.data_dir, own.fields, loading.download, own.tokenizer
+        own.length,
+        own.min_count,
+        loading.data_dir,
+        own.fields,
+        loading.download,
+        own.tokenizer,
     )
     return readers.load_own(own.source, options)
 
