@@ -104,7 +104,9 @@ def _row(table: Table, record: Record, where: str) -> Row:
     if record.wrong:
         raise ValueError(record.wrong)
     table.seen |= dict.fromkeys(record.fields)
-    given = {role: record.fields.get(name) for role, name in table.fields.items()}
+    given: dict[str, Any] = {
+        role: record.fields.get(name) for role, name in table.fields.items()
+    }
     text = given["text"]
     has_tokens = given["tokens"] is not None
     if has_tokens:
@@ -117,13 +119,9 @@ def _row(table: Table, record: Record, where: str) -> Row:
         raise ValueError(f"text is {type(text).__name__}, not a text")
     else:
         tokens = table.tokenizer.tokens(text)
-    label: Any = given["label"]
+    label = _label(given["label"])
     if label is None:
         raise ValueError(_none_of(table, "label", record))
-    if isinstance(label, bool):
-        label = str(label).lower()
-    elif isinstance(label, float) and label.is_integer():
-        label = int(label)  # as pandas writes it
 
     def characters() -> tuple[int, Offsets]:
         if text is None or has_tokens:
@@ -138,6 +136,14 @@ def _row(table: Table, record: Record, where: str) -> Row:
         evidence = to_tokens(evidence, len(tokens), characters, table.aligned, where)
     names = (_name(given[role], role) for role in ("split", "id", "group"))
     return Row(tokens, label, where, evidence, *names)
+
+
+def _label(given: Any) -> Any:
+    if isinstance(given, bool):
+        return str(given).lower()
+    if isinstance(given, float) and given.is_integer():
+        return int(given)  # as pandas writes it
+    return given
 
 
 def _none_of(table: Table, role: str, record: Record) -> str:
