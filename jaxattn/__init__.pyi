@@ -11,7 +11,7 @@ from jaxattn.leakage.audit import LeakReport as LeakReport
 from jaxattn.leakage.audit import audit as audit
 from jaxattn.methods.mask_neutral import mask_neutral as mask_neutral
 from jaxattn.methods.table import METHODS as METHODS
-from jaxattn.methods.table import neutral_weights as neutral_weights
+from jaxattn.methods.weighting import neutral_weights as neutral_weights
 from jaxattn.metrics.leak import leak as leak
 from jaxattn.metrics.ranking import auroc as auroc
 from jaxattn.metrics.ranking import average_precision as average_precision

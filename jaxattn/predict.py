@@ -395,3 +395,7 @@ def _told(model: TrainedModel, prediction: Prediction, number: int) -> str:
     else:
         drawn |= {"lowest": masks.min(axis=0), "highest": masks.max(axis=0)}
     return "\n".join([*lines, str(show(names, drawn))])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,8 +25,7 @@ ALLOWED = {
     "experiment": "config data inference leakage methods metrics nn reports system "
     "training",
     "predict": "data inference metrics reports system",
-    "doctor": "data experiment leakage selftest system",
-    "selftest": "config data experiment leakage nn system",
+    "doctor": "data experiment leakage system",
     "train": "config experiment reports system",
     "__main__": "system.errors",
     "__init__": "",

@@ -118,6 +118,8 @@ def test_type_checkers_see_the_types_of_all_names(tmp_path):
     done = subprocess.run(
         [*words, sys.executable, "-p", tmp_path], capture_output=True, text=True
     )
+    if not done.stdout.startswith("{"):
+        pytest.skip(f"pyright does not run here: {done.stderr.strip()[-200:]}")
     told = json.loads(done.stdout)["generalDiagnostics"]
     (wrong,) = [x["message"] for x in told if x["severity"] == "error"]
     assert wrong.startswith('"adit" is not a known attribute of module "jaxattn"')
@@ -125,7 +127,7 @@ def test_type_checkers_see_the_types_of_all_names(tmp_path):
     types = [text.rpartition('" is "')[2].rstrip('"') for text in types]
     report, run, hidden, softmax, version, *others = types
     assert (report, hidden, version) == ("LeakReport", "int", "str")
-    assert run.removeprefix("Loaded") == "Run"
+    assert run == "Run"
     assert softmax.startswith("(scores: Array, valid: Array, temperature: ")
     assert len(others) == len(names) and not {"Unknown", "Any"} & set(others)
 

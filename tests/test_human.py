@@ -16,7 +16,7 @@ from jaxattn import data
 from jaxattn.data import tasks
 from jaxattn.reports import folder
 from jaxattn.reports.results import read_results
-from jaxattn.training.cell import Arrays
+from jaxattn.training.cell import Arrays, unpack
 from jaxattn.training.evaluation import plausibility
 
 N, T, V = 40, 9, 12
@@ -46,7 +46,11 @@ MASKS = np.random.default_rng(3).integers(0, 4, (N, T)) / 4 * VALID
 
 RATED = np.arange(V) % 3 == 0
 
-measure = jax.jit(plausibility.measure)
+
+@jax.jit
+def measure(train, test, masks, rated):
+    words = plausibility.words_of(unpack(train), rated)
+    return plausibility.marked(unpack(test), masks, words)
 
 
 def test_areas_are_those_of_the_other_implementation_over_marked_examples():

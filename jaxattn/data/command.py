@@ -37,9 +37,9 @@ class List:
 class Reads:
     """How the user's own data are read."""
 
-    fields: tuple[str, ...] = ()
+    fields: Annotated[tuple[str, ...], arg(metavar="[ROLE=FIELD ...]")] = ()
     """Map roles to your field names: label=stars; "split=" ignores that field."""
-    tokenizer: str = ""
+    tokenizer: Annotated[str, arg(metavar="MODULE:FUNCTION|FILE")] = ""
     """module:function, or a tokenizer.json of Hugging Face."""
     length: int = 32
     """Tokens kept of each text."""

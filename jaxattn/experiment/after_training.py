@@ -2,7 +2,7 @@
 
 The leak audit of every seed: in which channels of the masks a leak lives, and whether
 the masks encode the label. The post-hoc accuracy of black boxes that cannot be
-compiled, see `jaxattn.training.evaluation.black_box`.
+compiled, see `jaxattn.training.evaluation.post_hoc`.
 """
 
 import contextlib
@@ -16,8 +16,7 @@ import numpy as np
 from jaxattn.experiment.plan import Program
 from jaxattn.experiment.wave import Outcome
 from jaxattn.methods.table import FULL_TEXT
-from jaxattn.training.cell import simplex
-from jaxattn.training.evaluation.black_box import as_many
+from jaxattn.training.evaluation.post_hoc import as_many
 
 PERMUTATIONS = 19
 """For the null of one seed; over seeds, means and intervals say more than p values."""
@@ -51,7 +50,7 @@ def _cells(programs: Sequence[Program]) -> int:
 
 
 def _audits_masks(program: Program) -> bool:
-    chosen = "leak" in program.static.config.metrics
+    chosen = "leak" in program.cell.config.metrics
     return chosen and program.cells[0][0] != FULL_TEXT
 
 
@@ -116,7 +115,7 @@ def _audited(program: Program, outcome: Outcome, i: int) -> tuple[Any, Any, dict
             more["lengths"] = test.lengths
             if dataset.vocabulary:
                 more["tokens"] = test.inputs
-    if not simplex(program.static):
+    if not program.cell.simplex:
         more["kind"] = "weights"
     return masks.astype(np.float32), labels, more
 
@@ -135,14 +134,14 @@ def _bits(report: Any) -> dict[str, float]:
 def _asks_black_box(program: Program) -> bool:
     box = program.source.black_box
     asked = box is not None and box.ask is not None
-    examples = program.static.config.data.asked_again
+    examples = program.cell.config.data.asked_again
     return asked and examples > 0 and program.cells[0][0] != FULL_TEXT
 
 
 def _price_of_asking(programs: Sequence[Program]) -> str:
     dataset = programs[0].source.dataset
     assert dataset is not None
-    asked_again = programs[0].static.config.data.asked_again
+    asked_again = programs[0].cell.config.data.asked_again
     n = min(len(dataset.test.labels), asked_again)
     return (
         f"post_hoc_accuracy: the model is asked {2 * n:,} times for each of "
@@ -155,7 +154,7 @@ def with_post_hoc_accuracy(program: Program, outcome: Outcome) -> Outcome:
 
     NaN for cells that diverged. The first `data.asked_again` test examples count.
     """
-    source, n = program.source, program.static.config.data.asked_again
+    source, n = program.source, program.cell.config.data.asked_again
     assert source.dataset is not None
     test = source.dataset.test
     inputs, lengths, labels = test.inputs[:n], test.lengths[:n], test.labels[:n]

@@ -38,7 +38,7 @@ def tell(
     texts = [text for source in sources for text in _described(config, source)]
     texts.append(f"parameters of each model: {_parameters_of(programs)}")
     texts += after_training.prices(programs)
-    measured = [p for p in programs if attention.applies(p.static)][:1]
+    measured = [p for p in programs if attention.applies(p.cell)][:1]
     for program in measured:
         prices = attention.prices(config, program.source.inputs.length)
         texts += [
@@ -59,7 +59,7 @@ def _parameters_of(programs: list[Program]) -> str:
     texts = []
     for name, full in (("", False), (" (full text)", True)):
         models = {
-            p.static.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
+            p.cell.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
         }
         counts = sorted({nn_model.size(m) for m in models})
         ends = dict.fromkeys(f"{n:,}" for n in (counts[:1] + counts[-1:]))

@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from jaxattn.config import Config, labels_of
-from jaxattn.experiment.plan import Program, numbers_of
+from jaxattn.experiment.plan import Program
 from jaxattn.experiment.source import Source, majority
 from jaxattn.experiment.wave import Outcome
 from jaxattn.inference import FOLDER, FORMAT
@@ -85,7 +85,7 @@ def room(programs: list[Program], gigabytes: float) -> Room:
     """The seeds whose parameters take at most so much room, over all methods."""
     each = 0
     for program in programs:
-        size = 4 * nn_model.size(program.static.model)
+        size = 4 * nn_model.size(program.cell.model)
         each += size * len({label for label, _ in program.cells})
     seeds = sorted({seed for program in programs for _, seed in program.cells})
     n = int(min(len(seeds), gigabytes * 1e9 // each))
@@ -132,15 +132,11 @@ def describe(folder: Path, config: Config, programs: list[Program]) -> None:
 
 
 def _method(program: Program, label: str) -> dict[str, Any]:
-    values, numbers = numbers_of(program, label)
-    fields = dataclasses.asdict(program.static.config.model)
-    fields |= {
-        name: values[f"model.{name}"] for name in fields if f"model.{name}" in values
-    }
+    cell = program.settings[label]
     return {
-        "model": fields,
-        "scores": program.static.structure.scores,
-        "uniform": numbers.uniform,
+        "model": dataclasses.asdict(cell.config.model),
+        "scores": cell.structure.scores,
+        "uniform": cell.method.uniform,
     }
 
 

@@ -57,7 +57,7 @@ class Job(NamedTuple):
     def key(self) -> Any:
         """What jobs share that ask for the same compiled program and data."""
         shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), self.splits)
-        return self.program.static, str(shapes)
+        return self.program.cell, str(shapes)
 
 
 class Price(NamedTuple):
@@ -209,7 +209,7 @@ def fastest(timed: Wave, chunk_seconds: float) -> tuple[Compiled, float]:
     """
     program, first, splits, mesh = timed
     best, best_seconds = first, chunk_seconds
-    chunks = waves(len(program.cells), first.shape, mesh) * program.static.config.epochs
+    chunks = waves(len(program.cells), first.shape, mesh) * program.cell.config.epochs
     if chunks * chunk_seconds <= TRIAL_SECONDS:
         return best, best_seconds
     for factor in (2, 0.5):
@@ -265,7 +265,7 @@ def make_plan(jobs: list[Job], mesh: Mesh, folder: Path, timed: bool = True) -> 
         if timed and not job.setting and str(job.number) not in shapes:
             compiled[i], took = fastest(one._replace(compiled=compiled[i]), took)
         chunks = waves(len(job.left), compiled[i].shape, mesh)
-        chunks *= job.program.static.config.epochs
+        chunks *= job.program.cell.config.epochs
         prices.append(Price(took * chunks, memory(compiled[i])))
         shapes[str(job.number)] = list(compiled[i].shape)
     return Plan(jobs, compiled, prices)

@@ -35,7 +35,7 @@ from jaxattn.experiment import (
 )
 from jaxattn.experiment.folder import claim, hold
 from jaxattn.experiment.placement import Job, Plan
-from jaxattn.experiment.plan import Program, plan
+from jaxattn.experiment.plan import Program, check_names, plan
 from jaxattn.experiment.source import Loading, Source
 from jaxattn.experiment.wave import Outcome
 from jaxattn.reports.run import Run
@@ -91,7 +91,7 @@ def run(
     >>> run = jaxattn.run(config)  # doctest: +SKIP
     >>> run.save_html("probe.html")  # doctest: +SKIP
     """
-    configs.check(config)
+    check_names(configs.check(config))
     folder = Path(folder or Path("runs") / config.name)
     data_dir = None if data_dir is None else Path(data_dir)
     runtime.configure()  # from Python, nobody has done it before

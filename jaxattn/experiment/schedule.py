@@ -146,8 +146,8 @@ def _run_job(
     begun = _begun(kept, job.left, compiled.state)
     queue = _in_waves(job.left, begun, compiled.shape.cells(mesh))
     folders = {path: set(part.cells) for path, part in begun}
-    static, done = program.static, set[Name]()
-    examples = static.steps * static.config.batch_size * len(job.left)
+    cell, done = program.cell, set[Name]()
+    examples = cell.steps * cell.config.batch_size * len(job.left)
     with console.bar(program.label, examples) as advance:
         for part in queue:
             cells = part.cells
@@ -258,8 +258,8 @@ def _in_waves(
 
 def _log(folder: Path, job: Job, cells: list[Name], advance: Callable) -> Callable:
     """What is told of each chunk of a wave: a line in metrics.jsonl and the bar."""
-    static = job.program.static
-    examples = static.steps_per_epoch * static.config.batch_size * len(cells)
+    cell = job.program.cell
+    examples = cell.steps_per_epoch * cell.config.batch_size * len(cells)
 
     def log(epoch: int, curve: dict[str, np.ndarray]) -> None:
         task = job.program.source.task
@@ -268,7 +268,7 @@ def _log(folder: Path, job: Job, cells: list[Name], advance: Callable) -> Callab
             append_json(folder / "metrics.jsonl", record | curve)
         finite = [v for v in curve["train_nll"] if np.isfinite(v)]
         note = f"loss {np.mean(finite) if finite else np.nan:.3f}"
-        if epoch == static.config.epochs:
+        if epoch == cell.config.epochs:
             note += ", measuring"
         advance(examples, note)
 

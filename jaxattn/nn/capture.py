@@ -1,4 +1,4 @@
-"""Attention of anyone's Flax model: captured as it is, or replaced by another."""
+"""Attention of any Flax model: captured as it is, or replaced by another."""
 
 import dataclasses
 import difflib
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxattn.nn import edits
-from jaxattn.nn.attention_layers import Call, overruled, sown
+from jaxattn.nn.attention_layers import Call, read_weights, replace_weights
 from jaxattn.nn.edits import Edit
 
 
@@ -28,12 +28,13 @@ class Captured:
     masks: dict[str, Array]
     """[batch, heads, queries, keys] by layer, as "encoder/layer_0/attention"."""
     layers: tuple[str, ...]
-    """The names of the layers in the order in which they were met."""
+    """The names of the layers in the order in which they were called."""
 
     def layer(self, layer: str | int = -1) -> Array:
         """Weights [batch, heads, queries, keys] of a layer by name or place (-1: last).
 
-        Raises: ValueError for a layer that was not met.
+        Raises:
+            ValueError: for a layer that is not there.
         """
         if isinstance(layer, int) and -len(self.layers) <= layer < len(self.layers):
             layer = self.layers[layer]
@@ -47,10 +48,17 @@ class Captured:
     def cls(
         self, layer: str | int = -1, head: int | None = None, query: int = 0
     ) -> Array:
-        """Where the first query (CLS) looks, [batch, heads, keys], or [batch, keys] of
-        one head.
+        """Where one query looks, by default the first ([CLS]).
 
-        Raises: ValueError for a layer, head or query that is not there.
+        Args:
+            layer: by name or place.
+            head: one head, or None for all.
+            query: the query's position.
+
+        Returns: weights [batch, heads, keys], or [batch, keys] of one head.
+
+        Raises:
+            ValueError: for a layer, head or query that is not there.
         """
         weights = self.layer(layer)
         for name, chosen, n in (
@@ -67,8 +75,10 @@ class Captured:
 
         Each layer's mean over heads, half of it the residual connection, multiplied
         from the first to the last. See 'Quantifying Attention Flow in Transformers' by
-        Abnar & Zuidema (arXiv 2005.00928). Raises: ValueError where queries and keys
-        are not the same positions in all layers.
+        Abnar & Zuidema (arXiv 2005.00928).
+
+        Raises:
+            ValueError: where queries and keys are not the same positions in all layers.
         """
         chosen = self.layers if layers is None else layers
         if not chosen:
@@ -123,7 +133,7 @@ def capture(
     >>> captured.layer().shape, captured.cls(head=0).shape
     ((3, 2, 5, 5), (3, 5))
     """
-    output, masks = sown(Call(model, variables, inputs, method, rngs, options))
+    output, masks = read_weights(Call(model, variables, inputs, method, rngs, options))
     return Captured(output, masks, tuple(masks))
 
 
@@ -165,4 +175,6 @@ def intervene(
         name: partial(edits.apply, edit, where=f"layer {name}")
         for name, edit in masks.items()
     }
-    return overruled(Call(model, variables, inputs, method, rngs, options), changes)
+    return replace_weights(
+        Call(model, variables, inputs, method, rngs, options), changes
+    )

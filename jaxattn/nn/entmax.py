@@ -16,7 +16,7 @@ STEPS = 60
 """Halvings of the bracket of the threshold: more than float32 can tell apart."""
 
 
-def _usable(scores: Array, valid: Array, temperature: Array | float) -> Array:
+def _shifted(scores: Array, valid: Array, temperature: Array | float) -> Array:
     scaled = jnp.where(valid, scores / temperature, 0)
     top = jnp.where(valid, scaled, -jnp.inf).max(initial=-jnp.inf)
     top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
@@ -41,9 +41,9 @@ def _entmax(scores: Array, valid: Array, alpha: float) -> Array:
 
     # The best score is 0, so one position alone reaches 1 at -1, and none does at 0.
     low, _ = jax.lax.fori_loop(0, STEPS, halve, (jnp.float32(-1), jnp.float32(0)))
-    found = weights(low)
-    total = found.sum()
-    return found / jnp.where(total > 0, total, 1)
+    mask = weights(low)
+    total = mask.sum()
+    return mask / jnp.where(total > 0, total, 1)
 
 
 @_entmax.defjvp
@@ -84,7 +84,7 @@ def alpha_entmax(
         raise ValueError(
             f"alpha = {alpha}: must be above 1 (1 itself is jaxattn.softmax)"
         )
-    return _entmax(_usable(scores, valid, temperature), valid, float(alpha))
+    return _entmax(_shifted(scores, valid, temperature), valid, float(alpha))
 
 
 def sparsemax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:

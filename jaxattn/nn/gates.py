@@ -20,6 +20,12 @@ def _relaxed(key: Array, scores: Array, temperature: Array | float) -> Array:
     return jax.nn.sigmoid((scores + noise) / temperature)
 
 
+def _stretched(gates: Array, valid: Array) -> Array:
+    """Gates [T] in (0, 1), stretched and cut to [0, 1]; 0 on padding."""
+    low, high = STRETCH
+    return jnp.where(valid, jnp.clip(low + (high - low) * gates, 0, 1), 0)
+
+
 def gates(
     key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
 ) -> Array:
@@ -79,9 +85,7 @@ def hard_concrete(
     >>> jaxattn.hard_concrete(key, scores, jnp.ones(2, bool)).tolist()
     [1.0, 0.0]
     """
-    low, high = STRETCH
-    stretched = low + (high - low) * _relaxed(key, scores, temperature)
-    return jnp.where(valid, jnp.clip(stretched, 0, 1), 0)
+    return _stretched(_relaxed(key, scores, temperature), valid)
 
 
 def hard_concrete_rate(
@@ -93,14 +97,9 @@ def hard_concrete_rate(
     return jnp.where(valid, jax.nn.sigmoid(scores - shift), 0)
 
 
-def hard_concrete_mean(
-    scores: Array, valid: Array, temperature: Array | float = 1.0
-) -> Array:
+def hard_concrete_mean(scores: Array, valid: Array) -> Array:
     """The deterministic hard concrete gate [T] of the paper: without noise."""
-    del temperature
-    low, high = STRETCH
-    stretched = low + (high - low) * jax.nn.sigmoid(scores)
-    return jnp.where(valid, jnp.clip(stretched, 0, 1), 0)
+    return _stretched(jax.nn.sigmoid(scores), valid)
 
 
 def _kuma_shape(scores: Array) -> tuple[Array, Array]:
@@ -145,9 +144,7 @@ def hard_kuma(
         key, scores.shape, scores.dtype, minval=_TINY, maxval=1 - _TINY
     )
     inner = jnp.clip(1 - (1 - u) ** (1 / b), _TINY, 1 - _TINY)
-    low, high = STRETCH
-    stretched = low + (high - low) * inner ** (1 / a)
-    return jnp.where(valid, jnp.clip(stretched, 0, 1), 0)
+    return _stretched(inner ** (1 / a), valid)
 
 
 def hard_kuma_rate(

@@ -10,8 +10,8 @@ from jaxattn.nn.normalizers import renormalise
 def others(key: Array, n: int) -> Array:
     """Another example for each of n examples [n]: one random cycle through all.
 
-    Not a shift: a data set may be sorted by label, and then the neighbour of a fixed
-    distance would be no stranger.
+    A shift would not do: in a data set that is sorted by label, the neighbour at a
+    fixed distance mostly has the same one.
     """
     order = jax.random.permutation(key, n)
     return jnp.zeros(n, order.dtype).at[order].set(jnp.roll(order, 1))

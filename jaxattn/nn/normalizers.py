@@ -99,47 +99,51 @@ class Normalizer(NamedTuple):
     """Whether `keep` draws noise, too."""
 
 
-def _plain(function: Callable) -> Normalizer:
+def _deterministic(function: Callable) -> Callable:
+    """(scores, valid, temperature) -> mask, with the arguments of `draw`."""
+
     def draw(key, scores, valid, temperature=1.0, budget=1, draws=1):
         return function(scores, valid, temperature)
 
-    return Normalizer(draw, draw, simplex=True)
+    return draw
 
 
-def _gumbel_softmax(key, scores, valid, temperature=1.0, budget=1, draws=1):
-    return gumbel_softmax(key, scores, valid, temperature)
+def _noisy(function: Callable) -> Callable:
+    """(key, scores, valid, temperature) -> mask, with the arguments of `draw`."""
 
+    def draw(key, scores, valid, temperature=1.0, budget=1, draws=1):
+        return function(key, scores, valid, temperature)
 
-def _subset(function: Callable) -> Normalizer:
-    def keep(key, scores, valid, temperature=1.0, budget=1):
-        return subsets.hard_top_k(scores, valid, budget)
-
-    return Normalizer(function, keep, simplex=False)
+    return draw
 
 
 def _top_k(key, scores, valid, temperature=1.0, budget=1, draws=1):
     return subsets.top_k(scores, valid, temperature, budget)
 
 
+def _hard_top_k(key, scores, valid, temperature=1.0, budget=1):
+    return subsets.hard_top_k(scores, valid, budget)
+
+
+def _on_simplex(function: Callable) -> Normalizer:
+    draw = _deterministic(function)
+    return Normalizer(draw, draw, simplex=True)
+
+
 def _gates(draw: Callable, keep: Callable, rate: Callable) -> Normalizer:
-    def drawn(key, scores, valid, temperature=1.0, budget=1, draws=1):
-        return draw(key, scores, valid, temperature)
-
-    def kept(key, scores, valid, temperature=1.0, budget=1):
-        return keep(scores, valid)
-
-    return Normalizer(drawn, kept, simplex=False, rate=rate)
+    kept = _deterministic(lambda scores, valid, temperature: keep(scores, valid))
+    return Normalizer(_noisy(draw), kept, simplex=False, rate=rate)
 
 
 NORMALIZERS: dict[str, Normalizer] = {
-    "softmax": _plain(softmax),
+    "softmax": _on_simplex(softmax),
     "gumbel_softmax": Normalizer(
-        _gumbel_softmax, _gumbel_softmax, simplex=True, noisy=True
+        _noisy(gumbel_softmax), _noisy(gumbel_softmax), simplex=True, noisy=True
     ),
-    "sparsemax": _plain(entmax.sparsemax),
-    "entmax15": _plain(entmax.entmax15),
-    "top_k": _subset(_top_k),
-    "gumbel_top_k": _subset(subsets.gumbel_top_k),
+    "sparsemax": _on_simplex(entmax.sparsemax),
+    "entmax15": _on_simplex(entmax.entmax15),
+    "top_k": Normalizer(_top_k, _hard_top_k, simplex=False),
+    "gumbel_top_k": Normalizer(subsets.gumbel_top_k, _hard_top_k, simplex=False),
     "gates": _gates(gates.gates, gates.open_gates, gates.gate_rate),
     "hard_concrete": _gates(
         gates.hard_concrete, gates.hard_concrete_mean, gates.hard_concrete_rate

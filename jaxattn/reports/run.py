@@ -15,7 +15,7 @@ from jaxattn.system.files import plain, write_text
 
 
 class Run(NamedTuple):
-    """A run; in a notebook it shows its verdict and its main table.
+    """What `jaxattn.load_run` gives; in a notebook it shows verdict and main table.
 
     Numbers, masks and the page are there once something of it is finished.
     """
@@ -46,6 +46,7 @@ class Run(NamedTuple):
             name=self.folder.name,
             state=repr(self),
             text=interval_text,
+            cell=tables.cell_text,
             parts=[
                 (task, verdict.judge(run, task), tables.tables(run, task))
                 for task in (run.tasks if run else ())
@@ -154,7 +155,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     >>> len(accuracies) == len(masks)
     True
     """
-    contents = read(path)
+    contents = read(Path(path))
     said, diverged = [], []
     for task in contents.tasks:
         prefix = f"{task}: " if len(contents.tasks) > 1 else ""
