@@ -1,7 +1,6 @@
 """Files of the user's own: which field is what, and what is wrong with each row."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from jaxattn.data.readers.evidence import Alignment, Offsets, to_tokens
 from jaxattn.data.readers.options import Options, absent, chosen
 from jaxattn.data.readers.tokenizer import OWN, Tokenizer, tokenizer_of
 from jaxattn.data.rows import Row, from_rows
-from jaxattn.system.lines import Record, header_of, records, suffix_of
+from jaxattn.system.lines import Record, header_of, parsed, records, suffix_of
 
 log = logging.getLogger("jaxattn")
 
@@ -186,9 +185,9 @@ def _evidence(table: Table, record: Record, given: Any) -> Any:
 
 def _parsed(text: str, what: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is no JSON ({error})") from None
+        return parsed(text)
+    except ValueError as error:
+        raise ValueError(f"{what} is {error}") from None
 
 
 def _name(value: Any, what: str) -> str | None:
