@@ -127,7 +127,7 @@ def test_commands(command, tmp_path, monkeypatch, beside):
         assert predict(words[2:]) == 0
     else:
         assert words[1] == "doctor", f"say here how to try {words[1]}"
-        assert doctor.main([*words[2:], "--quick"]) == 0
+        assert doctor.main(words[2:]) == 0
 
 
 # Those with a loop of their own have a test that knows their answer.
