@@ -57,6 +57,9 @@ def test_all_is_well(tmp_path, data_dir):
     assert re.match(r"\d+ cpu ", checks["devices"]["found"])
     assert "23,703 snippets prepared" in checks["data"]["found"]
     assert "writable, 0 programs, 0 MB" in checks["cache"]["found"]
+    # What the self-test compiled is there the next time.
+    again = run("--json", "--quick", JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    assert not re.search(r"writable, 0 programs", by_name(again)["cache"]["found"])
 
 
 def test_what_fails_says_what_to_do(tmp_path):
