@@ -167,13 +167,13 @@ def _run(flags: Flags) -> None:
                 print(json.dumps(plain(_object(model, prediction)), allow_nan=False))
             else:
                 console.say(f"\n{_told(model, prediction, i)}")
-            advance(1, 1)
+            advance()
 
 
 def _progress(n: int) -> contextlib.AbstractContextManager[Callable[..., None]]:
     """Shown where predictions take long and are not read as they come."""
     if sys.stdout.isatty() or n < LONG:
-        return contextlib.nullcontext(lambda *done: None)
+        return contextlib.nullcontext(lambda: None)
     return console.bar("predict", n)
 
 

@@ -2,8 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import pytest
 
 from jaxattn.config import Config, Data, Model, Optimizer
 from jaxattn.methods.table import METHODS
@@ -62,10 +60,3 @@ def test_attention_that_is_needed_costs_the_answers():
     assert made[f"model_adversary_tvd:{far}"] > 0.2
     assert made[f"model_adversary_accuracy:{far}"] < 0.8
     assert made["model_adversary_tvd:rate 0"] < 0.1
-
-
-def test_rates_begin_with_mere_imitation():
-    assert adversary.RATES[0] == 0
-    assert list(adversary.RATES) == sorted(adversary.RATES)
-    assert np.all(np.diff(adversary.RATES) > 0)
-    assert pytest.approx(0.01) == adversary.SLACK

@@ -162,7 +162,7 @@ def test_what_is_no_archive(tmp_path, imdb):
 def test_progress_is_said(imdb, monkeypatch, said):
     monkeypatch.setattr(limits, "SECONDS", 0.0)
     read_imdb(imdb)
-    assert said()[-1] == f"read {4 * N + 4} reviews of aclImdb_v1.tar.gz"
+    assert said()[-1] == f"read {4 * N + 4} files of aclImdb_v1.tar.gz"
 
 
 BACK = chr(92)

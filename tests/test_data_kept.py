@@ -117,7 +117,7 @@ def changed(out, **arrays):
 @pytest.mark.parametrize(
     "damage", ["cut", "flip", "text", "empty", "labels", "about", "type"]
 )
-def test_damaged_prepared_data_are_refused(tmp_path, file, damage):
+def test_damaged_prepared_data_are_refused(tmp_path, file, capfd, damage):
     out = tmp_path / "mine.npz"
     prepare(file, "-o", out)
     if damage == "cut":
@@ -132,8 +132,15 @@ def test_damaged_prepared_data_are_refused(tmp_path, file, damage):
         changed(out, about=np.frombuffer(b"{}", np.uint8))
     else:
         changed(out, train_labels=np.array([None] * 50, object))
-    with pytest.raises(ValueError, match="mine.npz is no prepared file or damaged"):
+    message = "mine.npz is no prepared file or damaged; prepare it again"
+    with pytest.raises(ValueError, match=message) as error:
         load(out)
+    assert "\n" not in str(error.value)
+    if damage == "cut":  # as the command says it
+        words = ("--data", out, "--data.length", "8", "--data.min-count", "1")
+        assert small_run.run(*words, "--workdir", tmp_path / "run") == 2
+        err = capfd.readouterr().err
+        assert message in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -115,207 +115,154 @@ def jsonl(*records):
     return "".join(json.dumps(r) + "\n" for r in records).encode()
 
 
+BASE = own_files.records()
+
+GOOD = jsonl(*BASE)
+
+TOKENS = {"text": ..., "tokens": ["a", "b"]}
+
+ROWS = [
+    ({"label": ...}, "no field 'label' (label); there are: text, evidence, id"),
+    ({"label": None}, "no label: label is null"),
+    ({"label": ""}, "no label"),
+    ({"label": [1]}, "label [1]; allowed: a text or"),
+    ({"label": 0.25}, "label 0.25; allowed: a text or"),
+    ({"text": ...}, "no field 'text' (text); there are: label"),
+    ({"text": 7}, "text is int, not a text"),
+    ({"text": "a\0b", "evidence": None}, "a NUL character"),
+    ({"text": "a \ud800 b", "evidence": None}, "a character is broken"),
+    ({"tokens": "a b"}, "tokens is str, not a list"),
+    ({"tokens": ["a", 1], "evidence": None}, "tokens must be texts"),
+    ({**TOKENS, "evidence": [1, 0, 0]}, "evidence has 3 numbers for 2 tokens"),
+    ({**TOKENS, "evidence": [[1, 3]]}, "span 1 to 3 lies outside the 2 tokens"),
+    (
+        {**TOKENS, "evidence": [{"start": 0, "end": 1}]},
+        "character spans (start, end) are of a text without tokens",
+    ),
+    (
+        {"evidence": [{"start": 0, "end": 5}, {"start": 3, "end": 7}]},
+        "spans 0 to 5 and 3 to 7 overlap",
+    ),
+    ({"rationale": [1, 0]}, "both evidence and rationale"),
+    ({"id": [1]}, "id is list; allowed: a text"),
+    ({"id": "x" * 500}, "id has 500 characters"),
+]
+"""What is changed in row 61, and what is said of it."""
+
+LINES = [
+    (
+        '{"text": "caf\xe9", "label": "pos"}\n'.encode("latin-1"),
+        "not UTF-8 (byte 0xe9 at column 14): save the file as UTF-8",
+    ),
+    (b'{"text": "a\0b"}\n', "a NUL byte: no text has one"),
+    (b"{'text': 1}\n", "no JSON (Expecting property name"),
+    (b'{"a":' + b"[" * 100_000, "no JSON that can be read"),
+    (b'{"label": ' + b"1" * 5000 + b"}", "no JSON that can be read"),
+    (b"[1]\n", "a JSON list, not an object"),
+]
+"""Line 61, and what is said of it."""
+
+SPLIT = [
+    ({"split": "tset"}, "split 'tset'; allowed: val, dev, valid, train"),
+    ({"split": None}, "has no split and"),
+    (
+        {"id": "doc_0"},
+        "1 ids are in two splits, as bad.jsonl, row 1 (train) and bad.jsonl, row 10",
+    ),
+]
+"""What is changed in the first row of the test split."""
+
+NOISE = random.Random(0).randbytes(9**6).hex().encode()
+
+WHOLE = {
+    "empty.jsonl": (b"", "empty.jsonl is empty"),
+    "blank.jsonl": (b"\n \n", "blank.jsonl has no row"),
+    "empty.csv": (b"", "empty.csv is empty"),
+    "header.csv": (b"text,label\n", "header.csv has no row"),
+    "label.csv": (b"text,label\na,1\nb,\n", "row 3: no label"),
+    "class.jsonl": (
+        jsonl(*({**r, "label": "x"} for r in BASE)),
+        "class.jsonl: all 60 rows have the label 'x': at least two",
+    ),
+    "classes.jsonl": (
+        jsonl(*({"text": f"t{i}", "label": i} for i in range(10_000))),
+        "classes.jsonl: 10,000 classes for 7,",
+    ),
+    "words.csv": (
+        b"text,label,evidence\na b,1,yes no\n",
+        "row 2: evidence 'yes no': allowed: numbers with spaces",
+    ),
+    "json.csv": (
+        b'text,label,evidence\na b,1,"[0,"\n',
+        "row 2: evidence is no JSON",
+    ),
+    "latin.csv": (
+        b"text,label\na,1\ncaf\xe9,2\n",
+        "row 3: line 3: not UTF-8 (byte 0xe9 at column 4)",
+    ),
+    "nul.csv": (b"text,label\na,1\nb\0,2\n", "row 3: line 3: a NUL byte"),
+    "nul_header.csv": (b"te\0xt,label\na,1\n", "nul_header.csv, row 1: a NUL byte"),
+    "utf16.jsonl": (GOOD.decode().encode("utf-16"), "is UTF-16: save it as UTF-8"),
+    "array.json": (
+        json.dumps([*BASE, 3]).encode(),
+        "row 61: a JSON int, not an object",
+    ),
+    "cut.json": (json.dumps(BASE).encode()[:-9], "cut.json is no JSON array:"),
+    "cut.jsonl.gz": (
+        gzip.compress(NOISE[:9999])[:999],
+        "cut.jsonl.gz, row 1: the gzip file is damaged",
+    ),
+    "cut.json.gz": (
+        gzip.compress(b"[\n" + NOISE)[:400_000],
+        "cut.json.gz: the gzip file is damaged",
+    ),
+    "long.csv": (
+        b"x" * 200_000 + b",label\na,1\n",
+        "long.csv: no field 'text' (text); there are: xxxxxxxxxx",
+    ),
+    "fields.csv": (b"text,label\na,1\nb,2,3\n", "row 3: 3 fields, and the header"),
+    "quote.csv": (b'text,label\na,1\n"b,2\n', "row 3: no CSV (unexpected end of data)"),
+    "after.csv": (b'text,label\n"a" b,1\n', "row 2: no CSV ("),
+    "twice.csv": (b"text,label,label\na,1,2\n", "the header names label twice"),
+    "headless.csv": (b"good,1\nbad,0\n", "no field 'text' (text); there are: good, 1"),
+    "semicolon.csv": (b"text;label\na;1\n", "(text); there are: text;label"),
+    "train.jsonl": (
+        jsonl(*({**r, "split": "train"} for r in BASE)),
+        "no row of validation or test (60 train, 0 validation, 0 test)",
+    ),
+    "copies.jsonl": (
+        jsonl(
+            *({**r, "split": "train", "id": f"a{i}"} for i, r in enumerate(BASE)),
+            *({**r, "split": "test"} for r in BASE),
+        ),
+        "of the texts of training are in validation or test too",
+    ),
+    "text.txt": (b"hello\n", "allowed: FILE.jsonl"),
+}
+
+
 def bad_files():
     """Name, content, and what is said of it in one line."""
-    base = own_files.records()
-    one = base[0]
-
-    def with_row(**changes):
-        row = {**one, "id": "other", "text": "another text", **changes}
-        return jsonl(*base, {k: v for k, v in row.items() if v is not ...})
-
-    def in_splits(**changes):
-        """Rows of three splits, with the first of the test changed."""
-        split = [{**r, "split": SPLITS[max(i % 10 - 7, 0)]} for i, r in enumerate(base)]
-        first = next(i for i, r in enumerate(split) if r["split"] == "test")
-        split[first] = {**split[first], **changes}
-        return jsonl(*split)
-
-    tokens = {"text": ..., "tokens": ["a", "b"]}
-    return {
-        "empty.jsonl": (b"", "empty.jsonl is empty"),
-        "blank.jsonl": (b"\n \n", "blank.jsonl has no row"),
-        "empty.csv": (b"", "empty.csv is empty"),
-        "header.csv": (b"text,label\n", "header.csv has no row"),
-        "no_label.jsonl": (
-            with_row(label=...),
-            "row 61: no field 'label' (label); there are: text, evidence, id",
-        ),
-        "null_label.jsonl": (with_row(label=None), "row 61: no label: label is null"),
-        "empty_label.jsonl": (with_row(label=""), "row 61: no label"),
-        "blank_label.csv": (b"text,label\na,1\nb,\n", "row 3: no label"),
-        "list_label.jsonl": (
-            with_row(label=[1]),
-            "row 61: label [1]; allowed: a text or",
-        ),
-        "share.jsonl": (with_row(label=0.25), "row 61: label 0.25; allowed: a text or"),
-        "no_text.jsonl": (
-            with_row(text=...),
-            "row 61: no field 'text' (text); there are: label",
-        ),
-        "number_text.jsonl": (with_row(text=7), "row 61: text is int, not a text"),
-        "text_tokens.jsonl": (
-            with_row(tokens="a b"),
-            "row 61: tokens is str, not a list",
-        ),
-        "number_tokens.jsonl": (
-            with_row(tokens=["a", 1], evidence=None),
-            "row 61: tokens must be texts",
-        ),
-        "one_class.jsonl": (
-            jsonl(*({**r, "label": "x"} for r in base)),
-            "one_class.jsonl: all 60 rows have the label 'x': at least two",
-        ),
-        "classes.jsonl": (
-            jsonl(*({"text": f"t{i}", "label": i} for i in range(10_000))),
-            "classes.jsonl: 10,000 classes for 7,",
-        ),
-        "long_evidence.jsonl": (
-            with_row(**tokens, evidence=[1, 0, 0]),
-            "row 61: evidence has 3 numbers for 2 tokens",
-        ),
-        "far_span.jsonl": (
-            with_row(**tokens, evidence=[[1, 3]]),
-            "row 61: span 1 to 3 lies outside the 2 tokens",
-        ),
-        "overlap.jsonl": (
-            with_row(evidence=[{"start": 0, "end": 5}, {"start": 3, "end": 7}]),
-            "row 61: spans 0 to 5 and 3 to 7 overlap",
-        ),
-        "no_offsets.jsonl": (
-            with_row(**tokens, evidence=[{"start": 0, "end": 1}]),
-            "row 61: character spans (start, end) are of a text without tokens",
-        ),
-        "two_evidences.jsonl": (
-            with_row(rationale=[1, 0]),
-            "row 61: both evidence and rationale",
-        ),
-        "word_evidence.csv": (
-            b"text,label,evidence\na b,1,yes no\n",
-            "row 2: evidence 'yes no': allowed: numbers with spaces",
-        ),
-        "json_evidence.csv": (
-            b'text,label,evidence\na b,1,"[0,"\n',
-            "row 2: evidence is no JSON",
-        ),
-        "latin.jsonl": (
-            jsonl(*base) + '{"text": "caf\xe9", "label": "pos"}\n'.encode("latin-1"),
-            "row 61: not UTF-8 (byte 0xe9 at column 14): save the file as UTF-8",
-        ),
-        "latin.csv": (
-            b"text,label\na,1\ncaf\xe9,2\n",
-            "row 3: line 3: not UTF-8 (byte 0xe9 at column 4)",
-        ),
-        "utf16.jsonl": (
-            jsonl(*base).decode().encode("utf-16"),
-            "utf16.jsonl is UTF-16: save it as UTF-8",
-        ),
-        "nul.jsonl": (
-            jsonl(*base) + b'{"text": "a\0b"}\n',
-            "row 61: a NUL byte: no text has one",
-        ),
-        "nul.csv": (b"text,label\na,1\nb\0,2\n", "row 3: line 3: a NUL byte"),
-        "escaped_nul.jsonl": (
-            with_row(text="a\0b", evidence=None),
-            "row 61: a NUL character",
-        ),
-        "surrogate.jsonl": (
-            with_row(text="a \ud800 b", evidence=None),
-            "row 61: a character is broken",
-        ),
-        "no_json.jsonl": (
-            jsonl(*base) + b"{'text': 1}\n",
-            "row 61: no JSON (Expecting property name",
-        ),
-        "deep.jsonl": (
-            jsonl(*base) + b'{"a":' + b"[" * 100_000,
-            "row 61: no JSON that can be read",
-        ),
-        "digits.jsonl": (
-            jsonl(*base) + b'{"label": ' + b"1" * 5000 + b"}",
-            "row 61: no JSON that can be read",
-        ),
-        "a_list.jsonl": (jsonl(*base) + b"[1]\n", "row 61: a JSON list, not an object"),
-        "array.json": (
-            json.dumps([*base, 3]).encode(),
-            "row 61: a JSON int, not an object",
-        ),
-        "broken.json": (
-            json.dumps(base).encode()[:-9],
-            "broken.json is no JSON array:",
-        ),
-        "nul_header.csv": (b"te\0xt,label\na,1\n", "nul_header.csv, row 1: a NUL byte"),
-        "long_field.csv": (
-            b"x" * 200_000 + b",label\na,1\n",
-            "long_field.csv: no field 'text' (text); there are: xxxxxxxxxx",
-        ),
-        "cut.jsonl.gz": (
-            gzip.compress(random.Random(0).randbytes(9999).hex().encode())[:999],
-            "cut.jsonl.gz, row 1: the gzip file is damaged",
-        ),
-        "cut.json.gz": (
-            gzip.compress(b"[\n" + random.Random(0).randbytes(9**6).hex().encode())[
-                :400_000
-            ],
-            "cut.json.gz: the gzip file is damaged",
-        ),
-        "fields.csv": (
-            b"text,label\na,1\nb,2,3\n",
-            "row 3: 3 fields, and the header has 2",
-        ),
-        "quote.csv": (
-            b'text,label\na,1\n"b,2\nc,3\n',
-            "row 3: no CSV (unexpected end of data)",
-        ),
-        "after_quote.csv": (b'text,label\n"a" b,1\n', "row 2: no CSV ("),
-        "twice.csv": (
-            b"text,label,label\na,1,2\n",
-            "twice.csv: the header names label twice",
-        ),
-        "headless.csv": (
-            b"good,1\nbad,0\n",
-            "headless.csv: no field 'text' (text); there are: good, 1",
-        ),
-        "semicolon.csv": (
-            b"text;label\na;1\n",
-            "no field 'text' (text); there are: text;label",
-        ),
-        "id.jsonl": (with_row(id=[1]), "row 61: id is list; allowed: a text"),
-        "long_id.jsonl": (with_row(id="x" * 500), "row 61: id has 500 characters"),
-        "split.jsonl": (
-            in_splits(split="tset"),
-            "split 'tset'; allowed: val, dev, valid, train",
-        ),
-        "no_split.jsonl": (in_splits(split=None), "has no split and"),
-        "same_id.jsonl": (
-            in_splits(id="doc_0"),
-            "1 ids are in two splits, as same_id.jsonl, row 1 (train) and "
-            "same_id.jsonl, row 10 (test)",
-        ),
-        "train_only.jsonl": (
-            jsonl(*({**r, "split": "train"} for r in base)),
-            "no row of validation or test (60 train, 0 validation, 0 test)",
-        ),
-        "copies.jsonl": (
-            jsonl(
-                *(
-                    {**r, "split": s, "id": f"{s}{i}"}
-                    for s in ("train", "test")
-                    for i, r in enumerate(base)
-                )
-            ),
-            "of the texts of training are in validation or test too",
-        ),
-        "text.txt": (b"hello\n", "allowed: FILE.jsonl"),
-    }
+    for changes, said in ROWS:
+        row = {**BASE[0], "id": "other", "text": "another text", **changes}
+        line = jsonl({k: v for k, v in row.items() if v is not ...})
+        yield "bad.jsonl", GOOD + line, f"row 61: {said}"
+    for line, said in LINES:
+        yield "bad.jsonl", GOOD + line, f"row 61: {said}"
+    for changes, said in SPLIT:
+        rows = [{**r, "split": SPLITS[max(i % 10 - 7, 0)]} for i, r in enumerate(BASE)]
+        rows[9] |= changes
+        yield "bad.jsonl", jsonl(*rows), said
+    for name, (content, said) in WHOLE.items():
+        yield name, content, said
 
 
-BAD = bad_files()
+BAD = list(bad_files())
 
 
-@pytest.mark.parametrize("name", list(BAD))
-def test_bad_files(tmp_path, capfd, name):
-    content, message = BAD[name]
+@pytest.mark.parametrize("case", range(len(BAD)))
+def test_bad_files(tmp_path, capfd, case):
+    name, content, message = BAD[case]
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises((ValueError, OSError)) as caught:
@@ -334,9 +281,9 @@ def test_bad_files(tmp_path, capfd, name):
         assert message in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("name", ["no_label.jsonl", "cut.jsonl.gz", "text.txt"])
-def test_bad_files_through_the_command_line(tmp_path, capfd, name):
-    content, message = BAD[name]
+@pytest.mark.parametrize("case", [0, len(ROWS), len(BAD) - 1])
+def test_bad_files_through_the_command_line(tmp_path, capfd, case):
+    name, content, message = BAD[case]
     path = tmp_path / name
     path.write_bytes(content)
     code = small_run.run("--data", path, "--workdir", tmp_path / "run", "--quiet")
@@ -350,7 +297,7 @@ def test_bad_files_through_the_command_line(tmp_path, capfd, name):
 def test_a_line_of_100_mb_is_refused_and_passed_over(tmp_path, capfd):
     path = tmp_path / "long.jsonl"
     with open(path, "wb") as file:
-        file.write(jsonl(*own_files.records()))
+        file.write(GOOD)
         file.write(b'{"label": "pos", "text": "')
         for _ in range(100):
             file.write(b"a" * 10**6)

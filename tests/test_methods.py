@@ -4,7 +4,6 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -502,9 +501,3 @@ def test_own_mask_is_the_given_one_unless_uniform_is_asked_for():
 def test_methods_of_one_structure_differ_in_numbers_only():
     rows = list(METHODS.values())
     assert len(set(rows)) == len(rows), "two names for one method"
-
-
-def test_optax_moments_are_what_the_gradient_is_read_from():
-    grads = {"w": jnp.array([2.0, -1.0])}
-    _, state = optax.adam(1e-3).update(grads, optax.adam(1e-3).init(grads))
-    np.testing.assert_allclose(state[0].mu["w"] / 0.1, grads["w"], rtol=1e-5)

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 
 import jax
@@ -11,7 +10,6 @@ import jaxattn
 from jaxattn.config import Config, Model, RandomMasks, Weighting
 from jaxattn.methods import mask_neutral, weighting
 from jaxattn.methods.table import METHODS, Method, Numbers, Structure
-from jaxattn.nn import model as nn_model
 from jaxattn.nn.embedding import Inputs
 from jaxattn.training import step as steps
 from jaxattn.training.cell import (
@@ -539,10 +537,3 @@ def test_the_estimator_is_the_engines():
     key = jax.random.key(5)
     found = made.init(key, params, batch).estimator
     alike(found, weighting.init(Weighting(), key, HEADS * P, C), rtol=0, atol=0)
-
-
-def test_defaults_are_those_of_the_engine():
-    assert (mask_neutral.WEIGHTS, mask_neutral.SPREAD) == (Weighting(), RandomMasks())
-    assert dataclasses.is_dataclass(mask_neutral.SPREAD)
-    model = nn_model.build(Inputs("tokens", V, T), 2, nn_model.Parts())
-    assert model.normalizer == "gumbel_softmax"

@@ -1,15 +1,23 @@
 """Data of one's own go through the whole command, as the embedded texts do."""
 
 import json
-import pathlib
 
 import numpy as np
 import own_files
 import pytest
-from small_run import contents, run, unlike
+from small_run import (
+    ROOT,
+    compile_nothing,
+    contents,
+    draw_nothing,
+    keep_compiled,
+    run,
+    unlike,
+)
 
 from jaxattn import train
 from jaxattn.config import Data
+from jaxattn.data.command import main
 from jaxattn.experiment import config_files, source
 from jaxattn.reports.results import read_results
 
@@ -18,7 +26,7 @@ SMALL = (
     "--model.hidden 4 --data.length 6 --data.min-count 1 --batch-size 32"
 ).split()
 
-CAD = pathlib.Path(__file__).parents[2] / "shared/data/cad_imdb.jsonl.gz"
+CAD = ROOT.parent / "shared/data/cad_imdb.jsonl.gz"
 
 
 def three_classes(path, n=300):
@@ -43,9 +51,11 @@ def words(tmp_path_factory):
     """A finished run of the reviews' kind with three classes, and its command."""
     folder = tmp_path_factory.mktemp("own")
     path = three_classes(folder / "mine.jsonl")
-    command = ["--config", "configs/reviews.py", "--data", path, *FIELDS, *SMALL]
+    command = ["--config", ROOT / "configs/reviews.py", "--data", path, *FIELDS, *SMALL]
     command += ["--methods", "joint,uniform", "--workdir", folder / "run"]
-    assert run(*command) == 0
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        keep_compiled(monkeypatch)
+        assert run(*command) == 0
     return command, folder
 
 
@@ -76,7 +86,9 @@ def test_a_run_of_words_has_all_its_outputs(words):
     assert config["data"]["fields"] == FIELDS[1:]
 
 
-def test_the_same_command_resumes_and_other_data_are_refused(words, capfd):
+def test_the_same_command_resumes_and_other_data_are_refused(words, capfd, monkeypatch):
+    draw_nothing(monkeypatch)
+    compile_nothing(monkeypatch)
     command, folder = words
     before = contents(folder / "run")
     assert run(*command) == 0
@@ -97,9 +109,9 @@ def test_the_same_command_resumes_and_other_data_are_refused(words, capfd):
     assert not unlike(before, contents(folder / "run"))
 
 
-def test_prepared_data_give_the_same_numbers(words, capfd):
-    from jaxattn.data.command import main
-
+def test_prepared_data_give_the_same_numbers(words, capfd, monkeypatch):
+    keep_compiled(monkeypatch)
+    draw_nothing(monkeypatch)
     command, folder = words
     given = ["prepare", folder / "mine.jsonl", *FIELDS, "--length", "6"]
     kept = folder / "kept"
@@ -107,19 +119,19 @@ def test_prepared_data_give_the_same_numbers(words, capfd):
     assert main([str(word) for word in given]) == 0
     again = [folder / "again" if w == folder / "run" else w for w in command]
     assert run(*again, "--data-dir", kept) == 0
-    assert "prepared before: " in capfd.readouterr().out
+    assert "prepared before:" in capfd.readouterr().out
     assert not unlike(contents(folder / "run"), contents(folder / "again"))
 
 
 def test_meaningless_tokens_and_twelve_classes(tmp_path, capsys):
     rows = [{"text": f"kind{i % 12} of film{i}", "label": i % 12} for i in range(600)]
     path = own_files.write(tmp_path / "twelve.jsonl", rows)
-    command = ["--data", path, *SMALL, "--methods", "joint"]
+    command = ["--data", path, *SMALL, "--methods", "uniform", "--metrics"]
     assert run(*command, "--workdir", tmp_path / "run") == 0
     assert "12 classes, of 0.0" in capsys.readouterr().out
     page = (tmp_path / "run/report.html").read_text()
     assert "own" in page
-    with np.load(tmp_path / "run/masks/joint.npz") as stored:
+    with np.load(tmp_path / "run/masks/uniform.npz") as stored:
         assert stored["masks"].shape[2] == 4
         assert stored["labels"].max() == 11
 
@@ -158,15 +170,12 @@ def test_flags_of_ones_own_data_are_part_of_the_config():
     not CAD.is_file(),
     reason="shared/data/cad_imdb.jsonl.gz is not beside the repository",
 )
-def test_reviews_with_the_evidence_of_people(tmp_path, capsys):
-    from jaxattn.data.command import main
-    from jaxattn.data.readers import choice
-
+def test_reviews_with_the_evidence_of_people(capsys):
     assert main(["check", str(CAD), "--fields", "group=pair"]) == 0
     out = capsys.readouterr().out
     assert "4,880 rows read, 4,880 good" in out
     assert "evidence: 9.4% of the tokens of marked texts" in out
-    found = choice.load_own(str(CAD), 512, 2, fields=("group=pair",))
+    found = own_files.load(CAD, 512, 2, fields=("group=pair",))
     splits = (found.train, found.validation, found.test)
     # One text is in training and in validation.
     assert [len(s.labels) for s in splits] == [3413, 490, 976]

@@ -1,23 +1,25 @@
 """Every command, example and number of the READMEs and of the config files is true."""
 
 import ast
-import json
 import re
 import shlex
+import shutil
 import tomllib
 import xml.etree.ElementTree
-from pathlib import Path
 
+import jax
+import numpy as np
+import own_files
 import pytest
+from small_run import ROOT, SMALL, keep_compiled
 
-from jaxattn import doctor
+from jaxattn import doctor, train
 from jaxattn.data.command import main as data
+from jaxattn.experiment import black_box, plan, source, wave
 from jaxattn.leakage.command import main as audit
+from jaxattn.methods.table import METHODS
 from jaxattn.predict import main as predict
 from jaxattn.reports.command import main as report
-from jaxattn.train import main
-
-ROOT = Path(__file__).parents[1]
 
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
@@ -29,20 +31,6 @@ README = PAGES["README.md"]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 PROBE = "python -m jaxattn.train --config configs/probe.py"
-
-SMALL = (
-    "--seeds 2 --epochs 1 --full-text-epochs 1 --batch-size 1024 --lane 1 "
-    "--model.features 4 --model.hidden 4 --data.length 8 --data.min-count 20"
-).split()
-
-GENERATED = "--tasks syn4,syn1 --data.examples 2048 --data.test-examples 512"
-
-PARTS = {
-    "bags": "--batch-size 500",
-    "explain": "--tasks explain_linear --methods joint,gradient",
-    "known_features": f"{GENERATED} --methods joint,invase,realx,random_selection",
-}
-"""Of a config with many tasks, as much as shows that it runs."""
 
 
 def blocks(language: str) -> list[str]:
@@ -62,36 +50,60 @@ def commands() -> list[str]:
     return list(dict.fromkeys(filter(None, named)))
 
 
-def small_run(arguments: list[str], folder: Path) -> None:
-    given = {a for a in arguments if a.startswith("--")}
-    pairs = zip(SMALL[::2], SMALL[1::2], strict=True)
-    # What a command says itself must be run as it says, except for its size.
-    extra = [x for k, v in pairs if k not in given or k == "--seeds" for x in (k, v)]
-    words = [*arguments, *extra, "--workdir", str(folder)]
-    if "--help" in given:
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        assert ended.value.code == 0
-        return
-    assert main(words) == 0
-    dry = "--dry-run" in given
-    assert dry or (folder / "results.csv").stat().st_size > 0
-
-
 @pytest.fixture(scope="module")
-def beside(tmp_path_factory):
-    """A folder in which the first command of the README was run."""
+def beside(tmp_path_factory, probe_run):
+    """A folder with the run of the first command, and data of one's own."""
     folder = tmp_path_factory.mktemp("readme")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(ROOT)
-        small_run(shlex.split(PROBE)[3:], folder / "runs/probe")
-    rows = [
-        {"text": f"a {('bad', 'fine')[i % 2]} film {i}", "label": i % 2}
-        for i in range(2000)
-    ]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "mydata.jsonl").write_text(lines)
+    shutil.copytree(probe_run.folder, folder / "runs/probe")
+    own_files.write(folder / "mydata.jsonl", own_files.records(200))
     return folder
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Models to be explained are taken as they begin, and asked nothing."""
+
+    def attributions(apply, params, split, idf, kind):
+        n, positions = split.inputs.shape[:2]
+        names = ["gradient", "leave_one_out", *["weight"] * (kind == "linear")]
+        scores = dict.fromkeys(names, np.zeros((n, positions), np.float32))
+        return scores | {"targets": np.full((n, split.labels.max() + 1), 0.5)}
+
+    keep_compiled(monkeypatch)
+    monkeypatch.setattr(black_box, "attributions", attributions)
+    monkeypatch.setattr(black_box, "_train", lambda *given: given[2])
+
+
+def check(config, data_dir, whole=True):
+    """Plans a run of a config, and traces its programs: one of each structure.
+
+    With `whole` false, the first program alone. All but numbers is checked so: shapes
+    and types, that parts fit together, that what is to be measured can be.
+    """
+    mesh, traced = wave.mesh_of_all_devices(), set()
+    for task in config.tasks:
+        made = source.load(config, task, data_dir, None, lambda line: None)
+        programs = plan.plan(config, made)
+        splits = wave.make_splits(made, mesh)
+        for program in programs[: None if whole else 1]:
+            static = program.static
+            kind = static.structure, static.model.normalizer
+            if kind in traced:
+                continue
+            traced.add(kind)
+            shape = wave.Shape(1)
+            cells = wave.stack(program, [program.cells[0]] * mesh.size, mesh)
+            init, chunk, measure = wave.functions(program, mesh, shape)
+            state = jax.eval_shape(init, cells)
+            after, curves = jax.eval_shape(chunk, state, cells, splits.stored)
+            assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(
+                lambda x: x.shape, state
+            )
+            assert curves["train_nll"].shape == (mesh.size,)
+            if program is programs[0]:
+                measured = jax.eval_shape(measure, state, cells, splits)
+                assert measured.scalars["accuracy"].shape == (mesh.size,)
+    return traced
 
 
 def test_there_is_something_to_check():
@@ -102,32 +114,48 @@ def test_there_is_something_to_check():
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands(command, tmp_path, monkeypatch, beside):
+def test_commands(command, monkeypatch, data_dir, beside):
     words = shlex.split(command)
     if command == PROBE or words[0] in ("pip", "pytest"):
-        return  # `beside` has run it; CI runs the others
-    if words[:3] == ["python", "-m", "jaxattn.train"]:
-        monkeypatch.chdir(ROOT)
-        words = [str(beside / w) if w == "mydata.jsonl" else w for w in words]
-        return small_run(words[3:], tmp_path / "run")
+        return  # `probe_run` has run it; CI runs the others
+    if words[:2] == ["python", "-m"]:
+        words = [words[2].removeprefix("jaxattn."), *words[3:]]
+    else:
+        assert words.pop(0) == "jaxattn", command
+    name, *words = words
+    if name == "train":
+        return plans(words, monkeypatch, data_dir, beside)
     monkeypatch.chdir(beside)
-    assert words[0] == "jaxattn", command
-    if words[1] == "audit":
-        assert audit([*words[2:], "--permutations", "19"]) in (0, 4)
+    if name == "audit":
+        assert audit([*words, "--permutations", "19"]) in (0, 4)
         assert list(beside.glob("audits/joint/audit.html"))
-    elif words[1] == "report":
-        page = beside / words[2] / "report.html"
+    elif name == "report":
+        page = beside / words[0] / "report.html"
         first = page.read_bytes()
         page.unlink()
-        assert report(words[2:]) == 0
+        assert report(words) == 0
         assert len(page.read_bytes()) == pytest.approx(len(first), rel=0.05)
-    elif words[1] == "data":
-        assert data(words[2:]) == 0
-    elif words[1] == "predict":
-        assert predict(words[2:]) == 0
+    elif name in ("data", "predict"):
+        assert {"data": data, "predict": predict}[name](words) == 0
     else:
-        assert words[1] == "doctor", f"say here how to try {words[1]}"
-        assert doctor.main(words[2:]) == 0
+        assert name == "doctor", f"say here how to try {name}"
+        assert doctor.main([*words, "--quick"]) == 0
+
+
+def plans(words, monkeypatch, data_dir, beside):
+    """Reads a command that trains as it stands, but for its size, and traces it."""
+    if "--help" in words:
+        with pytest.raises(SystemExit) as ended:
+            train.main(words)
+        assert ended.value.code == 0
+        return
+    words = [str(beside / w) if w == "mydata.jsonl" else w for w in words]
+    small = [w for item in SMALL.items() if item[0] not in words for w in item]
+    monkeypatch.chdir(ROOT)
+    keep_compiled(monkeypatch)
+    flags = train.parse([*words, *small])
+    assert not flags.sweep or len(flags.config.also) >= 3
+    check(flags.config, data_dir, whole=False)
 
 
 # Those with a loop of their own have a test that knows their answer.
@@ -169,11 +197,12 @@ def test_files_that_are_named_are_there():
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_config_files_run(path, tmp_path, beside):
-    if path.stem == "probe":
-        return  # in `beside`
-    words = ["--config", str(path), *PARTS.get(path.stem, "").split()]
-    small_run(words, tmp_path / "run")
+def test_config_files_fit_together(path, data_dir, untrained):
+    """`probe_run`, `words_run` and `known_run` train three of them."""
+    small = [w for item in SMALL.items() for w in item]
+    config = train.parse(["--config", str(path), *small]).config
+    structures = {METHODS[name].structure for name in config.methods}
+    assert {structure for structure, _ in check(config, data_dir)} >= structures
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from made_run import TASK, config_of, make
 
+import jaxattn
 from jaxattn.config import Config
 from jaxattn.metrics.statistics import difference_interval, paired_interval
 from jaxattn.reports import command, page, results, tables, verdict, versus
@@ -297,7 +298,7 @@ def test_default_tokens_stand_behind_the_words(tmp_path):
 
 def test_templates_are_installed_with_the_package():
     """All that stand in the repository are beside the modules that are run."""
-    source, run = ROOT / "jaxattn", pathlib.Path(html.__file__).parent
+    source, run = ROOT / "jaxattn", pathlib.Path(jaxattn.__file__).parent
     needed = {
         path.relative_to(source)
         for kind in ("html", "css", "js")
@@ -313,12 +314,9 @@ def test_curves_go_to_their_own_task(tmp_path):
     (folder / "masks" / TASK).mkdir()
     path = folder / "metrics.jsonl"
     line = {"epoch": 1, "cells": [["joint", 0]], "validation_accuracy": [0.25]}
-    # Two structures a task: the third program is the first of the second task.
-    path.write_text(json.dumps(line | {"program": 2}) + "\n")
-    assert read(folder).curves == {"sentiment": {"joint": [[0.25]]}}
     path.write_text(json.dumps(line | {"program": 9, "task": TASK}) + "\n")
     assert read(folder).curves == {TASK: {"joint": [[0.25]]}}
-    # Of whom a program is cannot be told: no curve rather than a wrong one.
+    # Of whom a program is was not told: no curve rather than a wrong one.
     path.write_text(json.dumps(line | {"program": 9}) + "\n")
     assert read(folder).curves == {}
 

@@ -1,14 +1,23 @@
+"""Whatever ends a run, the same command gives the same bytes in the end."""
+
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
-import small_run
 from small_run import (
+    CHUNKS,
+    KILLER,
+    SLOW,
+    WAVES,
+    after_chunk,
     arguments,
+    compile_nothing,
     contents,
     draw_nothing,
     flip,
@@ -21,65 +30,65 @@ from small_run import (
 
 from jaxattn import config
 from jaxattn.experiment import folder as folders
-from jaxattn.experiment import wave as waves
+from jaxattn.experiment import source
 from jaxattn.experiment.folder import hold
-from jaxattn.system import console, processes
-
-# On two devices: a wave of two cells, and one of a single cell for the reference.
-PROBE = small_run.PROBE | {"--seeds": "1"}
-
-# Two waves of one program.
-WORDS = small_run.WORDS | {"--seeds": "2"}
-
-WEIGHTED = WORDS | {"--methods": "instance_weighting"}
-
-AVERAGED = WORDS | {"--methods": "random_pretraining_averaged"}
-
-# Kills its process a moment after the `at`-th operation on files of the run.
-KILLER = """
-import os, random, signal, sys, threading
-chance, at, seen = random.Random({seed}), {at}, 0
-def watch(event, arguments):
-    global seen
-    if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"):
-        if {folder!r} in str(arguments[0]):
-            seen += 1
-            if seen == at:
-                def kill():
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if {delay}:
-                    threading.Timer(chance.random() * {delay}, kill).start()
-                else:
-                    kill()
-sys.addaudithook(watch)
-"""
+from jaxattn.reports.results import read_seeds
+from jaxattn.system import processes, runtime
 
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch):
     keep_compiled(monkeypatch)
     draw_nothing(monkeypatch)
-    yield
-    console.settings.quiet = False
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, data_dir):
-    """Contents of a run that nothing interrupts, by its base."""
-    found = {}
+def whole(tmp_path_factory, tiny):
+    """Folder and contents of a run that nothing interrupts, by its methods."""
+    done = {}
 
-    def of(base):
-        key = tuple(base.items())
-        if key not in found:
+    def of(methods=tiny["--methods"]):
+        if methods not in done:
             folder = tmp_path_factory.mktemp("whole") / "run"
             with pytest.MonkeyPatch.context() as monkeypatch:
                 keep_compiled(monkeypatch)
                 draw_nothing(monkeypatch)
-                assert run(*arguments(folder, data_dir, base)) == 0
-            found[key] = contents(folder)
-        return found[key]
+                assert run(*arguments(folder, "x", tiny, methods=methods)) == 0
+            done[methods] = folder, contents(folder)
+        return done[methods]
 
     return of
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def words(folder, tiny):
+    """The command, which saves after every chunk."""
+    return [*arguments(folder, "x", tiny), "--checkpoint-seconds", "0"]
+
+
+@pytest.fixture
+def goes_on(folder, words, whole):
+    """Whether the same command ends as if nothing had been."""
+
+    def check():
+        assert run(*words) == 0
+        assert unlike(contents(folder), whole()[1]) == []
+        assert steps(folder) == {}
+        assert not [p for p in folder.rglob("*") if "tmp" in p.name], "no litter"
+
+    return check
+
+
+@pytest.fixture
+def finished(folder, whole):
+    """A copy of the finished run in the command's folder."""
+    shutil.copytree(whole()[0], folder)
+    return sorted(folder.glob("checkpoints/*/*.npz"))
 
 
 def code_of(number):
@@ -95,77 +104,72 @@ def steps(folder):
     }
 
 
-def test_the_probe_is_as_large_as_the_tests_below_think(whole):
-    lines = whole(PROBE)["metrics.jsonl"]
-    assert [line["program"] for line in lines] == [0] * 3 + [1] * 3 + [2] * 3
-    lines = whole(WORDS)["metrics.jsonl"]
-    assert [len(line["cells"]) for line in lines] == [2] * 6
+def stopped(monkeypatch, words, chunk, number=signal.SIGTERM):
+    with monkeypatch.context() as once:
+        stop_after(once, chunk, number)
+        assert run(*words) == code_of(number)
+
+
+def one_line(err, *said):
+    last = err.splitlines()[-1]
+    assert last.startswith("error: ") and "Traceback" not in err, err
+    assert [text for text in said if text not in last] == [], err
+
+
+def test_the_run_is_as_large_as_the_tests_below_think(whole):
+    folder, kept = whole()
+    lines = kept["metrics.jsonl"]
+    assert [line["program"] for line in lines] == [0] * 6 + [1] * 3
+    assert len(lines) == CHUNKS and {len(line["cells"]) for line in lines} == {2}
+    assert len(list(folder.glob("checkpoints/*/*.npz"))) == WAVES
 
 
 @pytest.mark.parametrize(
     "chunk, number",
-    [(1, signal.SIGTERM), (2, signal.SIGINT), (3, signal.SIGTERM), (5, signal.SIGTERM)],
+    [(1, signal.SIGTERM), (3, signal.SIGINT), (5, signal.SIGTERM), (7, signal.SIGTERM)],
 )
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(
-    monkeypatch, capsys, tmp_path, data_dir, whole, chunk, number
+    monkeypatch, capsys, folder, words, whole, goes_on, chunk, number
 ):
-    folder = tmp_path / "run"
-    words = arguments(folder, data_dir, PROBE)
-    with monkeypatch.context() as once:
-        stop_after(once, chunk, number)
-        assert run(*words) == code_of(number)
+    stopped(monkeypatch, words, chunk, number)
     out, err = capsys.readouterr()
     assert "stopped" in out and "Traceback" not in err
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == chunk, "it ends after the current chunk"
-    program = "program-1" if chunk > 3 else "program-0"
     # In its last chunk a wave is finished instead.
-    at = {program: [chunk % 3]} if chunk % 3 else {}
-    assert steps(folder) == at
-    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.npz")}
-    assert run(*words) == 0
-    out, _ = capsys.readouterr()
-    assert "resuming a run" in out
-    assert unlike(contents(folder), whole(PROBE)) == []
-    assert steps(folder) == {}
+    last = chunk % 3
+    under_way = {f"program-{chunk // 6}": list(range(max(last - 1, 1), last + 1))}
+    assert steps(folder) == (under_way if last else {})
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("checkpoints/*/*.npz")}
+    assert len(before) == chunk // 3
+    if chunk == 7:  # what is finished is shown
+        rows = (folder / "seeds.csv").read_text().splitlines()
+        every = whole()[1]["seeds.csv"].decode().splitlines()
+        assert rows == [row for row in every if row.split(",")[1] != "mask_swap"]
+        assert "| joint | 2 |" in (folder / "results.md").read_text()
+    goes_on()
+    assert "resuming a run" in capsys.readouterr().out
     for path, when in before.items():
-        if "checkpoints" in path.parts:
-            assert path.stat().st_mtime_ns == when, "a finished wave is not run again"
+        assert path.stat().st_mtime_ns == when, "a finished wave is not run again"
 
 
-def test_a_stopped_run_shows_what_there_is(monkeypatch, tmp_path, data_dir, whole):
-    folder = tmp_path / "run"
-    with monkeypatch.context() as once:
-        stop_after(once, 4)
-        assert run(*arguments(folder, data_dir, WORDS)) == processes.ENDED_EARLY
-    rows = (folder / "seeds.csv").read_text().splitlines()
-    all_rows = whole(WORDS)["seeds.csv"].decode().splitlines()
-    # The first wave: both seeds of the first method.
-    assert rows == [row for row in all_rows if row.split(",")[1] != "mask_swap"]
-    assert "| joint | 2 |" in (folder / "results.md").read_text()
-
-
-@pytest.mark.parametrize("base", [WEIGHTED, AVERAGED], ids=["weighted", "averaged"])
 @pytest.mark.soak
+@pytest.mark.parametrize(
+    "method", ["instance_weighting", "random_pretraining_averaged"]
+)
+@pytest.mark.parametrize("chunk", [1, 2])
 def test_methods_with_state_of_their_own_go_on_too(
-    monkeypatch, tmp_path, data_dir, whole, base
+    monkeypatch, folder, tiny, whole, method, chunk
 ):
-    for chunk in (1, 2):
-        folder = tmp_path / f"{chunk}"
-        words = arguments(folder, data_dir, base)
-        with monkeypatch.context() as once:
-            stop_after(once, chunk)
-            assert run(*words) == processes.ENDED_EARLY
-        assert run(*words) == 0
-        assert unlike(contents(folder), whole(base)) == []
+    words = arguments(folder, "x", tiny, methods=method)
+    stopped(monkeypatch, words, chunk)
+    assert run(*words) == 0
+    assert unlike(contents(folder), whole(method)[1]) == []
 
 
-def test_stopped_after_every_chunk_it_still_arrives(
-    monkeypatch, tmp_path, data_dir, whole
-):
-    folder = tmp_path / "run"
-    words = arguments(folder, data_dir, WORDS)
-    for times in range(20):  # noqa: B007
+def test_stopped_after_every_chunk_it_still_arrives(monkeypatch, words, goes_on):
+    # A wave is finished, and the next one begun, before the run looks for a signal.
+    for times in range(CHUNKS):  # noqa: B007
         with monkeypatch.context() as once:
             stop_after(once, 1)
             code = run(*words)
@@ -173,57 +177,33 @@ def test_stopped_after_every_chunk_it_still_arrives(
             break
         assert code == processes.ENDED_EARLY
     assert times >= 4, "each time a chunk or two"
-    assert unlike(contents(folder), whole(WORDS)) == []
+    goes_on()
 
 
-@pytest.mark.parametrize("seconds", ["0", "1e9"])
-def test_how_often_it_is_saved_changes_nothing(tmp_path, data_dir, whole, seconds):
-    folder = tmp_path / "run"
-    words = [*arguments(folder, data_dir, PROBE), "--checkpoint-seconds", seconds]
-    assert run(*words) == 0
-    assert unlike(contents(folder), whole(PROBE)) == []
+def test_how_often_it_is_saved_changes_nothing(goes_on):
+    goes_on()
 
 
-def test_a_finished_run_only_prints_again(monkeypatch, capsys, tmp_path, data_dir):
-    folder = tmp_path / "run"
-    words = arguments(folder, data_dir, PROBE)
-    assert run(*words) == 0
+def test_a_finished_run_only_prints_again(
+    monkeypatch, capsys, words, finished, goes_on
+):
+    goes_on()
     first = capsys.readouterr().out
-    before = contents(folder)
-
-    def never(*arguments, **more):
-        raise AssertionError("nothing is left to compile or to run")
-
-    monkeypatch.setattr(waves, "compile_training", never)
-    monkeypatch.setattr(waves, "run_wave", never)
+    compile_nothing(monkeypatch)
     began = time.monotonic()
-    assert run(*words) == 0
+    goes_on()
     assert time.monotonic() - began < 10
-    again = capsys.readouterr().out
-    assert unlike(contents(folder), before) == []
-    table = first[first.index("method ") :]
-    assert again.endswith(table)
+    assert capsys.readouterr().out == first and "method " in first
 
 
-def test_a_run_of_before_a_field_was_there_goes_on(capsys, tmp_path, data_dir):
-    folder = tmp_path / "run"
-    words = arguments(folder, data_dir, PROBE)
-    assert run(*words) == 0
+def test_a_run_of_before_a_field_was_there_goes_on(capsys, folder, words, finished):
     kept = json.loads((folder / "config.json").read_text())
-    # As versions wrote it that knew nothing of data of one's own.
-    del kept["config"]["data"]["source"], kept["config"]["statistic"]
+    # As versions wrote it that knew nothing of these.
+    del kept["config"]["data"]["tokenizer"], kept["config"]["statistic"]
     (folder / "config.json").write_text(json.dumps(kept))
     assert run(*words) == 0
     assert run(*words, "--statistic", "iqm") == 2
     assert "statistic: mean -> iqm" in capsys.readouterr().err
-
-
-def stopped(monkeypatch, folder, data_dir, chunk, base=PROBE):
-    words = [*arguments(folder, data_dir, base), "--checkpoint-seconds", "0"]
-    with monkeypatch.context() as once:
-        stop_after(once, chunk)
-        assert run(*words) == processes.ENDED_EARLY
-    return words
 
 
 @pytest.mark.parametrize(
@@ -235,113 +215,172 @@ def stopped(monkeypatch, folder, data_dir, chunk, base=PROBE):
     ],
 )
 def test_a_flipped_bit_in_a_checkpoint_is_noticed(
-    monkeypatch, capsys, tmp_path, data_dir, whole, name
+    monkeypatch, capsys, folder, words, goes_on, name
 ):
-    folder = tmp_path / "run"
-    words = stopped(monkeypatch, folder, data_dir, 2)
+    stopped(monkeypatch, words, 2)
     (running,) = folder.glob("checkpoints/program-0/*/")
     assert steps(folder) == {"program-0": [1, 2]}
-    damaged = max(
-        (p for p in (running / "2").rglob(name) if p.is_file()),
-        key=lambda p: p.stat().st_size,
-    )
-    flip(damaged)
+    files = [p for p in (running / "2").rglob(name) if p.is_file()]
+    flip(max(files, key=lambda p: p.stat().st_size))
     capsys.readouterr()
-    assert run(*words) == 0
+    goes_on()
     out, err = capsys.readouterr()
     assert "checkpoint 2" in out + err and "damaged" in out + err
     assert "Traceback" not in err
-    assert unlike(contents(folder), whole(PROBE)) == []
 
 
 def test_where_no_checkpoint_is_left_it_says_what_to_delete(
-    monkeypatch, capsys, tmp_path, data_dir, whole
+    monkeypatch, capsys, folder, words, goes_on
 ):
-    folder = tmp_path / "run"
-    words = stopped(monkeypatch, folder, data_dir, 1)
+    stopped(monkeypatch, words, 1)
     (running,) = folder.glob("checkpoints/program-0/*/")
     for path in (running / "1").rglob("*"):
         if path.is_file() and path.stat().st_size > 100:
             flip(path)
     capsys.readouterr()
     assert run(*words) == 2
-    err = capsys.readouterr().err
-    last = err.splitlines()[-1]
-    assert last.startswith("error: ") and str(running) in last, err
-    assert "Traceback" not in err
+    one_line(capsys.readouterr().err, str(running))
     shutil.rmtree(running)
-    assert run(*words) == 0
-    assert unlike(contents(folder), whole(PROBE)) == []
+    goes_on()
 
 
 @pytest.mark.parametrize(
-    "place",
-    [0.5, 1.0, *(pytest.param(x / 20, marks=pytest.mark.soak) for x in range(20))],
+    "damage",
+    ["middle", "index", "cut", "emptied"]
+    + [pytest.param(x / 20, marks=pytest.mark.soak) for x in range(20)],
 )
-def test_a_flipped_bit_in_a_finished_wave_is_noticed(
-    monkeypatch, capsys, tmp_path, data_dir, whole, place
+def test_a_damaged_finished_wave_is_run_again(
+    capsys, folder, words, whole, finished, damage
 ):
-    folder = tmp_path / "run"
-    words = arguments(folder, data_dir, WORDS)
-    assert run(*words) == 0
-    waves = sorted(folder.glob("checkpoints/*/*.npz"))
-    assert len(waves) == 2
-    capsys.readouterr()
-    # At its end an archive says where its index is: 22 bytes that begin with a sign.
-    size = waves[1].stat().st_size - 1
-    flip(waves[1], place if place < 1 else (size - 21) / size)
+    wave = finished[1]
+    raw = wave.read_bytes()
+    if damage in ("cut", "emptied"):
+        wave.write_bytes(raw[: int(0.99 * len(raw)) * (damage == "cut")])
+    else:
+        # An archive ends with 22 bytes that say where its index is.
+        places = {"middle": 0.5, "index": (len(raw) - 22) / (len(raw) - 1)}
+        flip(wave, places.get(damage, damage))
     assert run(*words) == 0
     out = capsys.readouterr().out
-    same = contents(folder)
-    lines = [json.dumps(x) for x in same.pop("metrics.jsonl")]
-    expected = dict(whole(WORDS))
-    assert sorted(lines) == sorted(json.dumps(x) for x in expected.pop("metrics.jsonl"))
-    assert unlike(same, expected) == []
-    assert "damaged" in out and str(waves[1]) in out.replace("\n", "")
+    assert "damaged" in out and str(wave) in out.replace("\n", "")
+    again, expected = contents(folder), dict(whole()[1])
+    one, other = (x.pop("metrics.jsonl") for x in (again, expected))
+    assert sorted(map(json.dumps, one)) == sorted(map(json.dumps, other))
+    assert unlike(again, expected) == []
 
 
-def test_a_cut_wave_is_run_again(capsys, tmp_path, data_dir, whole):
-    folder = tmp_path / "run"
-    words = arguments(folder, data_dir, WORDS)
-    assert run(*words) == 0
-    for share in (0, 0.3, 0.99):
-        wave = sorted(folder.glob("checkpoints/*/*.npz"))[0]
-        raw = wave.read_bytes()
-        wave.write_bytes(raw[: int(share * len(raw))])
-        capsys.readouterr()
-        assert run(*words) == 0
-        assert "damaged" in capsys.readouterr().out
-        expected = whole(WORDS)
-        found = contents(folder)
-        assert set(unlike(found, expected)) <= {"metrics.jsonl"}
-
-
-def test_half_a_line_in_the_metrics_does_no_harm(
-    monkeypatch, tmp_path, data_dir, whole
-):
-    folder = tmp_path / "run"
-    words = stopped(monkeypatch, folder, data_dir, 2)
+def test_half_a_line_in_the_metrics_does_no_harm(monkeypatch, folder, words, goes_on):
+    stopped(monkeypatch, words, 2)
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"program": 0, "epoch": 2, "cel')
+    goes_on()
+
+
+def test_a_clock_that_is_set_back_does_no_harm(monkeypatch, folder, words, goes_on):
+    stopped(monkeypatch, words, 2)
+    day = 86_400
+    # What was saved lies in the future from now on.
+    for path in folder.rglob("*"):
+        os.utime(path, (time.time() + day, time.time() + day))
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - day)
+    goes_on()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"0": "x"}'])
+def test_shapes_that_cannot_be_read_are_chosen_again(
+    monkeypatch, folder, words, goes_on, text
+):
+    stopped(monkeypatch, words, 1)
+    (folder / "checkpoints/shapes.json").write_text(text)
+    goes_on()
+
+
+def test_seeds_are_on_disk_as_soon_as_their_wave_is_finished(
+    monkeypatch, folder, words
+):
+    seen = []
+
+    def look():
+        seen.extend(row[1:3] for row in read_seeds(folder / "seeds.csv"))
+
+    after_chunk(monkeypatch, 4, look)
     assert run(*words) == 0
-    assert unlike(contents(folder), whole(PROBE)) == []
+    assert set(seen) == {("reference", 0), ("joint", 0), ("uniform", 0)}
 
 
-def test_one_run_at_a_time_in_a_folder(capsys, tmp_path, data_dir):
-    folder = tmp_path / "run"
-    words = arguments(folder, data_dir, PROBE)
+def test_one_run_at_a_time_in_a_folder(capsys, folder, words):
     with hold(config.Config(), folder):
         before = sorted(folder.iterdir())
         assert run(*words) == 2
         out, err = capsys.readouterr()
-        assert err.startswith("error: another run is under way") and out == ""
-        assert err.count("\n") == 1 and str(folder) in err
+        assert out == "" and err.count("\n") == 1
+        one_line(err, "another run is under way", str(folder))
         assert sorted(folder.iterdir()) == before
     assert not folder.exists()
 
 
-def wait_for(process, folder):
-    """Until a process has finished a chunk."""
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 2 MB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_last_step_stays(
+    small_disk, tiny, capsys, monkeypatch, whole
+):
+    folder = small_disk / "run"
+    words = [*arguments(folder, "x", tiny), "--checkpoint-seconds", "0"]
+    stopped(monkeypatch, words, 1)
+    (saved,) = folder.glob("checkpoints/program-0/running-*/1")
+    filler = small_disk / "filler"
+    room = os.statvfs(small_disk)
+    filler.write_bytes(bytes(room.f_bavail * room.f_bsize - 8192))
+    capsys.readouterr()
+    assert run(*words) == 2
+    one_line(capsys.readouterr().err, "No space left")
+    assert saved.exists() and list(folder.rglob("*.tmp")) == []
+    filler.unlink()
+    assert run(*words) == 0
+    assert unlike(contents(folder), whole()[1]) == []
+
+
+def test_ctrl_c_twice_ends_at_once_and_the_run_goes_on(
+    monkeypatch, capfd, words, goes_on
+):
+    def twice():
+        # The second one arrives while the chunk is still under way.
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as once:
+        after_chunk(once, 2, twice)
+        assert run(*words) == 128 + signal.SIGINT
+    err = capfd.readouterr().err
+    assert "Ctrl-C again stops at once" in err and "Traceback" not in err
+    assert "the same command resumes" in err.splitlines()[-1]
+    goes_on()
+
+
+@pytest.mark.parametrize("module, name", [(runtime, "configure"), (source, "load")])
+def test_ctrl_c_before_the_first_chunk_ends_quietly(
+    monkeypatch, capsys, folder, words, module, name
+):
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(module, name, interrupted)
+    assert run(*words) == 130
+    assert "Traceback" not in capsys.readouterr().err and not folder.exists()
+
+
+def wait_for_a_chunk(process, folder):
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError):
@@ -351,111 +390,70 @@ def wait_for(process, folder):
     raise AssertionError(f"no chunk: {process.communicate()}")
 
 
-# Long enough for a signal to arrive in the middle of it.
-SLOW = """
-from jaxattn import schedule
-append = schedule.append_json
-def slowly(path, record):
-    import time
-    append(path, record)
-    time.sleep(0.5)
-schedule.append_json = slowly
-"""
-
-
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)]
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak)]
 )
 def test_a_process_is_ended_by_a_signal_and_goes_on(
-    capsys, tmp_path, data_dir, whole, number
+    capsys, folder, words, goes_on, number
 ):
-    folder = tmp_path / "run"
-    words = arguments(folder, data_dir, WORDS)
-    process = start(*words, code=SLOW)
-    wait_for(process, folder)
+    process = start(*words, before=SLOW)
+    wait_for_a_chunk(process, folder)
     assert run(*words) == 2, "refused while the other runs"
-    assert "another run is under way" in capsys.readouterr().err
+    one_line(capsys.readouterr().err, "another run is under way")
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code_of(number), err
     assert "Traceback" not in err and "stopped" in out
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) < 6
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) < CHUNKS
     assert steps(folder) or list(folder.glob("checkpoints/*/*.npz"))
-    assert run(*words) == 0
-    assert unlike(contents(folder), whole(WORDS)) == []
+    goes_on()
 
 
-@pytest.mark.parametrize("after", ["import", "data"])
-def test_ctrl_c_before_the_first_chunk_ends_quietly(tmp_path, data_dir, after):
-    folder = tmp_path / "run"
-    code = (
-        "import os, signal, jaxattn.data as data, jaxattn.system.runtime as runtime\n"
-    )
-    # A process started in the background by a shell ignores it from the start.
-    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    stop = "os.kill(os.getpid(), signal.SIGINT)"
-    if after == "import":
-        code += f"runtime.configure = lambda: {stop}\n"
-    else:
-        code += f"data.load = lambda *a: {stop}\n"
-    process = start(*arguments(folder, data_dir, WORDS), code=code)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert not folder.exists()
+@pytest.mark.parametrize(
+    "times", [1, *(pytest.param(n, marks=pytest.mark.soak) for n in range(2, 12))]
+)
+def test_killed_it_still_gives_the_same(folder, words, goes_on, times):
+    chance = random.Random(times)
+    for seed in range(times):
+        at = chance.randrange(20, 60)
+        given = at, str(folder), seed, 0.1 * (seed % 2)
+        process = start(*words, before=f"{KILLER}\nkill_at{given}")
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, (at, err)
+    goes_on()
 
 
-def killed(folder, words, at, seed, delay):
-    """Whether the command was killed at that operation; else it has finished."""
-    code = KILLER.format(seed=seed, at=at, delay=delay, folder=str(folder))
-    process = start(*words, code=code)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode in (0, -signal.SIGKILL), err
-    return process.returncode != 0
-
-
-def test_killed_three_times_it_still_gives_the_same(tmp_path, data_dir, whole):
-    folder = tmp_path / "run"
-    words = [*arguments(folder, data_dir, WORDS), "--checkpoint-seconds", "0"]
-    chance = random.Random(2)
-    for seed in range(3):
-        at = chance.randrange(10, 60)
-        assert killed(folder, words, at, seed, 0.1 * (seed > 0)), at
-    assert run(*words) == 0
-    assert unlike(contents(folder), whole(WORDS)) == []
-    assert [p for p in folder.rglob("*") if "tmp" in p.name] == [], "no litter"
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("seed", range(20))
-def test_killed_at_any_moment_it_still_gives_the_same(tmp_path, data_dir, whole, seed):
-    folder = tmp_path / "run"
-    words = [*arguments(folder, data_dir, WORDS), "--checkpoint-seconds", "0"]
-    at = random.Random(seed).randrange(1, 150)
-    killed(folder, words, at, seed, 0.1 * (seed % 2))
-    assert run(*words) == 0, f"killed at operation {at}"
-    assert unlike(contents(folder), whole(WORDS)) == []
+# One process forks for each attempt, before it has threads.
+CLAIM = """
+from jaxattn import config
+from jaxattn.experiment.folder import claim, hold
+from jaxattn.system import runtime
+runtime.environment = lambda: {'versions': {}}
+base = sys.argv[1]
+import pathlib
+for at in range(1, 100):
+    folder = pathlib.Path(base, str(at))
+    def begin():
+        with hold(config.Config(), folder):
+            claim(config.Config(), folder, 'digest', lambda line: None)
+    child = os.fork()
+    if not child:
+        kill_at(at, str(folder))
+        begin()
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    begin()
+    if not ended:
+        break
+    assert ended == signal.SIGKILL
+print(at)
+"""
 
 
 def test_killed_while_it_claims_the_folder_it_can_start_again(tmp_path):
     """At every operation on files between the first and the first chunk."""
-    claim = (
-        "import sys, pathlib\n"
-        "from jaxattn import config, runtime, workdir\n"
-        "runtime.environment = lambda: {'versions': {}}\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        "with workdir.hold(config.Config(), folder):\n"
-        "    workdir.claim(config.Config(), folder, 'digest', print)\n"
-        "sys.exit()"
-    )
-    for at in range(1, 100):
-        folder = tmp_path / f"run-{at}"
-        killer = KILLER.format(seed=0, at=at, delay=0, folder=str(folder))
-        process = start(folder, code=killer + claim)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode in (0, -signal.SIGKILL), err
-        with hold(config.Config(), folder):
-            folders.claim(config.Config(), folder, "digest", print)
-        if process.returncode == 0:
-            break
-    assert 5 < at < 99
+    process = start(tmp_path, before=KILLER, code=CLAIM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert 5 < int(out) < 99
+    assert folders.LOCK in {p.name for p in (tmp_path / "1").iterdir()}

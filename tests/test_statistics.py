@@ -42,19 +42,13 @@ def test_interval_is_deterministic():
     assert mean_interval(x.tolist()) == first
 
 
-def test_no_value_and_one_value():
+def test_no_value_one_value_equal_values_and_values_that_are_not_finite():
     nothing = mean_interval([])
     assert nothing.n == 0 and all(map(math.isnan, nothing[:3]))
     one = mean_interval([0.25])
     assert one.mean == 0.25 and one.n == 1
     assert math.isnan(one.low) and math.isnan(one.high)
-
-
-def test_equal_values_have_an_interval_of_length_zero():
     assert mean_interval([0.1] * 16) == (0.1, 0.1, 0.1, 16)
-
-
-def test_values_that_are_not_finite_are_left_out():
     x = [0.1, 0.5, 0.2, 0.4]
     assert mean_interval([*x[:2], math.nan, math.inf, -math.inf, *x[2:]]) == (
         mean_interval(x)

@@ -57,16 +57,12 @@ def test_a_black_box_is_explained(tmp_path, monkeypatch, data_dir):
     assert kept > found["gradient", "post_hoc_accuracy", "shuffled"] + 0.1
 
 
-def test_generated_examples_may_be_weighed(tmp_path):
-    words = ["--tasks", "syn4", "--methods", "instance_weighting"]
-    words += "--model.query none --model.selector tabular --model.normalizer".split()
-    words += "gates --model.predictor tabular --data.examples 256".split()
-    words += ["--data.test-examples", "256"]
-    assert run(*words, *SMALL, "--workdir", tmp_path / "run") == 0
-    assert 0 < results_of(tmp_path / "run")["instance_weighting", "ess_share", ""] <= 1
-    drawn = (tmp_path / "run/figures/overlap.svg").read_text()
+def test_generated_examples_may_be_weighed(known_run):
+    folder = known_run.folder
+    assert 0 < results_of(folder)["instance_weighting", "ess_share", ""] <= 1
+    drawn = (folder / "figures/overlap.svg").read_text()
     assert "class-0" in drawn and "class-1" in drawn
-    page = (tmp_path / "run/report.html").read_text()
+    page = (folder / "report.html").read_text()
     assert "x11 = " in page and "Each seed has examples of its own" in page
 
 
@@ -83,9 +79,10 @@ def test_generated_examples_may_be_weighed(tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_does_not_fit_is_said_in_one_line(words, said, tmp_path, capsys, data_dir):
+def test_what_does_not_fit_is_said_in_one_line(words, said, tmp_path, capsys):
+    """Before anything is loaded."""
     folder = tmp_path / "run"
-    given = [*words, *SMALL, "--data-dir", data_dir, "--workdir", folder]
+    given = [*words, *SMALL, "--data-dir", tmp_path / "none", "--workdir", folder]
     assert run(*given) == 2
     out, err = capsys.readouterr()
     text = " ".join((out + err).split())

@@ -3,37 +3,25 @@
 import json
 import re
 import shlex
+import shutil
 
 import jax
 import pytest
-from small_run import WORDS, arguments, start
+from small_run import arguments, draw_nothing, keep_compiled, run
 
 import jaxattn
+from jaxattn import train
 from jaxattn.leakage.command import main as audit
 from jaxattn.reports import findings
 from jaxattn.reports.command import main as report
 from jaxattn.system import console
 
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
-
-TINY = WORDS | {"--seeds": "2", "--epochs": "1"}
+METHODS = list(jaxattn.Config().methods)
 
 
-def command(folder, data_dir, *more):
-    words = arguments("FOLDER", data_dir, TINY)
-    words = [str(folder) if word == "FOLDER" else word for word in words]
-    process = start(*words, *more, cwd=folder.parent)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert not CONTROL.search(out + err)
-    return out.splitlines(), err
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory, data_dir):
-    """Folder, lines of standard output, and standard error of a new run."""
-    folder = tmp_path_factory.mktemp("terminal") / "my run"
-    return folder, *command(folder, data_dir)
+@pytest.fixture
+def lines(probe_run):
+    return probe_run.out.splitlines()
 
 
 @pytest.fixture
@@ -42,96 +30,117 @@ def loud():
     console.settings.quiet = False
 
 
-def is_table(lines) -> bool:
-    first_column = [line.split()[0] for line in lines]
-    return first_column == ["method", "2", "joint", "mask_swap"]
+def is_table(lines, methods=METHODS) -> bool:
+    return [line.split()[0] for line in lines] == ["method", "2", *methods]
 
 
-def test_the_start_says_what_is_run_on_what(first):
-    _, out, _ = first
+def table_of(lines):
+    at = next(i for i, line in enumerate(lines) if line.startswith("method"))
+    return lines[at : at + 2 + len(METHODS)], lines[at + 2 + len(METHODS) :]
+
+
+def test_the_start_says_what_is_run_on_what(lines):
     assert re.fullmatch(
-        r"jaxattn \S+ on 2 cpu devices: 2 methods x 2 seeds, new run", out[0]
+        r"jaxattn \S+ on 2 cpu devices: 7 methods x 2 seeds, new run", lines[0]
     )
-    said = "\n".join(out)
+    said = "\n".join(lines)
     assert "7,991 / 1,061 / 1,020 texts (train / validation / test)" in said
     assert re.search(r"classes of the training split: negative 0\.\d{3}, ", said)
-    assert "compiling 2 programs (kept in a cache" in said
+    assert "compiling 4 programs (kept in a cache" in said
 
 
-def test_the_number_of_parameters_is_that_of_the_checkpoint(first, data_dir):
+def test_the_number_of_parameters_is_that_of_the_checkpoint(words_run):
     """Two tables of V x 4, two biased layers of the predictor, additive attention."""
-    _, out, _ = first
-    (line,) = [x for x in out if x.startswith("parameters of each model: ")]
-    types = int(re.search(r"([\d,]+) token types", "\n".join(out)).group(1))
+    said = re.search(r"parameters of each model: ([\d,]+)", words_run.out)
+    types = re.search(r"([\d,]+) token types", words_run.out)
+    assert said and types
+    count, types = (int(x.group(1).replace(",", "")) for x in (said, types))
     tables = 2 * types * 4
     additive = 4 * 4 + 4 + 4 * 4 + 4
     predictor = 4 * 4 + 4 + 4 * 2 + 2
-    said = int(line.rpartition(" ")[2].replace(",", ""))
-    assert said == tables + additive + predictor, (said, tables, additive, predictor)
+    assert count == tables + additive + predictor, (count, tables, additive, predictor)
 
 
-def test_progress_has_a_line_for_each_program_at_least(first):
-    _, _, err = first
-    for program in ("joint", "mask_swap"):
-        lines = [x for x in err.splitlines() if x.startswith(f"{program} ")]
+def test_progress_has_a_line_for_each_program_at_least(probe_run):
+    err = probe_run.err.splitlines()
+    for program in ("2 methods", "4 methods", "instance_weighting", "full text"):
+        lines = [x for x in err if x.startswith(f"{program} ")]
         assert "compiling" in lines[0] and "100 %" in lines[-1]
-    assert max(map(len, err.splitlines())) <= 80
+    assert max(map(len, err)) <= 80
 
 
-def test_the_end_says_what_was_found_and_where_it_is(first):
-    folder, out, _ = first
-    at = next(i for i, line in enumerate(out) if line.startswith("method"))
-    assert is_table(out[at : at + 4])
-    bullets = [x for x in out[at + 4 :] if x.startswith("- ")]
-    assert 2 <= len(bullets) <= 4 and "Only 2 seeds" in bullets[-1]
-    # Only a path may be longer than a line.
-    assert [x for x in out if len(x) > 80 and str(folder.parent) not in x] == []
+def test_the_end_says_what_was_found_and_where_it_is(lines):
+    table, rest = table_of(lines)
+    assert is_table(table)
+    bullets = [x for x in rest if x.startswith("- ")]
+    assert 2 <= len(bullets) <= 5 and any("Only 2 seeds" in x for x in bullets)
 
 
-def test_the_next_commands_are_there_and_work(first, loud, monkeypatch):
-    folder, out, _ = first
-    at = next(i for i, line in enumerate(out) if line.startswith("next: "))
-    steps = [shlex.split(line[6:]) for line in out[at:]]
-    assert steps[0] == ["open", str(folder / "report.html")]
-    assert [s[:2] for s in steps[1:]] == [["jaxattn", "report"], ["jaxattn", "audit"]]
-    assert (folder / "report.html").exists()
-    monkeypatch.chdir(folder.parent)
-    assert report(steps[1][2:]) == 0
-    assert audit([*steps[2][2:], "--permutations", "19", "--quiet"]) in (0, 4)
-    assert steps[2][2].endswith("masks/joint.npz")
+def test_the_next_commands_are_there_and_work(
+    probe_run, lines, tmp_path, loud, monkeypatch
+):
+    at = next(i for i, line in enumerate(lines) if line.startswith("next: "))
+    steps = [shlex.split(line[6:]) for line in lines[at : at + 3]]
+    assert steps[0] == ["open", "runs/probe/report.html"]
+    (*_, first, folder), (*_, second, masks) = steps[1:]
+    assert "report" in first and folder == "runs/probe"
+    assert "audit" in second and masks == "runs/probe/masks/joint.npz"
+    shutil.copytree(probe_run.folder, tmp_path / folder)
+    (tmp_path / folder / "report.html").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert report([folder]) == 0 and (tmp_path / folder / "report.html").exists()
+    assert audit([masks, "--permutations", "19", "--quiet"]) in (0, 4)
 
 
-def test_a_finished_run_says_it_again_in_one_object(first, data_dir):
-    folder, before, _ = first
-    out, err = command(folder, data_dir, "--json")
-    assert "resuming a run" in out[0] and "compiling" not in err
+def test_names_with_spaces_are_quoted(tmp_path):
+    steps = train._next(tmp_path / "my run")
+    assert [shlex.split(step)[-1] for step in steps[:2]] == [
+        str(tmp_path / "my run" / "report.html"),
+        str(tmp_path / "my run"),
+    ]
+
+
+def test_a_finished_run_says_it_again_in_one_object(
+    probe_run, lines, tmp_path, capsys, monkeypatch
+):
+    draw_nothing(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(probe_run.folder, "runs/probe")
+    assert run(*probe_run.words) == 0
+    captured = capsys.readouterr()
+    out = captured.out.splitlines()
+    assert "resuming a run" in out[0] and "compiling" not in captured.err
     assert sum(line.startswith("{") for line in out) == 1
-    found = json.loads(out[-1])
-    assert found.keys() == {"folder", "signal", "findings", "diverged", "results"}
-    assert found["folder"] == str(folder) and found["signal"] is None
-    rows = {(r["method"], r["metric"]) for r in found["results"]}
+    told = json.loads(out[-1])
+    assert told.keys() == {"folder", "signal", "findings", "diverged", "results"}
+    assert told["folder"] == "runs/probe" and told["signal"] is None
+    rows = {(r["method"], r["metric"]) for r in told["results"]}
     assert ("joint", "accuracy") in rows
-    at = next(i for i, line in enumerate(before) if line.startswith("method"))
-    assert [line for line in out if line in before[at:]] == before[at:]
+    assert table_of(out) == table_of(lines)
 
 
-def test_quiet_is_the_table_and_json_the_last_line(tmp_path, data_dir, first):
+def test_quiet_is_the_table_and_json_the_last_line(tmp_path, capfd, monkeypatch, tiny):
     """Of a new run as of a finished one."""
-    folder = tmp_path / "quiet"
+    keep_compiled(monkeypatch)
+    draw_nothing(monkeypatch)
     for words in (["--quiet", "--json"], ["--json", "--quiet"]):
-        out, err = command(folder, data_dir, *words)
-        assert err == ""
-        assert len(out) == 5 and is_table(out[:4])
-        assert json.loads(out[4])["folder"] == str(folder)
-    # The same numbers, whoever looks.
-    assert out[:4] == [x for x in first[1] if x in out[:4]]
+        given = arguments(tmp_path / "run", "x", tiny, methods="joint uniform")
+        assert run(*given, *words) == 0
+        out, err = capfd.readouterr()
+        out = out.splitlines()
+        assert err == "" and len(out) == 5
+        assert is_table(out[:4], ["joint", "uniform"])
+        assert json.loads(out[4])["folder"] == str(tmp_path / "run")
 
 
-def test_a_dry_run_has_its_object_too(tmp_path, data_dir):
+def test_a_dry_run_has_its_object_too(tmp_path, capfd, monkeypatch, tiny):
+    keep_compiled(monkeypatch)
     folder = tmp_path / "dry"
-    out, err = command(folder, data_dir, "--dry-run", "--quiet", "--json")
-    assert err == "" and len(out) == 1
-    assert json.loads(out[0])["results"] == [] and not folder.exists()
+    words = arguments(folder, "x", tiny, methods="joint uniform")
+    assert run(*words, "--dry-run", "--quiet", "--json") == 0
+    out, err = capfd.readouterr()
+    assert err == "" and out.count("\n") == 1
+    assert json.loads(out)["results"] == [] and not folder.exists()
 
 
 def test_a_terminal_shows_few_findings_and_every_caveat():

@@ -125,7 +125,8 @@ def _cell(whole: Config, config: Config, method: Method, source: Source) -> Cell
     )
     cell = make_cell(config, method, task)
     shares = Numbers(*map(float, method.numbers))
-    return cell.replace(config=jax.tree.map(float, config), method=shares)
+    floats = jax.tree.map(float, config)
+    return dataclasses.replace(cell, config=floats, method=shares)
 
 
 def _largest_budget(config: Config, source: Source) -> int:

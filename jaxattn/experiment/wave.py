@@ -7,6 +7,7 @@ wave filled up and the filling dropped, so that one compilation serves all waves
 cell's result does not depend on which cells run beside it.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -112,13 +113,14 @@ def stack(program: Program, cells: list[Name], mesh: Mesh) -> Cell:
         )
 
     stacked = jax.tree.map(column, *[program.settings[label] for label, _ in cells])
-    stacked = stacked.replace(key=np.array([seed for _, seed in cells], np.uint32))
+    seeds: Any = np.array([seed for _, seed in cells], np.uint32)
+    stacked = dataclasses.replace(stacked, key=seeds)
     return jax.tree.map(lambda x: processes.placed(x, by_cell(mesh)), stacked)
 
 
 def _keyed(cell: Cell) -> Cell:
     # Keys are made inside the program: they cannot be put on another host's device.
-    return cell.replace(key=jax.random.key(cell.key))
+    return dataclasses.replace(cell, key=jax.random.key(cell.key))
 
 
 def functions(mesh: Mesh, shape: Shape) -> tuple[Callable, Callable, Callable]:

@@ -50,14 +50,14 @@ def probe_features(masks: Array, hidden: int = 64) -> Array:
 def bent_features(plain: Array, hidden: int = 64) -> Array:
     """Ones, features [N, F] and `hidden` non-linear ones: [N, 1 + F + hidden]."""
     plain = _standardise(plain)
-    if not hidden:
-        return jnp.concatenate([jnp.ones((len(plain), 1)), plain], axis=1)
-    a, b = jax.random.split(jax.random.key(0))
-    width = plain.shape[1]
-    directions = jax.random.normal(a, (width, hidden)) / jnp.sqrt(width)
-    bent = jnp.tanh(2 * plain @ directions + jax.random.normal(b, (hidden,)))
-    ones = jnp.ones((plain.shape[0], 1))
-    return jnp.concatenate([ones, plain, _standardise(bent)], axis=1)
+    n, width = plain.shape
+    columns = [jnp.ones((n, 1)), plain]
+    if hidden:
+        a, b = jax.random.split(jax.random.key(0))
+        directions = jax.random.normal(a, (width, hidden)) / jnp.sqrt(width)
+        bent = jnp.tanh(2 * plain @ directions + jax.random.normal(b, (hidden,)))
+        columns.append(_standardise(bent))
+    return jnp.concatenate(columns, axis=1)
 
 
 def _standardise(x: Array) -> Array:

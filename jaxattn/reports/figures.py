@@ -1,4 +1,7 @@
-"""The figures of a run: functions of arrays that give reproducible SVG text."""
+"""The figures of a run: functions of arrays that give reproducible SVG text.
+
+Each raises ValueError where there is nothing to draw, or a shape does not fit.
+"""
 
 import functools
 import io
@@ -78,15 +81,8 @@ def accuracy_by_method(
 ) -> Figure:
     """One dot a seed, mean and interval a method, majority and full text as lines.
 
-    Args:
-      accuracies: [seeds] by method; NaN seeds are left out and counted beside the name.
-      intervals: (mean, low, high) by method.
-      majority: accuracy of always answering the most frequent class.
-      full_text: (mean, low, high) of attention over the words, where there is such.
-      title: of the figure.
-
-    Raises:
-      ValueError: there is nothing to draw.
+    `accuracies` [seeds] and `intervals` are by method. NaN seeds are left out and
+    counted beside the name.
     """
     values = _checked(accuracies, 1)
     figure, axes = _rows_of_methods(values, title)
@@ -119,14 +115,7 @@ def leak_by_method(
 ) -> Figure:
     """Bits of the label read from the mask, beside the same with permuted labels.
 
-    Args:
-      leak: bits [seeds] by method.
-      null: the same with permuted labels.
-      entropy_bits: all there is to know, in bits.
-      title: of the figure.
-
-    Raises:
-      ValueError: there is nothing to draw.
+    `leak` and `null` [seeds] are by method; `entropy_bits` are all there is to know.
     """
     values = _checked(leak, 1)
     permuted = _checked(null, 1) if null else {}
@@ -155,14 +144,7 @@ def codes(
 ) -> Figure:
     """Class-mean masks of the first six seeds: every seed invents its own code.
 
-    Args:
-      class_means: [seeds, positions, classes] by method.
-      classes: their names.
-      title: of the figure.
-      first_seed: the number of the first seed.
-
-    Raises:
-      ValueError: there is nothing to draw, or a shape does not fit.
+    `class_means` [seeds, positions, classes] are by method.
     """
     values = _checked(class_means, 3)
     positions = next(iter(values.values())).shape[1]
@@ -218,15 +200,8 @@ def learning_curves(
 ) -> Figure:
     """Mean over seeds by epoch, with a band for the middle 80 % of the seeds.
 
-    Args:
-      curves: [seeds, epochs] by method; seeds that are not finite throughout are left
-        out.
-      ylabel: what the curves are of.
-      title: of the figure.
-      null: a level that is drawn as a dotted line.
-
-    Raises:
-      ValueError: there is nothing to draw.
+    `curves` [seeds, epochs] are by method; seeds that are not finite throughout are
+    left out. `null` is a level that is drawn as a dotted line.
     """
     values = _checked(curves, 2)
     figure = _figure(title, 4.4)
@@ -266,14 +241,9 @@ def overlap(
     """Instance weights need overlap: how many examples have which P(own class | mask).
 
     Lines are means over the seeds, bands the middle 80 % of them. Of more than six
-    classes, the first are drawn.
-
-    Args:
-      weights: P(y) / P(y given m), not cut, [seeds, N].
-      labels: [N] or [seeds, N].
-      prior: the P(y) [classes] of the weights; by default that of the labels.
-      classes: their names.
-      title: of the figure.
+    classes, the first are drawn. `weights` [seeds, N] are P(y) / P(y given m), not cut;
+    `labels` are [N] or [seeds, N]; `prior` [classes] is the P(y) of the weights, by
+    default that of the labels.
     """
     many = np.broadcast_to(labels, weights.shape)
     if prior is None:
@@ -314,9 +284,7 @@ Points = Mapping[str, Sequence[tuple[Result, Result]]]
 def tradeoff(panels: Sequence[tuple[str, str, Points]], title: str) -> Figure:
     """One curve a method over the settings of a sweep, with intervals.
 
-    Args:
-      panels: two metrics, across and up, and their points.
-      title: of the figure.
+    Each panel has two metrics, across and up, and their points.
     """
     methods = list(dict.fromkeys(m for _, _, points in panels for m in points))
     figure = _figure(title, 4.6)
@@ -341,12 +309,7 @@ def tradeoff(panels: Sequence[tuple[str, str, Points]], title: str) -> Figure:
 
 @_as_svg
 def channels(bits: Mapping[tuple[str, str], Result], title: str) -> Figure:
-    """Bits of the label by channel of the mask and by method, with intervals.
-
-    Args:
-      bits: by method and channel, in the order of both.
-      title: of the figure.
-    """
+    """Bits of the label by (method, channel of the mask), with intervals."""
     methods = list(dict.fromkeys(method for method, _ in bits))
     sides = list(dict.fromkeys(channel for _, channel in bits))
     figure = _figure(title, 1.6 + len(sides) * (0.3 + 0.13 * len(methods)))
@@ -379,10 +342,7 @@ def removal(
 ) -> Figure:
     """Probability of the predicted class as positions go (left) or come (right).
 
-    Args:
-      without: curves by method; the one named `random order` is dashed.
-      only: the same with these positions alone.
-      title: of the figure.
+    `without` and `only` are curves by method; the one of `random order` is dashed.
     """
     figure = _figure(title, 4.6)
     sides = {"without": without, "only": only}

@@ -260,7 +260,9 @@ def _pretraining(config: Config, get: Get) -> list[str]:
 def _weighting(config: Config, results: list[Result]) -> list[str]:
     said = []
     for method in config.methods:
-        if not METHODS[method].structure.weighted:
+        # A row that a program has added is not there when its run is read elsewhere.
+        row = METHODS.get(method)
+        if row is None or not row.structure.weighted:
             continue
         noisier = "--model.normalizer gumbel_softmax"
         if config.model.normalizer == "gumbel_softmax":

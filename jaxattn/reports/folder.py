@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxattn import config as configs
 from jaxattn.config import Config
-from jaxattn.methods.table import METHODS
 from jaxattn.reports.results import Result, Row, read_results, read_seeds
 from jaxattn.system.files import read_arrays
 
@@ -80,7 +79,7 @@ def read(path: str | Path) -> Folder:
                 f"{path} holds no finished run: there is no {name}; run its command "
                 "again, which goes on where it stopped"
             )
-    text = _object(path / "config.json")
+    text = _json(path / "config.json", dict)
     asked = text.get("config")
     if not isinstance(asked, dict):
         raise ValueError(f"{path / 'config.json'} is damaged: it has no config")
@@ -94,12 +93,12 @@ def read(path: str | Path) -> Folder:
         )
     if not tasks:
         raise ValueError(f"{path / 'results.csv'}: there is no result in it")
-    many = len(config.tasks) > 1
+    many, starts = len(config.tasks) > 1, path / "environment.json"
     return Folder(
         path=path,
         config=config,
         config_text=asked,
-        starts=_starts(path / "environment.json"),
+        starts=_json(starts, list) if starts.exists() else [],
         digest=str(text.get("data_digest", "")),
         rows=read_seeds(path / "seeds.csv"),
         results=results,
@@ -120,25 +119,17 @@ def values(run: Folder, task: str, method: str, name: str) -> dict[int, float]:
     }
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, kind: type) -> Any:
+    """What a file holds: an object (dict) or a list of them."""
     try:
-        return json.loads(path.read_bytes().decode("utf-8"))
+        content = json.loads(path.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError):
         raise ValueError(f"{path} is damaged or cut off: it is no whole JSON") from None
-
-
-def _object(path: Path) -> dict[str, Any]:
-    content = _json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: expected an object")
+    items = content if kind is list else [content]
+    if not isinstance(content, kind) or not all(isinstance(x, dict) for x in items):
+        expected = {dict: "an object", list: "a list of objects"}[kind]
+        raise ValueError(f"{path} is damaged: expected {expected}")
     return content
-
-
-def _starts(path: Path) -> list[Mapping[str, Any]]:
-    starts = _json(path) if path.exists() else []
-    if not isinstance(starts, list) or not all(isinstance(x, dict) for x in starts):
-        raise ValueError(f"{path} is damaged: expected a list of starts")
-    return starts
 
 
 def _config(asked: Mapping[str, Any], path: Path) -> Config:
@@ -166,14 +157,15 @@ def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
     """Validation accuracies of the cells whose every epoch is there."""
     if not path.exists():
         return {}
+    tasks = list(config.tasks)
     cells: dict[tuple[str, str, int], dict[int, float]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
-            task = record.get("task", _task_of(config, int(record["program"])))
+            if "task" not in record and len(tasks) > 1:
+                return {}  # an older run of several tasks did not say which it was
+            task = record.get("task", tasks[0])
             seen = record["validation_accuracy"]
-            if task is None:
-                return {}
             for (method, seed), value in zip(record["cells"], seen, strict=True):
                 value = np.nan if value is None else float(value)
                 cell = (str(task), str(method), int(seed))
@@ -195,17 +187,6 @@ def _longest(curves: list[list[float]]) -> np.ndarray:
     return np.array([curve for curve in curves if len(curve) == most])
 
 
-def _task_of(config: Config, program: int) -> str | None:
-    """The task of a program by its number, None where that cannot be told."""
-    if len(config.tasks) == 1:
-        return config.tasks[0]
-    # A task's programs: one for each structure, and the reference with its own words.
-    each = len({METHODS[m].structure for m in config.methods})
-    each += config.model.values != "inputs"
-    place = program // each
-    return config.tasks[place] if 0 <= place < len(config.tasks) else None
-
-
 def _masks(folder: Path) -> dict[str, Masks]:
     masks_of = {}
     for path in sorted(folder.glob("*.npz")):
@@ -223,7 +204,7 @@ def _names(folder: Path, task: str) -> Names:
     path = folder / f"{task}.json"
     if not path.exists():
         return Names()
-    text = _object(path)
+    text = _json(path, dict)
     shares, grid = text.get("train_shares"), text.get("grid")
     majority = text.get("validation_majority")
     images = folder / f"{task}.npz"

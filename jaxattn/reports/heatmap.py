@@ -32,12 +32,14 @@ class Heat(NamedTuple):
         return _drawn(self)
 
     def _repr_html_(self) -> str:
-        return pages.render("reports/heatmap.html", heat=self, lines=lines, whole=False)
+        return self._page(whole=False)
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Writes it as a page that needs no network; raises OSError."""
-        text = pages.render("reports/heatmap.html", heat=self, lines=lines, whole=True)
-        write_text(path, text)
+        write_text(path, self._page(whole=True))
+
+    def _page(self, whole: bool) -> str:
+        return pages.render("reports/heatmap.html", lines=lines(self), whole=whole)
 
 
 class Token(NamedTuple):
@@ -139,7 +141,8 @@ def _line(tokens: Sequence[str], name: str, weights: np.ndarray) -> Line:
     # Equal weights have no largest ones.
     if len(sizes) > 3 and np.ptp(sizes) < 1e-9:
         return Line(name, cells, "all alike")
-    top = [i for i in np.argsort(-sizes, kind="stable")[:3] if sizes[i] > 0]
+    order = np.argsort(-sizes, kind="stable")[:3].tolist()
+    top = [i for i in order if sizes[i] > 0]
     most = [f"{shortened(tokens[i], 20)} {weights[i]:.2f}" for i in top]
     return Line(name, cells, ", ".join(most))
 

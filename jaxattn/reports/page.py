@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,8 @@ from jaxattn.metrics.definitions import DIFFERENCE, METRICS, metric
 from jaxattn.reports import drawings, examples, findings, verdict, versus
 from jaxattn.reports.drawings import Drawing
 from jaxattn.reports.folder import Folder
-from jaxattn.reports.references import LIMITS, SOURCES
 from jaxattn.reports.results import choose, interval_text, told
-from jaxattn.reports.tables import Table, tables
+from jaxattn.reports.tables import cell_text, tables
 from jaxattn.system import pages
 from jaxattn.system.files import write_text
 
@@ -28,43 +27,8 @@ Drawings = Mapping[str, Mapping[str, Drawing]]
 """The figures of a run by task and by the names of their files."""
 
 
-class TaskPart(NamedTuple):
-    """What the page says of one task of a run."""
-
-    task: str
-    id: str
-    verdict: verdict.Verdict
-    drawings: dict[str, Drawing]
-    """As elements of the page."""
-    tables: list[Table]
-    examples: examples.Chosen
-    truncation: list[tuple[str, ...]]
-    """Cut, mean weight, effective share, largest share of instance weights."""
-
-
-class Download(NamedTuple):
-    """A file that the page carries."""
-
-    name: str
-    source: str
-    """Empty where the file is too large to be carried."""
-
-
-class RunPart(NamedTuple):
-    """What the page says of one run."""
-
-    name: str
-    id: str
-    tasks: list[TaskPart]
-    start: dict[str, Any]
-    starts: int
-    changed: list[str]
-    config: str
-    digest: str
-    left_out: list[str]
-    downloads: list[Download]
-    methods: int
-    seeds: int
+Part = dict[str, Any]
+"""What a template says of a run or of a task, by the names in `page.html`."""
 
 
 def write(run: Folder) -> None:
@@ -107,14 +71,13 @@ def _page(runs: Sequence[Folder], drawn: Sequence[Drawings]) -> str:
         runs=parts,
         compared=compared,
         definitions={name: metric(name) for name in names_of if name in used},
-        sources=SOURCES,
-        limits=LIMITS,
         text=interval_text,
+        cell=cell_text,
     )
 
 
-def _run(run: Folder, id: str, name: str, drawn: Drawings) -> RunPart:
-    return RunPart(
+def _run(run: Folder, id: str, name: str, drawn: Drawings) -> Part:
+    return dict(
         name=name,
         id=id,
         tasks=[
@@ -133,8 +96,8 @@ def _run(run: Folder, id: str, name: str, drawn: Drawings) -> RunPart:
     )
 
 
-def _task(run: Folder, task: str, id: str, drawn: Mapping[str, Drawing]) -> TaskPart:
-    return TaskPart(
+def _task(run: Folder, task: str, id: str, drawn: Mapping[str, Drawing]) -> Part:
+    return dict(
         task=task,
         id=id,
         verdict=verdict.judge(run, task),
@@ -149,6 +112,8 @@ def _task(run: Folder, task: str, id: str, drawn: Mapping[str, Drawing]) -> Task
 
 
 def _truncation(run: Folder, task: str) -> list[tuple[str, ...]]:
+    """Cut, mean weight, effective share and largest share of instance weights."""
+
     def shown(name: str) -> str:
         r = choose(run.results, task, None, name)
         return told(r) if r is not None and np.isfinite(r.mean) else "–"
@@ -190,9 +155,9 @@ def _left_out(run: Folder) -> list[str]:
     return said
 
 
-def _download(path: Path) -> Download:
+def _download(path: Path) -> Part:
+    """A file that the page carries; of one that is too large, its name only."""
     raw = path.read_bytes()
-    if len(raw) > EMBEDDED:
-        return Download(path.name, "")
-    data = base64.b64encode(raw).decode()
-    return Download(path.name, f"data:text/csv;charset=utf-8;base64,{data}")
+    data = base64.b64encode(raw).decode() if len(raw) <= EMBEDDED else ""
+    source = f"data:text/csv;charset=utf-8;base64,{data}" if data else ""
+    return dict(name=path.name, source=source)

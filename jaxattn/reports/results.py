@@ -1,4 +1,4 @@
-"""Numbers by seed, and their means over seeds: `seeds.csv` and `results.csv`."""
+"""Numbers of seeds, and their means: `seeds.csv` and `results.csv`."""
 
 import math
 import os

@@ -46,6 +46,7 @@ class Run(NamedTuple):
             name=self.folder.name,
             state=repr(self),
             text=interval_text,
+            cell=tables.cell_text,
             parts=[
                 (task, verdict.judge(run, task), tables.tables(run, task))
                 for task in (run.tasks if run else ())
@@ -154,7 +155,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     >>> len(accuracies) == len(masks)
     True
     """
-    contents = read(path)
+    contents = read(Path(path))
     said, diverged = [], []
     for task in contents.tasks:
         prefix = f"{task}: " if len(contents.tasks) > 1 else ""

@@ -212,33 +212,17 @@ class Column(NamedTuple):
     """What is measured, in which unit, which way is better: shown on hover."""
 
 
-class Cell(NamedTuple):
-    """One number of a table of the page."""
-
-    mean: str
-    interval: str
-    null: str
-    order: float
-    """What the column is sorted by."""
-    note: str
-    best: bool
-
-
-class Line(NamedTuple):
-    """One method of a table of the page."""
-
-    method: str
-    seeds: int
-    cells: list[Cell]
-
-
 class Table(NamedTuple):
     """A table of the page."""
 
     title: str
     columns: list[Column]
-    lines: list[Line]
-    footnotes: list[str]
+    rows: dict[str, list[Result | None]]
+    """By method, one a column."""
+    best: list[str | None]
+    """The best method of each column, None for a tie."""
+    seeds: dict[str, int]
+    notes: list[str]
 
 
 def tables(run: Folder, task: str) -> list[Table]:
@@ -252,15 +236,6 @@ def tables(run: Folder, task: str) -> list[Table]:
 
 def _page_table(run: Folder, task: str, title: str, names: list[str]) -> Table:
     rows = _by_method(run.results, task, names)
-    best = [best_of(run, task, name) for name in names]
-    lines = [
-        Line(
-            method,
-            _seeds(results),
-            [_cell(r, b == method) for r, b in zip(results, best, strict=True)],
-        )
-        for method, results in rows.items()
-    ]
     notes = []
     for i, name in enumerate(names):
         variants = {r.variant for row in rows.values() if (r := row[i])}
@@ -268,7 +243,14 @@ def _page_table(run: Folder, task: str, title: str, names: list[str]) -> Table:
         # Without a variant in its name, a column may have had to choose one.
         if chosen := sorted(v for v in variants if v and v != variant):
             notes.append(f"{metric}: variant {', '.join(chosen)}.")
-    return Table(title, [_column(run, name) for name in names], lines, notes)
+    return Table(
+        title=title,
+        columns=[_column(run, name) for name in names],
+        rows=rows,
+        best=[best_of(run, task, name) for name in names],
+        seeds={method: _seeds(cells) for method, cells in rows.items()},
+        notes=notes,
+    )
 
 
 def _column(run: Folder, name: str) -> Column:
@@ -279,20 +261,16 @@ def _column(run: Folder, name: str) -> Column:
     return Column(name, ARROWS[way], f"{m.text} Unit: {m.unit}; {better}.{of}")
 
 
-def _cell(r: Result | None, best: bool) -> Cell:
-    if r is None or not np.isfinite(r.mean):
-        return Cell("–", "", "", -np.inf, "not measured, or undefined", False)
-    null = f"null {_number(r.null, r.metric)}" if np.isfinite(r.null) else ""
+def cell_text(r: Result) -> dict[str, str]:
+    """Mean, interval and null of a result as the page prints them, and a note."""
     variant = f", variant {r.variant}" if r.variant else ""
     statistic = STATISTICS.get(r.statistic, r.statistic)
-    return Cell(
-        mean=_number(r.mean, r.metric),
-        interval=_interval(r, _number).strip(),
-        null=null,
-        order=r.mean,
-        note=f"{r.split} split{variant}; {statistic} over {r.n_seeds} seeds",
-        best=best,
-    )
+    return {
+        "mean": _number(r.mean, r.metric),
+        "interval": _interval(r, _number).strip(),
+        "null": "" if math.isnan(r.null) else f"null {_number(r.null, r.metric)}",
+        "note": f"{r.split} split{variant}; {statistic} over {r.n_seeds} seeds",
+    }
 
 
 def best_of(run: Folder, task: str, name: str) -> str | None:

@@ -147,7 +147,11 @@ def make_cell(config: Config, method: Method, task: Task, key: Any = 0) -> Cell:
         method.structure,
         task.classes,
         task.examples // size,
-        *task[task._fields.index("which") :],
+        task.which,
+        task.control,
+        task.family,
+        task.evaluated,
+        task.black_box,
     )
 
 

@@ -113,7 +113,7 @@ def read_imdb(path: Path) -> list[Review]:
     reviews: list[Review] = []
     films: dict[tuple[str, str], list[str]] = {}
     files = members(path, lambda n: _REVIEW.fullmatch(n) or _FILMS.fullmatch(n))
-    for name, raw in followed(files, lambda n: f"read {n:,} reviews of {path.name}"):
+    for name, raw in followed(files, lambda n: f"read {n:,} files of {path.name}"):
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError:

@@ -116,11 +116,10 @@ def load_snippets(data_dir: str | os.PathLike[str] | None = None) -> Snippets:
         OSError: the folder cannot be written or read, or the disk is full.
     """
     folder = folder_of(data_dir)
-    builder = HuttoSnippets(data_dir=str(folder.parents[1]), file_format="array_record")
     if not _exists(folder):
         log.info(f"preparing {COUNT:,} snippets in {folder}")
-        _prepare(builder, folder)
-    return _read(builder, folder)
+        _prepare(folder)
+    return _read(folder)
 
 
 def folder_of(data_dir: str | os.PathLike[str] | None) -> Path:
@@ -157,7 +156,12 @@ def quiet() -> Iterator[None]:
             logger.disabled = before
 
 
-def _prepare(builder: HuttoSnippets, folder: Path) -> None:
+def _builder(folder: Path) -> Any:
+    root = os.fspath(folder.parents[1])
+    return HuttoSnippets(data_dir=root, file_format="array_record")
+
+
+def _prepare(folder: Path) -> None:
     """Prepares the snippets in their folder, whole or not at all; raises OSError."""
     # TFDS draws the name of its temporary folder from `random`: two processes that
     # seeded it alike would write into the same one.
@@ -167,7 +171,7 @@ def _prepare(builder: HuttoSnippets, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         with quiet():
-            builder.download_and_prepare(
+            _builder(folder).download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False)
             )
     except (OSError, RuntimeError) as error:
@@ -191,12 +195,12 @@ def _remove_stale(folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _read(builder: Any, folder: Path) -> Snippets:
+def _read(folder: Path) -> Snippets:
     damage = "its content is not what was prepared"
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
         with quiet():
-            source = builder.as_data_source("full", deserialize_method=raw)
+            source = _builder(folder).as_data_source("full", deserialize_method=raw)
             records = source.__getitems__(range(len(source)))
         ids, sources, texts, ratings, spreads = zip(*map(_parse, records), strict=True)
         snippets = Snippets(

@@ -184,7 +184,7 @@ def _attention_tests(cell, params, one) -> dict[str, Array]:
     }
     single = attention_tests.single_weight(one.key, predict, one.mask, one.valid)
     return flips | {
-        "single_weight_js": single.difference,
+        "single_weight_js": single,
         "permuted_tvd": attention_tests.permuted(one.key, predict, one.mask, one.valid),
     }
 
