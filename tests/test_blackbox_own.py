@@ -17,7 +17,7 @@ from jaxattn.config import Config, Data, check
 from jaxattn.data import splits
 from jaxattn.data.dataset import Dataset, Split
 from jaxattn.experiment import after_training, source, user_black_box
-from jaxattn.experiment.plan import plan
+from jaxattn.experiment.plan import check_names, plan
 from jaxattn.experiment.source import check_fit
 from jaxattn.experiment.wave import Outcome
 from jaxattn.reports.results import read_seeds
@@ -264,7 +264,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="is for task explain_own"):
         check(Config(data=Data(black_box="a:b")))
     with pytest.raises(ValueError, match="asked_about = 'bag': perhaps you meant bags"):
-        check(config_of(asked_about="bag"))
+        check_names(check(config_of(asked_about="bag")))
 
 
 def test_the_command_line_makes_it_the_task():
