@@ -108,7 +108,7 @@ def test_prepared_data_give_the_same_numbers(words, capfd):
     assert main([str(word) for word in given]) == 0
     again = [folder / "again" if w == folder / "run" else w for w in command]
     assert run(*again, "--data-dir", kept) == 0
-    assert "prepared before: " in capfd.readouterr().out
+    assert "prepared before:" in capfd.readouterr().out
     assert not unlike(contents(folder / "run"), contents(folder / "again"))
 
 
