@@ -264,7 +264,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="is for task explain_own"):
         check(Config(data=Data(black_box="a:b")))
     with pytest.raises(ValueError, match="asked_about = 'bag': perhaps you meant bags"):
-        check_names(config_of(asked_about="bag"))
+        check_names(check(config_of(asked_about="bag")))
 
 
 def test_the_command_line_makes_it_the_task():

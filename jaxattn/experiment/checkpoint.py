@@ -27,6 +27,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxattn.system import processes
+from jaxattn.system.errors import reason
 from jaxattn.system.files import write_text
 
 KEPT_STEPS = 2
@@ -226,8 +227,7 @@ def _silence() -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    code = re.search(r"os_error_code='(\d+)'", text)  # tensorstore
-    if code or isinstance(error, OSError) and error.strerror:
-        return os.strerror(int(code[1])) if code else str(error.strerror)
-    return text[:100] or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore
+    return os.strerror(int(code[1])) if code else reason(error, most=100)

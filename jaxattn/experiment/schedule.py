@@ -124,8 +124,10 @@ def run(plan: Plan, orders: Orders) -> None:
                 compile_measure = pool.submit(compile_measure).result
             measures.append(functools.cache(compile_measure))
         try:
-            for *given, measure in zip(plan.jobs, plan.compiled, measures, strict=True):
-                _run_job(*given, measure, orders)
+            for job, compiled, measure in zip(
+                plan.jobs, plan.compiled, measures, strict=True
+            ):
+                _run_job(job, compiled, measure, orders)
                 if processes.most(orders.stop())[0]:
                     break
         finally:

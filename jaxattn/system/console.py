@@ -195,15 +195,16 @@ def bar(
     terminal = _console(sys.stderr)
     live = terminal.is_terminal and not terminal.is_dumb_terminal
     bars = live and terminal.encoding.startswith("utf")
-    texts = [
+    label_column, speed_column, rest_column = (
         TextColumn(f"{{task.{part}}}", markup=False, table_column=Column(no_wrap=True))
         for part in ("description", "fields[speed]", "fields[rest]")
-    ]
-    texts[1:1] = [BarColumn(None)] if bars else []
+    )
     progress = Progress(
-        *texts[:-1],
+        label_column,
+        *([BarColumn(None)] if bars else []),
+        speed_column,
         TimeElapsedColumn(),
-        texts[-1],
+        rest_column,
         console=terminal,
         redirect_stdout=sys.stdout.isatty(),  # a pipe must keep its lines
         speed_estimate_period=86_400,
