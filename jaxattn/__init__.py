@@ -1,70 +1,47 @@
 """jaxattn tells you whether an attention map is an explanation.
 
-Names are loaded when they are first used, so that `import jaxattn` imports no jax and
-the command line can set up the devices before it does.
+The public names stand in `__init__.pyi`, where editors and type checkers look for them.
+Each is loaded when it is first used, so that `import jaxattn` imports no jax and the
+command line can set up the devices before it does.
 """
 
+import functools
 import importlib
+import pkgutil
 from typing import Any
 
-_HOME = {
-    "Config": "jaxattn.config",
-    "Weighting": "jaxattn.config",
-    "RandomMasks": "jaxattn.config",
-    "METHODS": "jaxattn.methods.table",
-    "SELECTORS": "jaxattn.nn.selectors",
-    "ENCODERS": "jaxattn.nn.encoders",
-    "PREDICTORS": "jaxattn.nn.predictors",
-    "NORMALIZERS": "jaxattn.nn.normalizers",
-    "Additive": "jaxattn.nn.selectors",
-    "DotProduct": "jaxattn.nn.selectors",
-    "MultiHead": "jaxattn.nn.selectors",
-    "Gated": "jaxattn.nn.selectors",
-    "Pooling": "jaxattn.nn.predictors",
-    "Positionwise": "jaxattn.nn.predictors",
-    "softmax": "jaxattn.nn.normalizers",
-    "gumbel_softmax": "jaxattn.nn.normalizers",
-    "sparsemax": "jaxattn.nn.entmax",
-    "entmax15": "jaxattn.nn.entmax",
-    "alpha_entmax": "jaxattn.nn.entmax",
-    "top_k": "jaxattn.nn.subsets",
-    "gumbel_top_k": "jaxattn.nn.subsets",
-    "gates": "jaxattn.nn.gates",
-    "hard_concrete": "jaxattn.nn.gates",
-    "hard_kuma": "jaxattn.nn.gates",
-    "foreign_masks": "jaxattn.nn.masks",
-    "neutral_weights": "jaxattn.methods.table",
-    "mask_neutral": "jaxattn.methods.mask_neutral",
-    "capture": "jaxattn.nn.capture",
-    "Captured": "jaxattn.nn.capture",
-    "intervene": "jaxattn.nn.capture",
-    "leak": "jaxattn.metrics.leak",
-    "audit": "jaxattn.leakage.audit",
-    "LeakReport": "jaxattn.leakage.audit",
-    "auroc": "jaxattn.metrics.ranking",
-    "average_precision": "jaxattn.metrics.ranking",
-    "kendall_tau_b": "jaxattn.metrics.ranking",
-    "mean_interval": "jaxattn.metrics.statistics",
-    "paired_interval": "jaxattn.metrics.statistics",
-    "load_task": "jaxattn.data.tasks",
-    "generate": "jaxattn.data.sources.synthetic",
-    "SYNTHETIC": "jaxattn.data.sources.synthetic",
-    "planted_shortcut": "jaxattn.data.sources.planted_shortcut",
-    "run": "jaxattn.experiment.run",
-    "Run": "jaxattn.reports.run",
-    "load_run": "jaxattn.reports.run",
-    "load_model": "jaxattn.inference",
-    "show": "jaxattn.reports.heatmap",
-}
 
-_RENAMED = {"load_task": "load"}
+@functools.cache
+def _origins() -> dict[str, tuple[str, str]]:
+    """Where each public name comes from, as the stub says: module, and name there."""
+    import ast
+
+    stub = ast.parse(pkgutil.get_data(__name__, "__init__.pyi") or b"")
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {
+        alias.asname or alias.name: (str(node.module), alias.name)
+        for node in imports
+        for alias in node.names
+    }
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(__name__)
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        return "0+unknown"
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name == "__version__":
+        return _version()
+    if name not in _origins():
         raise AttributeError(f"module 'jaxattn' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), _RENAMED.get(name, name))
+    module, there = _origins()[name]
+    return getattr(importlib.import_module(module), there)
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOME)
+    return ["__version__", *sorted(_origins())]

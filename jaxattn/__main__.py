@@ -28,15 +28,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"jaxattn {importlib.import_module('jaxattn').__version__}")
         return 0
     if words[0] not in COMMANDS:
-        hint = suggest(words[0], COMMANDS)
+        hint = suggest(words[0], [*COMMANDS, "--help", "--version"])
         print(f"error: no command {words[0]!r}: {hint}", file=sys.stderr)
         return 2
     return importlib.import_module(COMMANDS[words[0]][0]).main(words[1:])
 
 
 def _usage() -> str:
-    lines = [f"  {name:8} {told}" for name, (_, told) in COMMANDS.items()]
-    return "\n".join(["usage: jaxattn COMMAND [--help]", "", *lines, "", "  --version"])
+    commands = [f"  {name:9}  {told}" for name, (_, told) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: jaxattn COMMAND [OPTIONS]",
+            "",
+            *commands,
+            "",
+            "  --help     print this; after a COMMAND, its options and exit codes",
+            "  --version  print the version",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -1,79 +1,44 @@
-"""Reading, checking and comparing the configuration of an experiment.
-
-Its fields are in `jaxattn.config`. Neither module imports jax, so that `--help`
-answers at once.
-
-The fields of an experiment as frozen dataclasses, and which of them are numbers.
+"""The fields of an experiment as frozen dataclasses, their checks, and settings.
 
 A field made by `number` may differ between the cells of one compiled program; every
-other field is structure, and another value of it is another program.
+other field is structure, and another value of it is another program. To jax a Config is
+a pytree whose leaves are its numbers (`jaxattn.training.cell` registers it); this
+module imports no jax, so that `--help` answers at once.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from jaxattn.system.errors import suggest
 
-TaskName = Literal[
-    "movie_sentiment",
-    "sentiment",
-    "sources",
-    "planted",
-    "bags",
-    "digits_pixels",
-    "digits_patches",
-    "xor",
-    "orange_skin",
-    "nonlinear_additive",
-    "nonlinear_additive_paper",
-    "switch",
-    "switch_paper",
-    "switch_published",
-    "syn1",
-    "syn2",
-    "syn3",
-    "syn4",
-    "syn5",
-    "syn6",
-    "syn3_paper",
-    "syn5_paper",
-    "syn6_paper",
-    "syn1_100",
-    "syn2_100",
-    "syn3_100",
-    "syn4_100",
-    "syn5_100",
-    "syn6_100",
-    "explain_linear",
-    "explain_cnn",
-    "explain_gru",
-    "explain_digits_pixels",
-    "explain_digits_patches",
-    "own",
-    "explain_own",
-]
+# The names that jaxattn comes with, for `--help` and for editors. What decides whether
+# a name is known is its registry (TASKS, METHODS, SELECTORS, ...), and a program may
+# add to that: see `jaxattn.experiment.plan.check_names`.
 
-MethodName = Literal[
-    "joint",
-    "random_pretraining",
-    "random_pretraining_annealed",
-    "random_pretraining_averaged",
-    "instance_weighting",
-    "mask_swap",
-    "random_always",
-    "mask_mix",
-    "mask_mix_delayed",
-    "invase",
-    "realx",
-    "uniform",
-    "random_selection",
-    "gradient",
-    "leave_one_out",
-]
+BuiltInTask = Literal[
+    "movie_sentiment", "sentiment", "sources", "planted", "bags", "digits_pixels",
+    "digits_patches", "xor", "orange_skin", "nonlinear_additive",
+    "nonlinear_additive_paper", "switch", "switch_paper", "switch_published", "syn1",
+    "syn2", "syn3", "syn4", "syn5", "syn6", "syn3_paper", "syn5_paper", "syn6_paper",
+    "syn1_100", "syn2_100", "syn3_100", "syn4_100", "syn5_100", "syn6_100",
+    "explain_linear", "explain_cnn", "explain_gru", "explain_digits_pixels",
+    "explain_digits_patches", "own", "explain_own",
+]  # fmt: skip
+
+BuiltInMethod = Literal[
+    "joint", "random_pretraining", "random_pretraining_annealed",
+    "random_pretraining_averaged", "instance_weighting", "mask_swap", "random_always",
+    "mask_mix", "mask_mix_delayed", "invase", "realx", "uniform", "random_selection",
+    "gradient", "leave_one_out",
+]  # fmt: skip
+
+TaskName = BuiltInTask | str
+
+MethodName = BuiltInMethod | str
 
 Statistic = Literal["mean", "iqm"]
 
@@ -130,16 +95,7 @@ class Data:
     black_box: str = ""
     """A model of one's own to explain (task explain_own), MODULE:FUNCTION: a list of
     texts, or an array [N, T] or [N, T, D], in; probabilities [N, classes] out."""
-    asked_about: Literal[
-        "movie_sentiment",
-        "sentiment",
-        "sources",
-        "planted",
-        "bags",
-        "digits_pixels",
-        "digits_patches",
-        "own",
-    ] = "movie_sentiment"
+    asked_about: TaskName = "movie_sentiment"
     """The task whose inputs that model is asked about."""
     asked_again: int = count(1000, 0)
     """Test examples of which it is shown what each seed selected, and as many of what
@@ -155,24 +111,27 @@ class Model:
     or default tokens, which are the same for every example."""
     default_tokens: int = count(4, 2, 1024)
     """How many contentless tokens there are (unused where values are inputs)."""
-    query: Literal["bag", "gru", "bigru", "bilstm", "cnn", "transformer", "none"] = (
-        "bag"
-    )
+    query: (
+        Literal["bag", "gru", "bigru", "bilstm", "cnn", "transformer", "none"] | str
+    ) = "bag"
     """Encoder of the whole example into the query."""
-    selector: Literal["additive", "dot_product", "multi_head", "gated", "tabular"] = (
-        "additive"
-    )
-    normalizer: Literal[
-        "softmax",
-        "gumbel_softmax",
-        "sparsemax",
-        "entmax15",
-        "top_k",
-        "gumbel_top_k",
-        "gates",
-        "hard_concrete",
-        "hard_kuma",
-    ] = "gumbel_softmax"
+    selector: (
+        Literal["additive", "dot_product", "multi_head", "gated", "tabular"] | str
+    ) = "additive"
+    normalizer: (
+        Literal[
+            "softmax",
+            "gumbel_softmax",
+            "sparsemax",
+            "entmax15",
+            "top_k",
+            "gumbel_top_k",
+            "gates",
+            "hard_concrete",
+            "hard_kuma",
+        ]
+        | str
+    ) = "gumbel_softmax"
     """Turns scores into the mask; gumbel_softmax adds fresh noise, in tests too."""
     temperature: float = number(1.0, 1e-3, 1e3)
     """Divides the (noisy) scores before the softmax or the sigmoid."""
@@ -182,9 +141,9 @@ class Model:
     """Nats that each selected position costs the selector (gates)."""
     open_at_first: float = number(2.0, -20.0, 20.0)
     """Added to the scores of gates, so that they begin open (log-odds)."""
-    predictor: Literal["pooling", "positionwise", "cnn", "recurrent", "tabular"] = (
-        "pooling"
-    )
+    predictor: (
+        Literal["pooling", "positionwise", "cnn", "recurrent", "tabular"] | str
+    ) = "pooling"
     features: int = count(32, 1, 65536)
     """Width of every embedding."""
     hidden: int = count(32, 1, 65536)
@@ -211,6 +170,8 @@ class Weighting:
 
 @dataclasses.dataclass(frozen=True)
 class RandomMasks:
+    """How random masks are drawn, and how long a predictor learns from them alone."""
+
     pretraining_share: float = number(0.5, 0.05, 0.95)
     """Share of the steps in which only the predictor learns (methods that begin so)."""
     low: float = number(0.5, 1e-6, 1e3)
@@ -221,6 +182,18 @@ class RandomMasks:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    """All that decides what a run computes, with the defaults of the shortcut probe.
+
+    >>> import jaxattn
+    >>> config = jaxattn.Config(
+    ...     methods=("instance_weighting", "random_always"),
+    ...     weighting=jaxattn.Weighting(updates=8),
+    ...     random_masks=jaxattn.RandomMasks(low=1.0),
+    ... )
+    >>> config.model.selector, config.seeds, config.random_masks.high
+    ('additive', 16, 8.0)
+    """
+
     name: str = "probe"
     """The run's name; outputs go to runs/NAME."""
     tasks: tuple[TaskName, ...] = ("movie_sentiment",)
@@ -251,63 +224,108 @@ class Config:
     random_masks: RandomMasks = RandomMasks()
 
 
-__all__ = [
-    "Config",
-    "Data",
-    "Model",
-    "Optimizer",
-    "RandomMasks",
-    "Weighting",
-    "at_setting",
-    "check",
-    "differences",
-    "fingerprint",
-    "numbers",
-    "to_dict",
-    "with_numbers",
-]
+Name = tuple[str, int]
+"""Of a cell: (method, seed). `full_text` is `joint` over the inputs, and a method may
+carry a setting of its own: `joint@model.penalty=0.1`."""
 
 
-def _walk(node: Any, prefix: str = ""):
+def label_of(method: str, setting: str) -> str:
+    """What the cells of a method at a setting are called."""
+    return f"{method}@{setting}" if setting else method
+
+
+def labels_of(methods: Iterable[str], also: Sequence[str]) -> list[str]:
+    """What cells of these methods are called, the config's own setting first."""
+    return [label_of(m, setting) for setting in ("", *also) for m in methods]
+
+
+def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
+    """Dotted path, value and field of everything that a config holds."""
     for field in dataclasses.fields(node):
         value, path = getattr(node, field.name), prefix + field.name
         if dataclasses.is_dataclass(value):
-            yield from _walk(value, path + ".")
+            yield from walk(value, path + ".")
         else:
             yield path, value, field
 
 
+def is_number(field: dataclasses.Field) -> bool:
+    """Whether a field may differ between the cells of one program."""
+    return bool(field.metadata.get("sweep"))
+
+
 def numbers(config: Config) -> dict[str, float]:
     """The fields that may vary inside one program, by dotted path."""
-    return {p: float(v) for p, v, f in _walk(config) if f.metadata.get("sweep")}
+    return {path: float(v) for path, v, field in walk(config) if is_number(field)}
 
 
-def with_numbers(config: Config, values: Mapping[str, Any]) -> Config:
-    """The same config with numbers (or traced arrays) put in by dotted path."""
-    for path, value in values.items():
-        *parents, name = path.split(".")
-        nodes = [config]
-        for parent in parents:
-            nodes.append(getattr(nodes[-1], parent))
-        for node, attribute in zip(
-            reversed(nodes), reversed([*parents, name]), strict=True
-        ):
-            value = dataclasses.replace(node, **{attribute: value})
-        config = value
-    return config
+def replaced(config: Any, path: str, value: Any) -> Any:
+    """The same config with another value at a dotted path."""
+    name, _, rest = path.partition(".")
+    if rest:
+        value = replaced(getattr(config, name), rest, value)
+    return dataclasses.replace(config, **{name: value})
+
+
+def check_name(path: str, name: object, names: Collection[str]) -> None:
+    """Raises ValueError, with the name that was probably meant, for an unknown one."""
+    if name not in names:
+        raise ValueError(f"{path} = {name!r}: {suggest(name, names)}")
+
+
+_EXAMPLES = {"also": "model.penalty=0.1", "data.fields": "label=stars"}
 
 
 def check(config: Config) -> Config:
     """The same config if every field makes sense.
 
-    Raises: ValueError, one line naming the field, its value and what is allowed.
+    Names of tasks, methods and parts of the model are checked where their registries
+    are, by `jaxattn.experiment.plan.check_names`.
+
+    Raises:
+        ValueError: one line naming the field, its value and what is allowed.
     """
-    _check_types(config)
-    for path, value, field in _walk(config):
-        if "low" not in field.metadata:
-            continue
+    for field in dataclasses.fields(config):
+        part, wanted = getattr(config, field.name), type(field.default)
+        if dataclasses.is_dataclass(wanted) and type(part) is not wanted:
+            raise ValueError(
+                f"{field.name} = {part!r}: expected {wanted.__name__}(...)"
+            )
+    for path, value, field in walk(config):
+        _check_value(path, value, field)
+    for path in ("methods", "tasks", "metrics"):
+        names = getattr(config, path)
+        if not names and path != "metrics":
+            raise ValueError(f"{path} is empty: name one at least")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{path} names {', '.join(twice)} more than once")
+    for i, group in enumerate(config.metrics):
+        check_name(f"metrics[{i}]", group, get_args(MetricGroup))
+    for setting in config.also:
+        at_setting(config, setting)
+    _check_user_data(config)
+    if config.name in ("", ".", "..") or Path(config.name).name != config.name:
+        raise ValueError(f"name = {config.name!r}: expected a plain folder name")
+    if config.random_masks.low > config.random_masks.high:
+        raise ValueError("random_masks.low is above random_masks.high")
+    return config
+
+
+def _check_value(path: str, value: Any, field: dataclasses.Field) -> None:
+    """Whether one field has a value of its type and within its range."""
+    if get_origin(field.type) is Literal:
+        check_name(path, value, get_args(field.type))
+    elif isinstance(field.default, tuple):
+        given = value if isinstance(value, tuple | list) else (None,)
+        if not all(isinstance(text, str) for text in given):
+            example = f" as {_EXAMPLES[path]!r}" if path in _EXAMPLES else ""
+            raise ValueError(f"{path} = {value!r}: expected a tuple of texts{example}")
+    elif isinstance(field.default, str) and not isinstance(value, str):
+        raise ValueError(f"{path} = {value!r}: expected a text")
+    elif "low" in field.metadata:
         low, high = field.metadata["low"], field.metadata["high"]
-        kind = float if field.metadata.get("sweep") else int
+        kind = float if is_number(field) else int
         if isinstance(value, bool) or not isinstance(value, int | kind):
             raise ValueError(f"{path} = {value!r}: expected {kind.__name__}")
         if not low <= value <= high:
@@ -315,94 +333,50 @@ def check(config: Config) -> Config:
             if path == "model.default_tokens" and value == 1:
                 hint = " (a mask over one token is always 1 and can carry nothing)"
             raise ValueError(f"{path} = {value}: allowed is {low:g} to {high:g}{hint}")
-    for path, value, names in _choices(config):
-        if value not in names:
-            raise ValueError(f"{path} = {value!r}: {suggest(value, names)}")
-    for field in ("methods", "tasks", "metrics"):
-        names = getattr(config, field)
-        if not names and field != "metrics":
-            allowed = ", ".join(_allowed(field))
-            raise ValueError(f"{field} is empty: name some of {allowed}")
-        twice = {m for m in names if names.count(m) > 1}
-        if twice:
-            raise ValueError(f"{field} names {', '.join(sorted(twice))} more than once")
-    for setting in config.also:
-        at_setting(config, setting)
-    _check_source(config)
-    if config.name in ("", ".", "..") or Path(config.name).name != config.name:
-        raise ValueError(f"name = {config.name!r}: expected a plain folder name")
-    _check_black_box(config)
-    if config.random_masks.low > config.random_masks.high:
-        raise ValueError("random_masks.low is above random_masks.high")
-    return config
 
 
-def _check_types(config: Config) -> None:
-    for field in dataclasses.fields(config):
-        value, default = getattr(config, field.name), getattr(Config(), field.name)
-        if dataclasses.is_dataclass(default) and type(value) is not type(default):
-            wanted = type(default).__name__
-            raise ValueError(f"{field.name} = {value!r}: expected {wanted}(...)")
-    if not isinstance(config.name, str):
-        raise ValueError(f"name = {config.name!r}: expected a text")
-    for field in ("methods", "tasks", "metrics"):
-        names = getattr(config, field)
-        if not isinstance(names, tuple | list):
-            allowed = ", ".join(_allowed(field))
-            raise ValueError(f"{field} = {names!r}: expected a tuple of {allowed}")
-    if not isinstance(config.also, tuple | list) or any(
-        not isinstance(setting, str) for setting in config.also
-    ):
-        raise ValueError(
-            f"also = {config.also!r}: expected a tuple of texts as 'model.penalty=0.1'"
-        )
+def _check_user_data(config: Config) -> None:
+    """Whether the user's data and black box are named where they are used, only there.
 
-
-def _check_source(config: Config) -> None:
-    """Whether data of one's own are named where they are used, and only there."""
-    data = config.data
-    for field in ("source", "tokenizer"):
-        if not isinstance(getattr(data, field), str):
-            raise ValueError(f"data.{field} = {getattr(data, field)!r}: a text")
-    if not isinstance(data.fields, tuple | list) or not all(
-        isinstance(word, str) for word in data.fields
-    ):
-        raise ValueError(
-            f"data.fields = {data.fields!r}: expected a tuple of texts as 'label=stars'"
-        )
-    about = "explain_own" in config.tasks and data.asked_about == "own"
-    if "own" in config.tasks or about:
+    Raises: ValueError, one line.
+    """
+    data, explains = config.data, "explain_own" in config.tasks
+    if "own" in config.tasks or (explains and data.asked_about == "own"):
         if not data.source:
             raise ValueError("task own needs data of one's own: give --data FILE")
-        return
-    for field in ("source", "fields", "tokenizer"):
-        if getattr(data, field):
-            given = "--data FILE and " if field != "source" else ""
-            raise ValueError(
-                f"data.{field} is for data of one's own: give {given}task own"
-            )
-
-
-def _check_black_box(config: Config) -> None:
-    """Whether a model of one's own is named where it is explained, and only there."""
-    given, task = config.data.black_box, "explain_own" in config.tasks
-    if not isinstance(given, str):
-        raise ValueError(f"data.black_box = {given!r}: expected MODULE:FUNCTION")
-    if task and not given:
+    else:
+        for field in ("source", "fields", "tokenizer"):
+            if getattr(data, field):
+                given = "--data FILE and " if field != "source" else ""
+                raise ValueError(
+                    f"data.{field} is for data of one's own: give {given}task own"
+                )
+    if explains and not data.black_box:
         raise ValueError(
             "task explain_own needs a model: give --data.black-box MODULE:FUNCTION"
         )
-    if given and not task:
+    if data.black_box and not explains:
         raise ValueError(
-            f"data.black_box = {given!r} is for task explain_own: add it to tasks"
+            f"data.black_box = {data.black_box!r} is for task explain_own: add it to "
+            "tasks"
         )
 
 
 def at_setting(config: Config, setting: str) -> Config:
     """The config with fields changed, as 'model.penalty=0.1 model.hidden=64' asks.
 
-    '' changes none. Raises: ValueError for a field that no setting may change, or a
-    value that it cannot have.
+    Args:
+        config: the config to begin with.
+        setting: words of the form FIELD=VALUE; '' changes nothing.
+
+    Returns: the changed config, without settings of its own.
+
+    Raises:
+        ValueError: for a field that no setting may change, or a value that it cannot
+            have.
+
+    >>> at_setting(Config(), "model.hidden=64").model.hidden
+    64
     """
     for word in setting.split():
         path, equals, text = word.partition("=")
@@ -412,7 +386,7 @@ def at_setting(config: Config, setting: str) -> Config:
         fields = _swept(config)
         if path not in fields:
             raise ValueError(f"setting {word!r}: {suggest(path, fields)}")
-        config = with_numbers(config, {path: _parsed(path, text, fields[path])})
+        config = replaced(config, path, _parsed(path, text, fields[path]))
     return check(dataclasses.replace(config, also=())) if setting else config
 
 
@@ -425,36 +399,20 @@ def _swept(config: Config) -> dict[str, dataclasses.Field]:
     whole = ("epochs", "full_text_epochs", "batch_size")
     return {
         path: field
-        for path, _, field in _walk(config)
+        for path, _, field in walk(config)
         if path.partition(".")[0] in parts or path in whole
     }
 
 
 def _parsed(path: str, text: str, field: dataclasses.Field) -> Any:
-    if get_args(field.type):
+    if isinstance(field.default, str):
         return text
-    kind = float if field.metadata.get("sweep") else int
+    kind = float if is_number(field) else int
     try:
         return kind(text)
     except ValueError:
         what = "a number" if kind is float else "a whole number"
         raise ValueError(f"setting '{path}={text}': {text!r} is not {what}") from None
-
-
-def _allowed(field: str) -> tuple[str, ...]:
-    types = {"methods": MethodName, "tasks": TaskName, "metrics": MetricGroup}
-    return get_args(types[field])
-
-
-def _choices(config: Config):
-    for field in ("methods", "tasks", "metrics"):
-        for i, name in enumerate(getattr(config, field)):
-            yield f"{field}[{i}]", name, _allowed(field)
-    yield "statistic", config.statistic, get_args(Statistic)
-    for part in ("model", "data"):
-        for path, value, field in _walk(getattr(config, part), f"{part}."):
-            if get_origin(field.type) is Literal:
-                yield path, value, get_args(field.type)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -470,25 +428,11 @@ def fingerprint(config: Config) -> str:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """'path: old -> new' for every field in which two config dictionaries differ."""
-    found = []
+    lines = []
     for key in sorted({*old, *new}):
         a, b = old.get(key, "absent"), new.get(key, "absent")
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += [f"{key}.{line}" for line in differences(a, b)]
+            lines += [f"{key}.{line}" for line in differences(a, b)]
         elif a != b:
-            found.append(f"{key}: {a} -> {b}")
-    return found
-
-
-Name = tuple[str, int]
-"""Of a cell: (method, seed). `full_text` is `joint` over the inputs, and a method may
-carry a setting of its own: `joint@model.penalty=0.1`."""
-
-
-def _label(method: str, setting: str) -> str:
-    return f"{method}@{setting}" if setting else method
-
-
-def labels_of(methods: Iterable[str], also: Sequence[str]) -> list[str]:
-    """What cells of these methods are called, the config's own setting first."""
-    return [_label(m, setting) for setting in ("", *also) for m in methods]
+            lines.append(f"{key}: {a} -> {b}")
+    return lines

@@ -1,8 +1,7 @@
-"""Is this machine ready? `python -m jaxattn.doctor` says so, line by line.
+"""Is this machine ready? `jaxattn doctor` says so, line by line.
 
-Facts about this machine that a run rests on, each with what to do if it is wrong.
-
-Only the standard library is imported here: it must also run where a package is broken.
+Each check is a fact that a run rests on, with what to do if it is wrong. jax and what
+needs it are imported inside the checks: this must also run where they are broken.
 """
 
 import argparse
@@ -19,12 +18,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxattn.system import runtime
+from jaxattn.system.errors import reason
 from jaxattn.system.runtime import Check
 
 NEEDED_GB = 2.0
 """The default run of configs/probe.py takes 1.6 GB."""
 
 INSTALL = "pip install --upgrade jaxattn (or, in its source, pip install .)"
+
+LIMIT = 180.0
+"""Seconds until whatever is under way counts as hanging."""
+
+REPORT = "report these lines in an issue"
 
 
 def packages() -> Check:
@@ -61,13 +66,31 @@ def devices() -> Check:
     import jax
 
     there = jax.devices()
-    found = f"{len(there)} {there[0].platform} ({there[0].device_kind})"
-    found += f", {runtime.available_cores()} cores"
+    state = f"{len(there)} {there[0].platform} ({there[0].device_kind})"
+    state += f", {runtime.available_cores()} cores"
     idle = there[0].platform == "cpu" and "JAX_PLATFORMS" not in os.environ
     if idle and Path("/dev/nvidia0").exists():
-        found += "; there is an NVIDIA card that jax does not see"
-        return Check("devices", False, found, "pip install 'jax[cuda13]'")
-    return Check("devices", True, found)
+        state += "; there is an NVIDIA card that jax does not see"
+        return Check("devices", False, state, "pip install 'jax[cuda13]'")
+    return Check("devices", True, state)
+
+
+def compute() -> Check:
+    """Whether every device multiplies two matrices, and rightly."""
+    import jax
+    import numpy as np
+
+    there = jax.local_devices()
+    ones = np.ones((64, 64), np.float32)
+    products = [jax.jit(lambda x: x @ x)(jax.device_put(ones, d)) for d in there]
+    wrong = [
+        str(device)
+        for device, product in zip(there, products, strict=True)
+        if not np.allclose(product, 64)
+    ]
+    if wrong:
+        return Check("compute", False, f"wrong products on {', '.join(wrong)}", REPORT)
+    return Check("compute", True, "every device compiles and multiplies")
 
 
 def cache() -> Check:
@@ -75,8 +98,8 @@ def cache() -> Check:
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     todo = "set JAX_COMPILATION_CACHE_DIR to a folder that you may write"
     if not folder:
-        found = "no folder to keep compiled programs in: every run compiles anew"
-        return Check("cache", False, found, todo)
+        state = "no folder to keep compiled programs in: every run compiles anew"
+        return Check("cache", False, state, todo)
     if "://" in folder:
         return Check("cache", True, f"{folder} (remote, not looked into)")
     try:
@@ -92,9 +115,9 @@ def cache() -> Check:
 def memory() -> Check:
     """Memory that is free, as the system and the container allow it."""
     free = runtime.available_memory() / 1e9
-    found = f"{free:.1f} GB free; the default run takes 1.6 GB"
+    state = f"{free:.1f} GB free; the default run takes 1.6 GB"
     todo = "end other programs; choose a smaller --batch-size and --lane 1"
-    return Check("memory", free >= NEEDED_GB, found, "" if free >= NEEDED_GB else todo)
+    return Check("memory", free >= NEEDED_GB, state, "" if free >= NEEDED_GB else todo)
 
 
 def data() -> Check:
@@ -106,13 +129,13 @@ def data() -> Check:
         try:
             n = len(snippets.load_snippets(None).ids)
         except (ValueError, OSError) as error:
-            found = str(error).partition(";")[0]
-            return Check("data", False, found, f"delete {_short(folder)}")
+            state = str(error).partition(";")[0]
+            return Check("data", False, state, f"delete {_short(folder)}")
         return Check("data", True, f"{n:,} snippets prepared in {_short(folder)}")
     there = next(p for p in folder.parents if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        found = f"{_short(folder)} cannot be made"
-        return Check("data", False, found, "set TFDS_DATA_DIR, or give --data-dir")
+        state = f"{_short(folder)} cannot be made"
+        return Check("data", False, state, "set TFDS_DATA_DIR, or give --data-dir")
     return Check("data", True, "not prepared yet: the first run does it in seconds")
 
 
@@ -123,16 +146,10 @@ def _short(path: str | Path) -> str:
     return "~" + text[len(home) :] if text.startswith(home + os.sep) else text
 
 
-FINE, FAILED = 0, 1
-
-LIMIT = 180.0
-"""Seconds until whatever is under way counts as hanging."""
-
-REPORT = "report these lines in an issue"
-
-LINES: tuple[tuple[str, Callable[[], Check], str], ...] = (
+CHECKS: tuple[tuple[str, Callable[[], Check], str], ...] = (
     ("packages", packages, INSTALL),
     ("devices", devices, "see the message; JAX_PLATFORMS=cpu does without"),
+    ("compute", compute, REPORT),
     ("threads", runtime.threads, "unset PJRT_NPROC and XLA_FLAGS"),
     ("cache", cache, "set JAX_COMPILATION_CACHE_DIR to a writable folder"),
     ("memory", memory, "see the message"),
@@ -141,47 +158,19 @@ LINES: tuple[tuple[str, Callable[[], Check], str], ...] = (
 """Name, check, and what to do where the check itself cannot be made."""
 
 
-def checks(quick: bool = False) -> Iterator[Check]:
-    """All checks, as they are made; `quick` leaves out the self-test."""
-    failed = set()
-    for name, check, todo in LINES:
-        found = _made(name, check, todo)
-        failed |= set() if found.ok else {name}
-        yield found
-    if quick:
-        return
-    needed = failed & {"devices", "threads"}
-    if needed:
-        text = f"not run, since it needs the {' and '.join(sorted(needed))} above"
-        yield Check("self-test", False, text, "mend these first")
-        return
-    print("self-test: at most 20 s ...", file=sys.stderr, flush=True)
-    try:
-        from jaxattn import selftest
-
-        for answer in selftest.answers():
-            todo = "" if answer.right else REPORT
-            yield Check("self-test", answer.right, answer.text, todo)
-    except Exception as error:  # whatever it is, that is the finding
-        yield _broken("self-test", error, REPORT)
-
-
-def _made(name: str, check: Callable[[], Check], todo: str) -> Check:
-    try:
-        return check()
-    except Exception as error:
-        return _broken(name, error, todo)
-
-
-def _broken(name: str, error: Exception, todo: str) -> Check:
-    text = " ".join(str(error).split())[:300]
-    return Check(name, False, f"{type(error).__name__}: {text}", todo)
+def checks() -> Iterator[Check]:
+    """All checks, as they are made; one that cannot be made has failed."""
+    for name, check, todo in CHECKS:
+        try:
+            yield check()
+        except Exception as error:
+            yield Check(name, False, reason(error, kind=True), todo)
 
 
 def line(check: Check, colour: bool = False) -> str:
     """A check as text of 80 columns."""
     word = "ok" if check.ok else "FAIL"
-    text = f"{word:<4}  {check.name:<9}  {check.found}"
+    text = f"{word:<4}  {check.name:<9}  {check.state}"
     if check.todo:
         text += f" -> {check.todo}"
     text = textwrap.fill(text, 80, subsequent_indent=" " * 17, break_on_hyphens=False)
@@ -193,57 +182,53 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     # Not tyro: a package that is missing is what this command is to find.
     parser = argparse.ArgumentParser(
-        prog="python -m jaxattn.doctor",
+        prog="jaxattn doctor",
         description="Is this machine ready for jaxattn? Each line that fails says what "
         "to do. Exit codes: 0 all is well, 1 something failed, 2 wrong usage.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="leave out the self-test, some 15 s"
-    )
-    parser.add_argument(
         "--json", action="store_true", help="print one JSON object as the last line"
     )
-    flags = parser.parse_args(arguments)
+    as_json = parser.parse_args(arguments).json
     runtime.configure()
-    found: list[Check] = []
+    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    colour = terminal and not os.environ.get("NO_COLOR")
+    made: list[Check] = []
+
+    def show(check: Check) -> None:
+        made.append(check)
+        print(line(check, colour), flush=True)
 
     def give_up() -> None:
         text = f"no answer after {LIMIT:.0f} s: a program hangs"
-        found.append(Check("self-test", False, text, REPORT))
-        print(line(found[-1]), flush=True)
-        code = _end(found, flags)
+        show(Check("doctor", False, text, REPORT))
+        code = _end(made, as_json)
         sys.stdout.flush()
         os._exit(code)  # what hangs cannot be interrupted
 
     watch = threading.Timer(LIMIT, give_up)
     watch.daemon = True
     watch.start()
-    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    colour = terminal and not os.environ.get("NO_COLOR")
     try:
-        for check in checks(flags.quick):
-            found.append(check)
-            print(line(check, colour), flush=True)
+        for check in checks():
+            show(check)
     except KeyboardInterrupt:
         print("error: stopped", file=sys.stderr)
         return 130
     finally:
         watch.cancel()
-    return _end(found, flags)
+    return _end(made, as_json)
 
 
-def _end(found: list[Check], flags: argparse.Namespace) -> int:
-    failed = sum(not check.ok for check in found)
+def _end(made: list[Check], as_json: bool) -> int:
+    failed = sum(not check.ok for check in made)
     if failed:
-        print(f"{failed} of {len(found)} lines failed")
-    elif flags.quick:
-        print("all is well, as far as was looked")
+        print(f"{failed} of {len(made)} lines failed")
     else:
         print("all is well; next: python -m jaxattn.train --config configs/probe.py")
-    if flags.json:
-        lines = [check._asdict() for check in found]
-        print(json.dumps({"ok": not failed, "checks": lines}))
-    return FAILED if failed else FINE
+    if as_json:
+        print(json.dumps({"ok": not failed, "checks": [c._asdict() for c in made]}))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
-"""The files of trained models, of which a later version reads those of this one.
+"""Trained models of a run, read back to be used: parameters, words, one function.
+
+Nothing here trains: it needs no optimizer and no sweep. A later version reads the files
+that this one wrote:
 
 models/TASK.json               format, classes, words, what each method is made of
        TASK/METHOD/SEED.npz    float32 by path, as predictor/head/output/kernel
-
-Trained models of a run, read back to be used: parameters, words, one function.
-
-Nothing here trains: it needs no optimizer and no sweep.
 """
 
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,16 +26,14 @@ from jaxattn.methods import table
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.embedding import Inputs
 from jaxattn.nn.normalizers import NORMALIZERS
-from jaxattn.system.errors import suggest
+from jaxattn.system.errors import reason, suggest
+from jaxattn.system.files import read_arrays
 from jaxattn.training.cell import (
     TEST,
     Arrays,
     Cell,
-    Static,
-    logits_one,
-    model_of,
-    own_mask,
-    own_scores,
+    answer,
+    make_model,
     unpack,
 )
 
@@ -72,11 +68,11 @@ def folder_of(run: Path) -> Path:
 def read_description(path: Path) -> dict[str, Any]:
     """What a `TASK.json` says; raises ValueError, also for a later format."""
     try:
-        found = json.loads(path.read_bytes().decode("utf-8"))
-        version = found["format"]
+        description = json.loads(path.read_bytes().decode("utf-8"))
+        version = description["format"]
         if not isinstance(version, int):
             raise ValueError
-        if version <= FORMAT and not found["methods"]:
+        if version <= FORMAT and not description["methods"]:
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is damaged or cut off") from None
@@ -85,20 +81,20 @@ def read_description(path: Path) -> dict[str, Any]:
             f"{path} has format {version}, and this jaxattn reads up to {FORMAT}: it "
             "was written by a later version; update jaxattn"
         )
-    return found
+    return description
 
 
 def files_of(folder: Path, asked: int | Sequence[int] | None) -> dict[int, Path]:
     """The files of parameters by seed; raises ValueError where one is missing."""
-    found = {int(p.stem): p for p in folder.glob("*.npz") if p.stem.isdecimal()}
-    if not found:
+    kept = {int(p.stem): p for p in folder.glob("*.npz") if p.stem.isdecimal()}
+    if not kept:
         raise ValueError(f"{folder}: no parameters were kept there")
-    seeds = [asked] if isinstance(asked, int | np.integer) else asked or sorted(found)
+    seeds = [asked] if isinstance(asked, int | np.integer) else asked or sorted(kept)
     for seed in seeds:
-        if seed not in found:
-            kept = ", ".join(map(str, sorted(found)))
-            raise ValueError(f"seed {seed}: {folder} has {kept}")
-    return {seed: found[seed] for seed in seeds}
+        if seed not in kept:
+            names = ", ".join(map(str, sorted(kept)))
+            raise ValueError(f"seed {seed}: {folder} has {names}")
+    return {seed: kept[seed] for seed in seeds}
 
 
 def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -106,12 +102,7 @@ def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarr
 
     Raises: ValueError for a file that is damaged or of another model.
     """
-    try:
-        # Opened here: numpy leaves a file that it cannot read open.
-        with open(path, "rb") as file, np.load(file) as stored:
-            found = {name: stored[name] for name in stored.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or cut off: {brief(error)}") from None
+    found = read_arrays(path)
     for name in [*wanted, *found]:
         there = found[name].shape if name in found else None
         if there != wanted.get(name):
@@ -120,10 +111,6 @@ def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarr
                 f"expected {wanted.get(name, 'nothing')}"
             )
     return found
-
-
-def brief(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class TrainedModel(NamedTuple):
@@ -176,13 +163,28 @@ def load_model(
     method: str | None = None,
     seed: int | Sequence[int] | None = None,
 ) -> TrainedModel:
-    """The trained models of one method of a finished run, by default its first.
+    """Trained models of one method of a finished run.
 
-    `run` is a folder that `jaxattn.train` wrote, or one to which its `models` was
-    copied. Some seeds, or by default all that were kept, are stacked; of a single
-    `seed` the parameters have no such axis. Seeds that diverged were not kept. Masks
-    of `gumbel_softmax` hold fresh noise, in tests as in training: they need a key, and
-    `jaxattn.inference.run_key(seed)` is the run's own.
+    Masks of `gumbel_softmax` hold fresh noise, in tests as in training: then `apply`
+    needs a key, and `jaxattn.inference.run_key(seed)` is the run's own.
+
+    Args:
+        run: a folder that `jaxattn.train` wrote, or one to which its `models` was
+            copied.
+        task: needed where the run has several.
+        method: the run's first if not given.
+        seed: one, or several, or all that were kept if not given. Several are stacked;
+            of a single number the parameters have no such axis. Seeds that diverged
+            were not kept.
+
+    Returns:
+        A `TrainedModel`: `params`, a pure `apply`, `encode` for texts, and the names
+        of classes and tokens.
+
+    Raises:
+        ValueError: one line, for a folder without a finished run or parameters, an
+            unknown task, method or seed, damaged files, or a later format.
+        OSError: the folder is missing or cannot be read.
 
     >>> import jax, jaxattn
     >>> model = jaxattn.load_model("runs/reviews", method="mask_swap")
@@ -191,10 +193,6 @@ def load_model(
     >>> probabilities, masks = every(model.params, tokens, lengths)
     >>> probabilities.shape == (len(model.seeds), 2, len(model.classes))
     True
-
-    Raises: ValueError or OSError, one line, for a folder that is missing or holds no
-    finished run or no parameters, an unknown task, method or seed, damaged files, or a
-    format of a later version.
     """
     folder = folder_of(Path(run))
     tasks = sorted(path.stem for path in folder.glob("*.json"))
@@ -202,32 +200,32 @@ def load_model(
         raise ValueError(f"{run} has several tasks, name one: {', '.join(tasks)}")
     task = _chosen("task", task, tasks)
     path = folder / f"{task}.json"
-    described = read_description(path)
-    method = _chosen("method", method, list(described["methods"]))
+    description = read_description(path)
+    method = _chosen("method", method, list(description["methods"]))
     try:
-        static, cell = _made(described, described["methods"][method])
+        cell = _cell(description, description["methods"][method])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {brief(error)}") from None
+        raise ValueError(f"{path} is damaged: {reason(error)}") from None
     files = files_of(folder / task / method, seed)
-    wanted = nn_model.shapes(static.model)
+    wanted = nn_model.shapes(cell.model)
     stacked = _stacked([read_parameters(file, wanted) for file in files.values()])
     if isinstance(seed, int | np.integer):
         stacked = jax.tree.map(lambda x: x[0], stacked)
-    model = static.model
+    model = cell.model
     return TrainedModel(
         task=task,
         method=method,
         seeds=tuple(files),
         params=stacked,
-        apply=_apply(static, cell),
-        classes=tuple(described["classes"]),
-        vocabulary=tuple(described["vocabulary"]),
+        apply=_apply(cell),
+        classes=tuple(description["classes"]),
+        vocabulary=tuple(description["vocabulary"]),
         inputs=model.inputs,
         values=model.selector.values,
         default_tokens=model.selector.default_tokens,
-        scores=static.structure.scores,
-        words=_words(described, task),
-        noisy=_noisy(static, cell),
+        scores=cell.structure.scores,
+        words=_words(description, task),
+        noisy=_noisy(cell),
     )
 
 
@@ -239,27 +237,30 @@ def _chosen(what: str, name: str | None, names: list[str]) -> str:
     return name
 
 
-def _made(described: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[Any, Any]:
+def _cell(description: Mapping[str, Any], method: Mapping[str, Any]) -> Cell:
     """What the engine needs to apply a model as it does in tests."""
-    given = described["inputs"]
+    given = description["inputs"]
     inputs = Inputs(given["kind"], given["size"], given["length"], given["fixed"])
     # A field that a later version adds has a default, and it must change nothing.
     config = check(Config(model=Model(**method["model"])))
-    classes = len(described["classes"])
-    model = model_of(config, inputs, classes)
-    structure = table.Structure(scores=method["scores"])
-    static = Static(config, model, structure, classes, 0)
-    numbers = table.Numbers(uniform=float(method["uniform"]))
-    # The key is an argument of its own.
-    return static, Cell(None, {}, numbers)  # type: ignore[arg-type]
+    classes = len(description["classes"])
+    return Cell(
+        None,  # type: ignore[arg-type]  # the key is an argument of `apply`
+        config,
+        table.Numbers(uniform=float(method["uniform"])),
+        make_model(config, inputs, classes),
+        table.Structure(scores=method["scores"]),
+        classes,
+        steps_per_epoch=0,
+    )
 
 
-def _words(described: Mapping[str, Any], task: str) -> Callable[[str], list[str]]:
-    if described["vocabulary"]:
-        return tokenizer_of(described.get("tokenizer", "")).tokens
+def _words(description: Mapping[str, Any], task: str) -> Callable[[str], list[str]]:
+    if description["vocabulary"]:
+        return tokenizer_of(description.get("tokenizer", "")).tokens
 
     def no_words(text: str) -> list[str]:
-        kind = described["inputs"]["kind"]
+        kind = description["inputs"]["kind"]
         raise ValueError(f"{task}: the model's inputs are {kind}, not texts")
 
     return no_words
@@ -271,22 +272,19 @@ def _stacked(seeds: list[dict[str, np.ndarray]]) -> Any:
     return unflatten_dict(flat, sep="/")
 
 
-def _noisy(static: Static, cell: Cell) -> bool:
-    noisy = NORMALIZERS[static.model.normalizer].noisy
-    return (noisy or static.structure.scores == "random") and not cell.method.uniform
+def _noisy(cell: Cell) -> bool:
+    noisy = NORMALIZERS[cell.model.normalizer].noisy
+    return (noisy or cell.structure.scores == "random") and not cell.method.uniform
 
 
-def _apply(static: Static, cell: Cell) -> Callable[..., tuple[Array, Array]]:
+def _apply(cell: Cell) -> Callable[..., tuple[Array, Array]]:
     """The function of a model: what the engine does with a test split, all of it."""
-    given, noisy = static.structure.scores, _noisy(static, cell)
+    given, noisy = cell.structure.scores, _noisy(cell)
 
     def one(params, key, x, length, scores):
-        arrays = Arrays(x, length, jnp.int32(0), attributions={given: scores})
-        _, valid, _ = unpack(arrays)
-        own = own_scores(static, cell, params["selector"], key, arrays)
-        mask = own_mask(static, cell, key, own, valid, training=False)
-        logits = logits_one(static, params["predictor"], arrays, mask)
-        return jax.nn.softmax(logits), mask
+        example = Arrays(x, length, jnp.int32(0), attributions={given: scores})
+        made = answer(cell, params, key, unpack(example))
+        return jax.nn.softmax(made.logits), made.mask
 
     def apply(params, inputs, lengths, key=None, scores=None):
         inputs, lengths = jnp.asarray(inputs), jnp.asarray(lengths)

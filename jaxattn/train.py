@@ -15,14 +15,16 @@ import tyro
 from jaxattn import config as configs
 from jaxattn.experiment import config_files
 from jaxattn.system import console, runtime
+from jaxattn.system.errors import out_of_memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
     """Train every method over many seeds, measure it, and say what was found.
 
-    Start from a file with --config FILE (see configs/); the defaults below are its
-    values, and every one can be changed here. The same command again resumes.
+    - Start from a file with --config FILE (see configs/); the defaults below are
+      its values, and every one can be changed here.
+    - The same command again resumes.
     """
 
     config: Annotated[configs.Config, tyro.conf.arg(name="")]
@@ -30,8 +32,8 @@ class Flags:
     """Data of one's own in place of the tasks: FILE.jsonl, .json, .csv or .tsv (also
     .gz), a folder in ERASER's form, tfds:NAME, imdb:PATH, ag_news:PATH, bags:FILE."""
     fields: tuple[str, ...] = ()
-    """Which of its fields is what, if not named so: label=stars text=review, of text,
-    tokens, label, evidence, split, id, group; "split=" passes one over."""
+    """Map roles to your field names: label=stars; "split=" ignores that field. Roles:
+    text, tokens, label, evidence, split, id, group."""
     tokenizer: str = ""
     """Of its texts: module:function, or a tokenizer.json of Hugging Face."""
     download: bool = False
@@ -45,9 +47,9 @@ class Flags:
     model_gigabytes: float = 1.0
     """Most room that parameters take in models/; where they need more, those of the
     first seeds are kept, and with 0 none."""
-    sweep: tuple[str, ...] = ()
+    sweep: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """Run every combination of such values, and choose on the validation split:
-    FIELD=VALUE,VALUE, as optimizer.learning-rate=1e-3,3e-3; may be given repeatedly."""
+    FIELD=VALUE,VALUE, as optimizer.learning-rate=1e-3,3e-3."""
     dry_run: bool = False
     """Say what would be run and what it would cost, and stop there."""
     distributed: str = "auto"
@@ -63,7 +65,6 @@ def parse(arguments: list[str]) -> Flags:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
     known, rest = first.parse_known_args(arguments)
-    axes, rest = _axes(_without_commas(rest))
     default = config_files.load(known.config) if known.config else configs.Config()
     flags = tyro.cli(
         Flags,
@@ -71,18 +72,13 @@ def parse(arguments: list[str]) -> Flags:
         default=Flags(config=default),
         prog="python -m jaxattn.train [--config FILE]",
     )
-    found = configs.check(_explaining(_with_data(flags, default.name), flags, default))
-    found = config_files.placed(found, config_files.grid(axes))
-    flags = dataclasses.replace(flags, config=found, sweep=tuple(axes))
-    if not flags.checkpoint_seconds >= 0:
-        raise ValueError(
-            f"checkpoint_seconds = {flags.checkpoint_seconds}: must be 0 or more"
-        )
-    if not flags.model_gigabytes >= 0:
-        raise ValueError(
-            f"model_gigabytes = {flags.model_gigabytes}: must be 0 or more"
-        )
-    return flags
+    flags = dataclasses.replace(flags, config=_listed(flags.config))
+    config = configs.check(_explaining(_with_data(flags, default.name), flags, default))
+    config = config_files.placed(config, config_files.grid(sum(flags.sweep, ())))
+    for name in ("checkpoint_seconds", "model_gigabytes"):
+        if not getattr(flags, name) >= 0:
+            raise ValueError(f"{name} = {getattr(flags, name)}: must be 0 or more")
+    return dataclasses.replace(flags, config=config)
 
 
 def _with_data(flags: Flags, usual_name: str) -> configs.Config:
@@ -122,34 +118,18 @@ def _explaining(
     return dataclasses.replace(config, **given)
 
 
-def _axes(words: list[str]) -> tuple[list[str], list[str]]:
-    """The values of all --sweep, which may come several times, and the other words."""
-    axes, rest, inside = [], [], False
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if flag == "--sweep":
-            axes += [value] if equals else []
-            inside = True
-        else:
-            inside = inside and not word.startswith("--")
-            (axes if inside else rest).append(word)
-    return axes, rest
-
-
-def _without_commas(words: list[str]) -> list[str]:
+def _listed(config: configs.Config) -> configs.Config:
     """Lists may be written with commas: `--tasks syn4,syn5` is `--tasks syn4 syn5`."""
-    kept, inside = [], False
-    for word in words:
-        if word.startswith("--"):
-            flag, equals, value = word.partition("=")
-            inside = flag in ("--tasks", "--methods", "--metrics", "--also")
-            split = inside and equals and "," in value
-            kept += [flag, *filter(None, value.split(","))] if split else [word]
-        else:
-            kept += [*filter(None, word.split(","))] if inside else [word]
-    return kept
+    return dataclasses.replace(
+        config,
+        **{
+            name: tuple(filter(None, ",".join(getattr(config, name)).split(",")))
+            for name in ("tasks", "methods", "metrics", "also")
+        },
+    )
 
 
+@console.messages_shown()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
@@ -176,23 +156,26 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
     if not hosts.first():
         console.settings.quiet = True
     try:
-        from jaxattn.experiment import run
+        from jaxattn.experiment.run import Execution, run
 
-        done = run.run(
+        done = run(
             flags.config,
             flags.workdir,
             flags.data_dir,
-            flags.checkpoint_seconds,
-            flags.dry_run,
             flags.download,
-            flags.model_gigabytes,
+            execution=Execution(
+                flags.checkpoint_seconds,
+                flags.model_gigabytes,
+                flags.dry_run,
+                lambda: runtime.stop_signal(console.urgent),
+            ),
         )
     except (ValueError, OSError, RuntimeError) as error:
         if hosts.lost(error):
             console.error("another process of this job has died: start it again")
             return hosts.PEER_DIED, False
         if isinstance(error, RuntimeError):
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not out_of_memory(error):
                 raise
             error = "out of memory: choose a smaller --lane or --batch-size"
         console.error(console.reason(error, "writing the run"))
@@ -211,12 +194,12 @@ def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
 
 
 def _tell(flags: Flags, done: Any) -> None:
-    """Prints the result table, what was found, where it is, and what comes next."""
+    """Prints the result table, the findings, where the run is, and what comes next."""
     from jaxattn.reports import findings, tables
 
-    if done.results:
-        headers, rows = tables.compact(done.results, tables.headline(done.results))
-        console.table(headers, rows)
+    if done.contents:
+        results = done.contents.results
+        console.table(*tables.compact(results, tables.headline(results)))
     if done.diverged and flags.quiet:  # else it is among the findings
         names = ", ".join(f"{method} seed {seed}" for method, seed in done.diverged)
         console.error(f"not finite, frozen and left out: {names}")
@@ -230,7 +213,7 @@ def _tell(flags: Flags, done: Any) -> None:
             "stopped after the current chunk; the same command goes on from "
             f"{done.folder}"
         )
-    elif done.results:
+    elif done.contents:
         console.paragraph(
             f"{done.folder}: report.html, results.md, results.csv, seeds.csv, masks, "
             "figures"
@@ -246,12 +229,12 @@ def _next(folder: Path) -> list[str]:
     name = shlex.quote(str(folder))
     steps = [
         f"open {shlex.quote(str(folder / 'report.html'))}",
-        f"python -m jaxattn.report {name}",
+        f"jaxattn report {name}",
     ]
     masks = sorted(p for p in folder.glob("masks/**/*.npz"))
     # joint, where it is: what everyone trains.
     masks.sort(key=lambda p: (p.stem != "joint", p.stem == "full_text"))
-    steps += [f"python -m jaxattn.audit {shlex.quote(str(p))}" for p in masks[:1]]
+    steps += [f"jaxattn audit {shlex.quote(str(p))}" for p in masks[:1]]
     return steps
 
 

@@ -10,7 +10,7 @@ shift
 case $n in
   *[!0-9]* | 0 | "") echo "error: '$n' is no number of processes" >&2; exit 2 ;;
 esac
-cores=$(python -c 'from jaxattn.runtime import available_cores as f; print(f())')
+cores=$(python -c 'from jaxattn.system.runtime import available_cores as f; print(f())')
 share=$((cores / n > 0 ? cores / n : 1))
 flag=--xla_force_host_platform_device_count
 port=$(python -c 'import socket as s; x = s.socket(); x.bind(("127.0.0.1", 0))
@@ -27,9 +27,9 @@ code=0
 for pid in "${pids[@]}"; do
   while true; do
     wait "$pid"
-    found=$?
+    ended=$?
     kill -0 "$pid" 2>/dev/null || break
   done
-  [ "$code" -eq 0 ] && code=$found
+  [ "$code" -eq 0 ] && code=$ended
 done
 exit "$code"

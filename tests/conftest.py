@@ -196,3 +196,10 @@ def unchanged(run):
     before = state()
     yield run
     assert state() == before, f"a test has written into {run.folder}"
+
+
+@pytest.fixture
+def said(caplog):
+    """What the package logs during a test, a function that gives the lines."""
+    caplog.set_level("INFO", "jaxattn")
+    return lambda: caplog.messages

@@ -6,7 +6,6 @@ import pathlib
 import numpy as np
 
 from jaxattn.config import Config, Model, fingerprint, to_dict
-from jaxattn.metrics.definitions import NULLS
 from jaxattn.reports.results import Row, summarise, write_results, write_seeds
 
 WORDS = ("<pad>", "<unk>", "a", "fine", "film", "dull")
@@ -60,7 +59,7 @@ def make(
             for s, v in zip(seeds, values, strict=True)
         ]
     write_seeds(folder / "seeds.csv", rows)
-    write_results(folder / "results.csv", summarise(rows, NULLS))
+    write_results(folder / "results.csv", summarise(rows))
     text = {
         "config": to_dict(config),
         "fingerprint": fingerprint(config),

@@ -14,9 +14,10 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
-from jaxattn import config, train
+from jaxattn import train
 from jaxattn.data import tasks
 from jaxattn.experiment import outputs, schedule, wave
 from jaxattn.system import console, files
@@ -93,19 +94,17 @@ def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
     load, training = tasks.load, wave.compile_training
     measuring = wave.compile_measure
 
-    def load_once(task, length, min_count, data_dir, say):
+    def load_once(task, length, min_count, data_dir):
         key = ("data", task, length, min_count, str(data_dir))
         if key not in kept:
-            kept[key] = load(task, length, min_count, data_dir, say)
+            kept[key] = load(task, length, min_count, data_dir)
         return kept[key]
 
     def once(compile_program, program, splits, mesh, shape, *more):
-        neutral = config.Config()
-        static = program.static
-        same = dataclasses.replace(static.config, full_text_epochs=1)
-        same = config.with_numbers(same, config.numbers(neutral))
-        static = static._replace(config=same)
-        key = (compile_program, program.source.digest, static, shape, mesh)
+        cell = program.cell
+        same = dataclasses.replace(cell.config, full_text_epochs=1)
+        structure = jax.tree.structure(cell.replace(config=same))
+        key = (compile_program, program.source.digest, structure, shape, mesh)
         if key not in kept:
             kept[key] = compile_program(program, splits, mesh, shape, *more)
         return kept[key]
@@ -127,8 +126,7 @@ def compile_nothing(monkeypatch) -> None:
 
 def draw_nothing(monkeypatch) -> None:
     """Leaves figures and report out, a quarter of the time of a small run."""
-    monkeypatch.setattr(outputs, "_draw", lambda *arguments: None)
-    monkeypatch.setattr(outputs.page, "write", lambda folder: None)
+    monkeypatch.setattr(outputs.page, "write", lambda run: None)
 
 
 def run(*words) -> int:

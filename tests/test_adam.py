@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxattn.training import adam
+from jaxattn.nn import adam
 
 
 def tree(seed, scale=1.0):

@@ -2,15 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import pytest
 
-from jaxattn.config import Config, Data, Model, Optimizer, numbers
-from jaxattn.methods import table
+from jaxattn.config import Config, Data, Model, Optimizer
 from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
 from jaxattn.training import step
-from jaxattn.training.cell import Arrays, Cell, evaluate, make_static
+from jaxattn.training.cell import Arrays, Task, evaluate, make_cell, unpack
 from jaxattn.training.evaluation import adversary
 
 N, T, CUE = 256, 6, 3
@@ -35,17 +32,14 @@ def found(twice: bool) -> dict[str, float]:
         model=Model(values="inputs", normalizer="softmax", features=8, hidden=8),
         optimizer=Optimizer(learning_rate=1e-2),
     )
-    inputs = Inputs("tokens", 14, T)
-    static = make_static(config, METHODS["joint"].structure, inputs, 2, N)
-    cell = Cell(jax.random.key(0), numbers(config), table.Numbers())
+    task = Task(Inputs("tokens", 14, T), 2, N)
+    cell = make_cell(config, METHODS["joint"], task, jax.random.key(0))
     splits = tuple(examples(jax.random.key(i), twice) for i in range(3))
-    state, _ = jax.jit(lambda: step.train(static, cell, splits))()
-    key = jax.random.key(1)
-    hits = evaluate(static, cell, state.params, key, splits[2]).hits
+    state, _ = jax.jit(lambda: step.train(cell, splits))()
+    train, _, test = map(unpack, splits)
+    hits = evaluate(cell, state.params, jax.random.key(1), test).hits
     assert hits.mean() > 0.95  # else there is nothing to leave
-    measured = jax.jit(adversary.measure, static_argnums=0)(
-        static, cell, state.params, splits[0], splits[2]
-    )
+    measured = jax.jit(adversary.measure)(cell, state.params, train, test)
     return {name: float(value) for name, value in measured.items()}
 
 
@@ -66,10 +60,3 @@ def test_attention_that_is_needed_costs_the_answers():
     assert made[f"model_adversary_tvd:{far}"] > 0.2
     assert made[f"model_adversary_accuracy:{far}"] < 0.8
     assert made["model_adversary_tvd:rate 0"] < 0.1
-
-
-def test_rates_begin_with_mere_imitation():
-    assert adversary.RATES[0] == 0
-    assert list(adversary.RATES) == sorted(adversary.RATES)
-    assert np.all(np.diff(adversary.RATES) > 0)
-    assert pytest.approx(0.01) == adversary.SLACK

@@ -1,307 +1,183 @@
+"""Who may import whom, what files may be called, and what importing may cost."""
+
 import ast
+import functools
 import graphlib
-import pathlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
-import pytest
+ROOT = Path(__file__).parents[1]
 
-ROOT = pathlib.Path(__file__).parents[1]
-FILES = sorted((ROOT / "jaxattn").rglob("*.py"))
-MAINS = {
-    "jaxattn.audit",
-    "jaxattn.data.__main__",
-    "jaxattn.doctor",
-    "jaxattn.predict",
-    "jaxattn.report",
-    "jaxattn.train",
+ALLOWED = {
+    "system": "",
+    "nn": "",
+    "config": "system",
+    "metrics": "nn",
+    "data": "system",
+    "methods": "config nn system.errors",
+    "training": "config data methods metrics nn",
+    "leakage": "metrics system",
+    "reports": "config methods metrics system",
+    "inference": "config data methods metrics nn system training",
+    # A run writes what `inference` reads, and takes names and format from there.
+    "experiment": "config data inference leakage methods metrics nn reports system "
+    "training",
+    "predict": "data inference metrics reports system",
+    "doctor": "data experiment leakage system",
+    "train": "config experiment reports system",
+    "__main__": "system.errors",
+    "__init__": "",
 }
+"""Files of the root and packages, each with what it may import of the package."""
+
+PACKAGES = set(
+    "system nn metrics data methods training leakage reports experiment".split()
+)
+
+VAGUE = {"common", "helpers", "misc", "util", "utils"}
+
+GONE = """
+adam adversary asked attributions blackbox blackbox_models blackbox_own callables
+captured checkpoint choice comparison console data.archives data.bags data.builders
+data.catalogue data.checking data.digits data.doors data.download data.eraser
+data.evidence data.features data.fields data.kept data.lines data.memory data.own
+data.planted data.planted_shortcut data.prepared data.progress data.rebuild
+data.showing data.sides data.slides data.snippets data.splitting data.stopwords
+data.synthetic data.tfds_door data.tfds_fields data.tfds_images data.tfrecord
+data.tokenizer diagnostics digests edits explain figures files findings forward halves
+heat hosts human interventions jobs known lanes layers leakage.channels
+leakage.document leakage.encoding leakage.intake leakage.report leakage.screen leaks
+lessons loop machine masks metrics.agreement metrics.attention
+metrics.definitions_of_attention metrics.erasure metrics.hsic metrics.inverse
+metrics.plausibility metrics.recovery metrics.robustness model_files models neutral
+nn.estimator nn.noise nn.orthogonal nn.score_function nulls objective opening outputs
+overlap pages phases plan prediction probe removals report reporting request results
+runs runtime schedule schema scrutiny selftest settings source sweep tables tradeoffs
+trained waves weighting workdir
+"""
+"""Modules that a text may not name, since nobody finds them under these names."""
+
+TEXTS = ("jaxattn/**/*", "configs/*.py", "configs/*.md", "launch/*", "README.md")
 
 
-def name_of(path):
+def name_of(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {name_of(path): path for path in FILES}
+MODULES = {name_of(path): path for path in sorted((ROOT / "jaxattn").rglob("*.py"))}
 
 
-def module_of(name):
-    """The longest prefix of a dotted name that is a module of ours."""
+def module_of(name: str) -> str:
+    """The longest prefix of a dotted name that is a module of ours, or ''."""
     while name and name not in MODULES:
         name = name.rpartition(".")[0]
     return name
 
 
-def imports_of(source, package, everywhere=True):
-    """The modules of ours that a source names in imports.
-
-    `package` is what relative imports start from; with `everywhere` False only the
-    imports that run when the module is imported count.
-    """
-    found = set()
-    nodes = [ast.parse(source)]
-    while nodes:
-        node = nodes.pop()
+def imports_of(source: str) -> set[str]:
+    """Modules of ours that a source imports, wherever it does so."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *filter(None, [node.module])])
-            found |= {f"{base}.{alias.name}" for alias in node.names}
-        function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if everywhere or not function:
-            nodes += ast.iter_child_nodes(node)
-    return {module_of(n) for n in found if n.split(".")[0] == "jaxattn"} - {""}
+            assert not node.level, "import by the whole name, not from . or .."
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {module_of(n) for n in names if n.partition(".")[0] == "jaxattn"}
 
 
-def imports(name, everywhere=True):
-    path = MODULES[name]
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return imports_of(path.read_text(), package, everywhere) - {name}
+@functools.cache
+def graph() -> dict[str, set[str]]:
+    return {name: imports_of(p.read_text()) - {name} for name, p in MODULES.items()}
 
 
-def within(name, *packages):
-    return any(name == p or name.startswith(p + ".") for p in packages)
+def room_of(name: str) -> str:
+    """The package that a module is in, or the file of the root that it is."""
+    return name.split(".")[1] if "." in name else "__init__"
 
 
-def test_the_reader_of_imports_sees_every_form():
+def test_imports_are_seen_wherever_they_stand():
     source = (
-        "import jaxattn.loop as l\n"
-        "from jaxattn import probe, methods\n"
-        "from jaxattn.nn.model import build\n"
-        "from . import config\n"
-        "from .data.tasks import x\n"
-        "import jax, os\n"
-        "def f():\n    from jaxattn.weighting import update\n"
+        "import jaxattn.nn.gates as g, os\nfrom jaxattn import doctor, audit\n"
+        "def f():\n    from jaxattn.data.tasks import load\n"
     )
-    top = {f"jaxattn.{m}" for m in "loop probe methods nn.model config".split()}
-    top.add("jaxattn.data.tasks")
-    assert imports_of(source, "jaxattn") == top | {"jaxattn.weighting"}
-    assert imports_of(source, "jaxattn", everywhere=False) == top
-    below = imports_of("from ..methods import m\nfrom .model import x", "jaxattn.nn")
-    assert below == {"jaxattn.methods", "jaxattn.nn.model"}
+    names = {"jaxattn.nn.gates", "jaxattn.doctor", "jaxattn", "jaxattn.data.tasks"}
+    assert imports_of(source) == names
 
 
-ALLOWED = {
-    "jaxattn.nn": ("jaxattn.nn",),
-    "jaxattn.data": (
-        "jaxattn.console",
-        "jaxattn.data",
-        "jaxattn.files",
-        "jaxattn.runtime",
-    ),
-    "jaxattn.metrics": ("jaxattn.metrics", "jaxattn.nn"),
-    "jaxattn.schema": (),
-    "jaxattn.config": ("jaxattn.schema",),
-    "jaxattn.runtime": (),
-    "jaxattn.pages": (),
-    "jaxattn.machine": ("jaxattn.data", "jaxattn.runtime"),
-    "jaxattn.methods": ("jaxattn.config", "jaxattn.nn"),
-    "jaxattn.weighting": ("jaxattn.config", "jaxattn.methods", "jaxattn.nn"),
-    "jaxattn.lessons": (
-        "jaxattn.config",
-        "jaxattn.methods",
-        "jaxattn.nn",
-        "jaxattn.weighting",
-    ),
-    "jaxattn.phases": ("jaxattn.methods",),
-    "jaxattn.forward": (
-        "jaxattn.config",
-        "jaxattn.data",
-        "jaxattn.methods",
-        "jaxattn.nn",
-    ),
-    "jaxattn.objective": (
-        "jaxattn.config",
-        "jaxattn.forward",
-        "jaxattn.lessons",
-        "jaxattn.methods",
-        "jaxattn.nn",
-    ),
-    "jaxattn.halves": ("jaxattn.methods", "jaxattn.phases"),
-    "jaxattn.request": ("jaxattn.config", "jaxattn.methods"),
-    "jaxattn.neutral": (
-        "jaxattn.request",
-        "jaxattn.config",
-        "jaxattn.halves",
-        "jaxattn.lessons",
-        "jaxattn.methods",
-        "jaxattn.nn",
-        "jaxattn.weighting",
-    ),
-    "jaxattn.edits": ("jaxattn.methods", "jaxattn.nn"),
-    "jaxattn.layers": (),
-    "jaxattn.captured": ("jaxattn.edits", "jaxattn.layers"),
-    "jaxattn.known": ("jaxattn.forward", "jaxattn.metrics", "jaxattn.nn"),
-    "jaxattn.interventions": ("jaxattn.forward", "jaxattn.nn"),
-    "jaxattn.human": ("jaxattn.forward", "jaxattn.metrics"),
-    "jaxattn.adversary": (
-        "jaxattn.config",
-        "jaxattn.forward",
-        "jaxattn.metrics",
-        "jaxattn.nn",
-    ),
-    "jaxattn.removals": (
-        "jaxattn.forward",
-        "jaxattn.interventions",
-        "jaxattn.metrics",
-    ),
-    "jaxattn.scrutiny": (
-        "jaxattn.adversary",
-        "jaxattn.config",
-        "jaxattn.forward",
-        "jaxattn.human",
-        "jaxattn.interventions",
-        "jaxattn.metrics",
-        "jaxattn.nn",
-        "jaxattn.removals",
-    ),
-    "jaxattn.leakage": (
-        "jaxattn.console",
-        "jaxattn.files",
-        "jaxattn.leakage",
-        "jaxattn.metrics",
-        "jaxattn.pages",
-        "jaxattn.runtime",
-    ),
-    "jaxattn.heat": ("jaxattn.files", "jaxattn.pages"),
-    # It reads a folder, and knows nothing of what filled it.
-    "jaxattn.reporting": (
-        "jaxattn.config",
-        "jaxattn.console",
-        "jaxattn.figures",
-        "jaxattn.files",
-        "jaxattn.findings",
-        "jaxattn.heat",
-        "jaxattn.methods",
-        "jaxattn.metrics",
-        "jaxattn.overlap",
-        "jaxattn.pages",
-        "jaxattn.plan",
-        "jaxattn.results",
-        "jaxattn.tables",
-        "jaxattn.tradeoffs",
-    ),
-    # To use what is trained takes nothing that trains.
-    "jaxattn.trained": (
-        "jaxattn.config",
-        "jaxattn.data",
-        "jaxattn.forward",
-        "jaxattn.methods",
-        "jaxattn.model_files",
-        "jaxattn.nn",
-    ),
-    "jaxattn.prediction": (
-        "jaxattn.console",
-        "jaxattn.files",
-        "jaxattn.heat",
-        "jaxattn.metrics",
-        "jaxattn.runtime",
-        "jaxattn.trained",
-    ),
-    "jaxattn.models": (
-        "jaxattn.config",
-        "jaxattn.files",
-        "jaxattn.model_files",
-        "jaxattn.nn",
-        "jaxattn.plan",
-        "jaxattn.sweep",
-    ),
-    "jaxattn.model_files": (),
-    "jaxattn.explain": ("jaxattn.forward", "jaxattn.known", "jaxattn.metrics"),
-    "jaxattn.comparison": (
-        "jaxattn.methods",
-        "jaxattn.metrics",
-        "jaxattn.results",
-    ),
-    "jaxattn.adam": (),
-    "jaxattn.hosts": (),
-    "jaxattn.settings": ("jaxattn.config", "jaxattn.schema"),
-    "jaxattn.digests": ("jaxattn.hosts",),
-    "jaxattn.checkpoint": ("jaxattn.digests", "jaxattn.hosts"),
-    "jaxattn.lanes": (
-        "jaxattn.hosts",
-        "jaxattn.plan",
-        "jaxattn.runtime",
-        "jaxattn.sweep",
-    ),
-    "jaxattn.choice": (
-        "jaxattn.config",
-        "jaxattn.metrics",
-        "jaxattn.results",
-        "jaxattn.sweep",
-    ),
-    "jaxattn.loop": (
-        "jaxattn.adam",
-        "jaxattn.config",
-        "jaxattn.forward",
-        "jaxattn.methods",
-        "jaxattn.nn",
-        "jaxattn.objective",
-        "jaxattn.phases",
-        "jaxattn.weighting",
-    ),
-}
+def test_imports_are_those_allowed():
+    def fits(room: str, other: str) -> bool:
+        inside = other.removeprefix("jaxattn.")
+        allowed = [room, *ALLOWED[room].split()]
+        return any(inside == a or inside.startswith(f"{a}.") for a in allowed)
+
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in graph().items()
+        for other in sorted(others)
+        if not fits(room_of(name), other)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("package", ALLOWED)
-def test_arrows_fall_one_way(package):
-    members = [name for name in MODULES if within(name, package)]
-    assert members, f"{package} is gone: correct this table"
-    for name in members:
-        # The package itself is only a list of names, looked up when they are used.
-        wrong = {
-            other
-            for other in imports(name) - {"jaxattn"}
-            if not within(other, package, *ALLOWED[package])
-        }
-        assert not wrong, f"{name} imports {', '.join(sorted(wrong))}"
+def test_there_is_no_circle():
+    graphlib.TopologicalSorter(graph()).prepare()  # raises CycleError
+    rooms: dict[str, set[str]] = {room_of(name): set() for name in MODULES}
+    for name, others in graph().items():
+        rooms[room_of(name)] |= {room_of(other) for other in others} - {room_of(name)}
+    assert rooms["experiment"] >= {"training", "reports"}
+    graphlib.TopologicalSorter(rooms).prepare()
 
 
-@pytest.mark.parametrize("low", ["probe", "loop", "methods", "weighting", "nn"])
-def test_what_is_below_does_not_know_the_sweep(low):
-    for name in MODULES:
-        if within(name, f"jaxattn.{low}"):
-            assert not imports(name) & {"jaxattn.sweep", "jaxattn.checkpoint"}, name
+def test_files_have_their_places_and_names():
+    assert {p.parent.name for p in ROOT.glob("jaxattn/*/__init__.py")} == PACKAGES
+    assert len(list(ROOT.glob("jaxattn/*.py"))) <= 8
+    assert not [name for name in MODULES if VAGUE & set(name.split("."))]
 
 
-def test_nothing_imports_a_main():
-    for name in MODULES:
-        assert not imports(name) & MAINS, name
+def test_no_text_names_a_module_that_is_gone():
+    gone = [n for n in GONE.split() if f"jaxattn.{n}" not in MODULES]
+    assert len(gone) > 100
+    names = "|".join(n.replace(".", "[./]") for n in sorted(gone, key=len)[::-1])
+    # Of all modules only `jaxattn.train` is a command; the others have `jaxattn NAME`.
+    old = re.compile(rf"\bjaxattn[./](?:{names})\b|-m jaxattn\.(?!train\b)\S*")
+    assert old.search("see jaxattn/loop.py") and old.search("-m jaxattn.audit m.npz")
+    assert not old.search("python -m jaxattn audit, jaxattn.nn.masks, jaxattn.planted")
+    texts = [p for pattern in TEXTS for p in ROOT.glob(pattern)]
+    texts = [p for p in texts if p.suffix != ".pyc" and p.is_file()]
+    assert len(texts) > 100
+    wrong = {
+        f"{path.relative_to(ROOT)}: {found.group()}"
+        for path in texts
+        for found in old.finditer(path.read_text(errors="ignore"))
+    }
+    assert not wrong, "\n".join(sorted(wrong))
 
 
-def test_there_is_no_cycle():
-    graph = {name: imports(name) - {"jaxattn"} for name in MODULES if name != "jaxattn"}
-    assert any(graph.values())
-    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+def fresh(code: str) -> None:
+    """Runs code in a process of its own, in which nothing is imported yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", FILES, ids=MODULES)
-def test_no_file_is_longer_than_300_lines(path):
-    assert len(path.read_text().splitlines()) <= 300
+def test_importing_the_package_and_its_config_imports_no_jax():
+    names = "jaxattn, jaxattn.config, jaxattn.__main__, jaxattn.system.runtime"
+    fresh(f"import sys, {names}; assert 'jax' not in sys.modules")
 
 
-def test_no_module_is_called_utils():
-    vague = {"utils", "util", "helpers", "misc", "common"}
-    assert not [name for name in MODULES if vague & set(name.split("."))]
-
-
-@pytest.mark.parametrize("name", ["jaxattn", "jaxattn.config", "jaxattn.runtime"])
-def test_importing_does_not_import_jax(name):
-    code = f"import sys, {name}; sys.exit('jax' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-def test_importing_the_package_touches_no_device():
+def test_importing_all_modules_touches_no_device_and_hides_no_function():
     """Settings made by `runtime.configure` must still come in time afterwards."""
-    names = [n for n in MODULES if n not in MAINS and not n.endswith("__main__")]
-    code = (
-        f"import {', '.join(names)}\n"
-        "import sys\n"
+    names = [name for name in MODULES if not name.endswith("__main__")]
+    fresh(
+        f"import types, {', '.join(names)}\n"
+        "public = {name: getattr(jaxattn, name) for name in dir(jaxattn)}\n"
+        "modules = [n for n, x in public.items() if isinstance(x, types.ModuleType)]\n"
+        "assert not modules and callable(jaxattn.audit), modules\n"
         "from jax._src import xla_bridge\n"
-        "sys.exit(xla_bridge.backends_are_initialized())"
+        "assert not xla_bridge.backends_are_initialized()"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

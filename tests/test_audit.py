@@ -314,7 +314,7 @@ def test_tokens_are_escaped(capsys):
 
 def test_the_module_runs_by_itself(tmp_path):
     np.savez("m.npz", masks=MASKS, labels=LABELS)
-    words = [sys.executable, "-m", "jaxattn.audit", "m.npz", *FEW]
+    words = [sys.executable, "-m", "jaxattn", "audit", "m.npz", *FEW]
     ran = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert "The masks alone tell" in ran.stdout

@@ -494,7 +494,7 @@ def test_wrong_masks_are_refused_in_one_line(api):
     for masks, said in (
         (
             {"layer_9": edits.uniform},
-            f"no attention layer 'layer_9' was met; there are {name}",
+            f"no attention layer 'layer_9' was called; there are {name}",
         ),
         (
             {name: jnp.ones((B, 3, T, T))},

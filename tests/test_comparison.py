@@ -2,7 +2,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from jaxattn.reports import comparison, figures
+from jaxattn.metrics import definitions
+from jaxattn.reports import comparison, drawings, figures
 from jaxattn.reports.results import Row, summarise
 
 
@@ -14,26 +15,30 @@ def results(differences, metric="evidence_auroc", task="syn4", base=0.5):
             # The shared part cancels in a paired difference; the small one does not.
             value = base + 0.1 * seed + difference + 0.001 * (seed % 3)
             rows.append(Row(task, method, seed, metric, "", "test", value))
-    return summarise(rows, {})
+    return summarise(rows)
 
 
 def outcomes(found):
-    return {v.method: v.outcome for v in comparison.verdicts(found)}
+    return {v.method: v.outcome for v in comparison.against_joint(found)}
 
 
 def test_an_interval_on_one_side_of_zero_decides():
     found = results({"mask_swap": 0.2, "mask_mix": 0.0, "realx": -0.2})
-    assert outcomes(found) == {"mask_swap": "win", "mask_mix": "tie", "realx": "loss"}
+    assert outcomes(found) == {
+        "mask_swap": "better",
+        "mask_mix": "tie",
+        "realx": "loss",
+    }
     counted = comparison.counts(comparison.verdicts(found))
     assert counted["mask_swap"] == (1, 0, 0) and counted["realx"] == (0, 0, 1)
 
 
 def test_where_lower_is_better_signs_turn():
     found = results({"mask_swap": 0.2, "realx": -0.2}, metric="fdr")
-    verdicts = comparison.verdicts(found, ["fdr"])
-    assert {v.method: v.outcome for v in verdicts} == {
-        "mask_swap": "loss",
-        "realx": "win",
+    differences = comparison.against_joint(found, ["fdr"])
+    assert {d.method: d.outcome for d in differences} == {
+        "mask_swap": "worse",
+        "realx": "better",
     }
 
 
@@ -41,7 +46,7 @@ def test_controls_are_no_remedies_and_settings_are_not_counted():
     found = results({"uniform": 0.3, "mask_swap": 0.2})
     assert set(outcomes(found)) == {"mask_swap"}
     setting = [r._replace(variant="model.penalty=1") for r in found]
-    assert comparison.verdicts(setting) == [] == comparison.sentences(setting)
+    assert comparison.against_joint(setting) == [] == comparison.sentences(setting)
 
 
 def test_table_and_sentence_name_tasks_methods_and_counts():
@@ -76,30 +81,22 @@ def curve_results():
     rows.append(
         Row("syn4", "joint", 0, "tpr", "optimizer.learning_rate=1", "test", 0.9)
     )
-    return summarise(rows, {})
+    return summarise(rows)
 
 
 def test_settings_are_in_order_of_their_number():
-    found = figures.settings_of(
-        curve_results(), "syn4", "fdr", "tpr", "model.penalty=0.03"
-    )
-    assert [round(y.mean, 1) for _, y in found["joint"]] == [0.5, 0.3, 0.1]
-    assert figures.settings_of(curve_results(), "syn5", "fdr", "tpr", "a=1") == {}
-
-
-def test_the_trade_off_is_drawn(tmp_path):
-    path = tmp_path / "a.svg"
+    main = "model.penalty=0.03"
+    points = drawings.settings_of(curve_results(), "syn4", "fdr", "tpr", main)
+    assert [round(y.mean, 1) for _, y in points["joint"]] == [0.5, 0.3, 0.1]
+    assert drawings.settings_of(curve_results(), "syn5", "fdr", "tpr", "a=1") == {}
     title = "what it finds"
-    drawn = figures.curves(path, curve_results(), "syn4", "model.penalty=0.03", title)
-    assert drawn
-    text = {"".join(t.itertext()) for t in ElementTree.parse(path).iter() if t.text}
-    assert {"joint", "true positive rate", "positions selected", title} <= text
-    other = tmp_path / "b.svg"
-    assert not figures.curves(other, curve_results(), "syn5", "a=1", title)
-    assert not other.exists()
+    svg = figures.tradeoff([("fdr", "tpr", points)], title)
+    tree = ElementTree.fromstring(svg)
+    text = {"".join(t.itertext()) for t in tree.iter() if t.text}
+    assert {"joint", "true positive rate", "false discovery rate", title} <= text
 
 
-@pytest.mark.parametrize("metric", comparison.HEADLINES)
-def test_headlines_have_a_paired_difference(metric):
+@pytest.mark.parametrize("metric", definitions.shown("outcomes"))
+def test_metrics_whose_outcomes_are_counted_have_a_paired_difference(metric):
     found = results({"mask_swap": 0.1}, metric=metric)
-    assert [v.metric for v in comparison.verdicts(found)] == [metric]
+    assert [d.metric for d in comparison.against_joint(found)] == [metric]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import pytest
 
 from jaxattn import config as config_module
@@ -19,10 +20,11 @@ from jaxattn.config import (
     differences,
     fingerprint,
     numbers,
+    replaced,
     to_dict,
-    with_numbers,
 )
 from jaxattn.experiment.config_files import load
+from jaxattn.experiment.plan import check_names
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -50,19 +52,17 @@ def test_numbers_go_out_and_in():
         "random_masks.low",
         "random_masks.high",
     }
-    assert with_numbers(config, found) == config
-    others = {path: value / 2 + 0.125 for path, value in found.items()}
-    changed = with_numbers(config, others)
-    assert numbers(changed) == others
+    leaves, structure = jax.tree.flatten(config)
+    assert sorted(leaves) == sorted(found.values()), "to jax its numbers are its leaves"
+    changed = jax.tree.map(lambda x: x / 2 + 0.125, config)
+    assert numbers(changed) == {path: v / 2 + 0.125 for path, v in found.items()}
     assert config == Config(), "the old one stays as it was"
     lines = differences(to_dict(config), to_dict(changed))
-    assert {line.split(":")[0] for line in lines} == {*others}
-
-
-def test_with_numbers_takes_anything_that_stands_for_a_number():
-    traced = object()
-    found = with_numbers(Config(), {"model.temperature": traced})
-    assert found.model.temperature is traced
+    assert {line.split(":")[0] for line in lines} == {*found}
+    # Another number is the same program, another structure is another one.
+    assert jax.tree.structure(changed) == structure
+    assert jax.tree.structure(Config(epochs=3)) != structure
+    assert jax.tree.structure(Config(model=Model(query="gru"))) != structure
 
 
 def test_the_defaults_pass_check():
@@ -70,7 +70,7 @@ def test_the_defaults_pass_check():
 
 
 def put(path, value):
-    return with_numbers(Config(), {path: value})
+    return replaced(Config(), path, value)
 
 
 BAD = [
@@ -140,9 +140,9 @@ BAD = [
 @pytest.mark.parametrize(
     "path, value, said", BAD, ids=[f"{p}={v}"[:40] for p, v, _ in BAD]
 )
-def test_check_refuses(path, value, said):
+def test_nonsense_is_refused_in_one_line(path, value, said):
     with pytest.raises(ValueError) as error:
-        check(put(path, value))
+        check_names(check(put(path, value)))
     text = str(error.value)
     assert "\n" not in text
     assert [s for s in said if s not in text] == [], text
@@ -150,14 +150,14 @@ def test_check_refuses(path, value, said):
 
 @pytest.mark.parametrize("path", numbers(Config()))
 def test_check_takes_both_ends_of_each_range_and_nothing_beyond(path):
-    fields = {p: field for p, _, field in config_module._walk(Config())}
+    fields = {p: field for p, _, field in config_module.walk(Config())}
     bounds = fields[path].metadata
     for value in (bounds["low"], bounds["high"]):
         one = put(path, value)
         if path == "random_masks.low":  # must stay below the other
-            one = with_numbers(one, {"random_masks.high": 1e3})
+            one = replaced(one, "random_masks.high", 1e3)
         if path == "random_masks.high":
-            one = with_numbers(one, {"random_masks.low": 1e-6})
+            one = replaced(one, "random_masks.low", 1e-6)
         check(one)
     low, high = bounds["low"], bounds["high"]
     below, above = low - abs(low) / 100 - 1e-12, high * 1.01

@@ -1,13 +1,15 @@
+"""IMDB and AG News from the archives that their authors publish."""
+
 import gzip
 import io
 import tarfile
 
 import numpy as np
+import own_files
 import pytest
 
 from jaxattn.data import limits
 from jaxattn.data.readers.archives import read_imdb, without_breaks, without_remains
-from jaxattn.data.readers.choice import load_own
 
 N = 30
 
@@ -53,9 +55,8 @@ def imdb(tmp_path_factory):
     )
 
 
-def load(source, *fields, length=12, folder=None, lines=None):
-    say = None if lines is None else lines.append
-    return load_own(str(source), length, 1, folder, fields, False, say)
+def load(source, *fields, length=12, folder=None):
+    return own_files.load(source, length, fields=fields, data_dir=folder)
 
 
 def refused(match, source, *fields, kind=ValueError):
@@ -69,8 +70,7 @@ def test_imdb_from_its_archive(imdb):
     assert found.classes == ("neg", "pos")
     assert len(found.test.labels) == 2 * N
     assert len(found.train.labels) + len(found.validation.labels) == 2 * N
-    words = [found.vocabulary[i] for i in found.test.inputs[0, :5]]
-    assert words[2:] == ["film", "it's", "neg"]
+    assert own_files.words(found, found.test, 0)[2:5] == ["film", "it's", "neg"]
     assert found.test.ids[0] == "test-neg-00000"
     assert "br" not in found.vocabulary and "nobody" not in found.vocabulary
     # No film is in training and in validation.
@@ -159,11 +159,10 @@ def test_what_is_no_archive(tmp_path, imdb):
     refused("roles of .* are text, label", f"imdb:{imdb}", "evidence=x")
 
 
-def test_progress_is_said(imdb, monkeypatch):
+def test_progress_is_said(imdb, monkeypatch, said):
     monkeypatch.setattr(limits, "SECONDS", 0.0)
-    lines = []
-    read_imdb(imdb, lines.append)
-    assert lines[-1] == f"read {4 * N} reviews of aclImdb_v1.tar.gz"
+    read_imdb(imdb)
+    assert said()[-1] == f"read {4 * N + 4} files of aclImdb_v1.tar.gz"
 
 
 BACK = chr(92)
@@ -188,22 +187,23 @@ def ag_news(tmp_path):
     return pack(tmp_path / "ag_news_csv.tar.gz", NEWS, "ag_news_csv")
 
 
-def test_news_from_archive_folder_and_table(ag_news, tmp_path):
+def test_news_from_archive_folder_and_table(ag_news, tmp_path, said):
     found = load(f"ag_news:{ag_news}", length=20)
     assert found.classes == ("World", "Sports", "Business", "Sci/Tech")
     assert len(found.test.labels) == 12
     np.testing.assert_array_equal(found.test.labels, np.arange(12) % 4)
-    words = [found.vocabulary[i] for i in found.test.inputs[0, : found.test.lengths[0]]]
-    assert words[2:] == '" title " ap - it is $ 5 , < b >'.split()
+    assert (
+        own_files.words(found, found.test, 0)[2:]
+        == '" title " ap - it is $ 5 , < b >'.split()
+    )
     folder = unpack(tmp_path / "ag_news_csv", NEWS)
     assert load(f"ag_news:{folder}", length=20).digest == found.digest
     title = load(f"ag_news:{ag_news}", "text=title")
     assert title.test.lengths.tolist() == [5] * 12
     # One table has no split of its own.
-    lines = []
-    one = load(f"ag_news:{folder / 'train.csv'}", lines=lines)
+    one = load(f"ag_news:{folder / 'train.csv'}")
     sizes = [len(s.labels) for s in (one.train, one.validation, one.test)]
-    assert sum(sizes) == 60 and all(sizes) and "no split is given" in lines[0]
+    assert sum(sizes) == 60 and all(sizes) and "no split is given" in said()[-1]
 
 
 def test_a_header_is_passed_over(tmp_path):

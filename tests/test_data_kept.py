@@ -1,13 +1,16 @@
+"""Prepared data: found again by their content, refused where they are not the same."""
+
 import json
 
 import numpy as np
 import own_files
 import pytest
 import small_run
-from test_data_own import same
+from own_files import load, same
 
 from jaxattn.data.command import main
-from jaxattn.data.readers import choice, prepared_file, tables
+from jaxattn.data.readers import prepared_file, tables
+from jaxattn.data.readers.options import Options
 from jaxattn.data.sources import bags
 
 
@@ -25,32 +28,33 @@ def prepare(file, *more):
     )
 
 
-def test_prepared_data_are_the_data(tmp_path, file, capsys):
+def test_prepared_data_are_the_data(tmp_path, file, capsys, said):
     out = tmp_path / "folder" / "mine.npz"
     assert prepare(file, "-o", out) == 0
     assert "mine.npz: 50 / 7 / 3 rows" in " ".join(capsys.readouterr().out.split())
-    said = []
-    same(tables.load(file, 8, 1), choice.load_own(str(out), 8, 1, say=said.append))
-    assert said and said[-1].startswith("no split is given")
+    before = len(said())
+    prepared = load(out)
+    assert said()[before:][-1].startswith("no split is given")
+    same(load(file), prepared)
     assert [p.name for p in out.parent.iterdir()] == ["mine.npz"]
 
 
 def test_a_run_finds_what_was_prepared_by_its_content(tmp_path, file, monkeypatch):
-    plain = tables.load(file, 8, 1)
+    plain = load(file)
     assert prepare(file, "--data-dir", tmp_path / "kept") == 0
-    monkeypatch.setattr(tables, "made", lambda *a: pytest.fail("read again"))
-    same(plain, tables.load(file, 8, 1, tmp_path / "kept"))
+    monkeypatch.setattr(tables, "read", lambda *a: pytest.fail("read again"))
+    same(plain, load(file, data_dir=tmp_path / "kept"))
     moved = file.rename(tmp_path / "moved.jsonl")
-    same(plain, tables.load(moved, 8, 1, tmp_path / "kept"))
+    same(plain, load(moved, data_dir=tmp_path / "kept"))
 
 
 def test_data_without_tokens_are_kept_too(tmp_path):
     few = bags.load_bags({"train": 4, "validation": 2, "test": 2})
-    out = tmp_path / "bags.npz"
-    prepared_file.save(out, few, prepared_file.settings_of(8, 1, (), ""), ["said"])
-    found = prepared_file.load(out, 8, 1)
-    assert found.digest == few.digest and not found.vocabulary
-    np.testing.assert_array_equal(found.test.truth, few.test.truth)
+    out, options = tmp_path / "bags.npz", Options(8, 1)
+    prepared_file.save(out, few, options, ["said"])
+    kept = prepared_file.load(out, options)
+    assert kept.digest == few.digest and not kept.vocabulary
+    np.testing.assert_array_equal(kept.test.truth, few.test.truth)
 
 
 @pytest.mark.parametrize("change", ["content", "length", "min_count", "fields", "code"])
@@ -66,10 +70,8 @@ def test_prepared_data_of_something_else_are_not_taken(
     else:
         given |= {change: 7} if change != "fields" else {"fields": ("id=",)}
     read = []
-    monkeypatch.setattr(tables, "made", lambda *a: read.append(a))
-    tables.load(
-        file, given["length"], given["min_count"], tmp_path / "kept", given["fields"]
-    )
+    monkeypatch.setattr(tables, "read", lambda *a: read.append(a))
+    load(file, data_dir=tmp_path / "kept", **given)
     assert len(read) == 1
 
 
@@ -77,12 +79,11 @@ def test_another_tokenizer_of_the_same_name_is_not_taken(tmp_path, file, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     module = tmp_path / "kept_tokens.py"
     module.write_text("def words(text):\n    return text.split()\n")
-    found = tables.reading(file, ["evidence="], "kept_tokens:words")
-    place = tables.place_of(found, 8, 1, tmp_path, ["evidence="], "kept_tokens:words")
+    options = Options(8, 1, tmp_path, ["evidence="], tokenizer="kept_tokens:words")
+    place = prepared_file.place_of(file, options, module)
     module.write_text("def words(text):\n    return text.upper().split()\n")
-    assert place != tables.place_of(
-        found, 8, 1, tmp_path, ["evidence="], "kept_tokens:words"
-    )
+    assert place != prepared_file.place_of(file, options, module)
+    assert tables.table_of(file, options).tokenizer.file == module
 
 
 @pytest.mark.parametrize(
@@ -104,13 +105,13 @@ def test_other_settings_than_prepared_are_refused(tmp_path, file, given, message
     out = tmp_path / "mine.npz"
     prepare(file, "-o", out)
     with pytest.raises(ValueError, match=message):
-        choice.load_own(str(out), **({"length": 8, "min_count": 1} | given))
+        load(out, **given)
 
 
 def changed(out, **arrays):
     with np.load(out) as stored:
-        found = dict(stored)
-    np.savez(out, **(found | arrays))
+        kept = dict(stored)
+    np.savez(out, **(kept | arrays))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_damaged_prepared_data_are_refused(tmp_path, file, capfd, damage):
         changed(out, train_labels=np.array([None] * 50, object))
     message = "mine.npz is no prepared file or damaged; prepare it again"
     with pytest.raises(ValueError, match=message) as error:
-        choice.load_own(str(out), 8, 1)
+        load(out)
     assert "\n" not in str(error.value)
     if damage == "cut":  # as the command says it
         words = ("--data", out, "--data.length", "8", "--data.min-count", "1")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jaxattn.data.sources.planted import shares
 from jaxattn.data.sources.snippets import load_snippets
-from jaxattn.data.splits import SIDES, side_of
+from jaxattn.data.splits import SPLITS, split_of
 from jaxattn.data.tasks import load
 from jaxattn.data.text import tokenize
 
@@ -31,11 +31,11 @@ def pairs(split):
 
 
 def test_sizes_and_balance(planted):
-    counts = [np.bincount(getattr(planted, side).labels).tolist() for side in SIDES]
+    counts = [np.bincount(getattr(planted, side).labels).tolist() for side in SPLITS]
     # Movie sentiment, without two training reviews that are printed again elsewhere.
     assert counts == [[4031, 3958], [544, 517], [500, 520]]
     assert planted.classes == ("negative", "positive")
-    for side in SIDES:
+    for side in SPLITS:
         split = getattr(planted, side)
         n = len(split.labels)
         assert split.inputs.shape == split.truth.shape == (n, LENGTH)
@@ -46,7 +46,7 @@ def test_sizes_and_balance(planted):
         np.testing.assert_array_equal(split.inputs > 0, valid)
 
 
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("side", SPLITS)
 def test_labels_halves_and_truth_from_the_source(planted, snippets, side):
     split = getattr(planted, side)
     known = set(planted.vocabulary)
@@ -79,16 +79,16 @@ def test_labels_halves_and_truth_from_the_source(planted, snippets, side):
 
 def test_no_sentence_is_on_two_sides(planted, snippets):
     seen: dict[str, set] = {}
-    for side in SIDES:
+    for side in SPLITS:
         ids = {id_ for pair in pairs(getattr(planted, side)) for id_ in pair}
-        assert all(side_of(id_) == side for id_ in ids)
+        assert all(split_of(id_) == side for id_ in ids)
         seen[side] = {tuple(snippets[id_][0]) for id_ in ids}
     assert not seen["train"] & (seen["validation"] | seen["test"])
     assert not seen["validation"] & seen["test"]
 
 
 def test_each_review_once_and_neutral_sentences_in_turn(planted, snippets):
-    for side in SIDES:
+    for side in SPLITS:
         reviews, others = zip(*pairs(getattr(planted, side)), strict=True)
         assert len(set(reviews)) == len(reviews)
         uses = Counter(others)
@@ -96,7 +96,7 @@ def test_each_review_once_and_neutral_sentences_in_turn(planted, snippets):
         assert set(uses) == {
             id_
             for id_, (_, rating) in snippets.items()
-            if id_.startswith("nyt") and abs(rating) < 0.5 and side_of(id_) == side
+            if id_.startswith("nyt") and abs(rating) < 0.5 and split_of(id_) == side
         }
 
 
@@ -110,7 +110,7 @@ def test_order_and_lengths_tell_nothing_of_the_label(planted):
 
 
 def test_share_of_evidence_is_about_a_half(planted):
-    for side in SIDES:
+    for side in SPLITS:
         split = getattr(planted, side)
         share = split.truth.sum(axis=1) / split.lengths
         assert 0.5 < share.mean() < 0.53

@@ -1,13 +1,16 @@
+"""Rows of any reader become arrays, and what is wrong with them is said."""
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from own_files import splits_of, words
 
-from jaxattn.data import limits, rows
+from jaxattn.data import limits
 from jaxattn.data.rows import Row, from_rows, in_order
 from jaxattn.data.sources.snippets import load_snippets
-from jaxattn.data.splits import SIDES, document_of, side_by, side_of
-from jaxattn.data.tasks import TASKS, load
+from jaxattn.data.splits import SPLITS, document_of, split_by
+from jaxattn.data.tasks import load
 from jaxattn.data.text import build_vocabulary, encode, tokenize
 
 WORDS = list("abcdefgh")
@@ -17,22 +20,11 @@ def made(n=60, **changes):
     """Rows of `n` texts, all different, 8 of 10 for training."""
     found = []
     for i in range(n):
-        split = SIDES[max(i % 10 - 7, 0)]
+        split = SPLITS[max(i % 10 - 7, 0)]
         tokens = ["good" if i % 2 else "bad", "film", f"number{i}"]
         row = Row(tokens, ["neg", "pos"][i % 2], f"f, row {i + 1}", split=split)
         found.append(row._replace(**{k: v(i) for k, v in changes.items()}))
     return found
-
-
-def parts(dataset):
-    return {side: getattr(dataset, side) for side in SIDES}
-
-
-def words_of(dataset, split):
-    return [
-        [dataset.vocabulary[t] for t in row[:n]]
-        for row, n in zip(split.inputs, split.lengths, strict=True)
-    ]
 
 
 LABELLED = st.tuples(
@@ -44,15 +36,15 @@ LABELLED = st.tuples(
 @given(st.lists(LABELLED, max_size=12), st.integers(1, 6), st.integers(1, 2))
 def test_arrays_are_those_of_a_plain_reading(drawn, length, min_count):
     fixed = [
-        Row([word, side], label, f"f, row {side} {label}", split=side)
-        for side in SIDES
+        Row([word, split], label, f"f, row {split} {label}", split=split)
+        for split in SPLITS
         for label, word in ((1, "yes"), (0, "no"))
         for _ in range(3)
     ]
     fixed = [row._replace(id=str(i)) for i, row in enumerate(fixed)]
     # The number of the row in each text: no text is in two splits.
     more = [
-        Row([*tokens, f"row{i}"], i % 2, f"f, row {i}", split=SIDES[i % 3], id=f"d{i}")
+        Row([*tokens, f"row{i}"], i % 2, f"f, row {i}", split=SPLITS[i % 3], id=f"d{i}")
         for i, (tokens, _) in enumerate(drawn)
     ]
     more = [
@@ -61,29 +53,33 @@ def test_arrays_are_those_of_a_plain_reading(drawn, length, min_count):
     ]
     given = fixed + more
     found = from_rows(iter(given), "f", length, min_count)
-    sides = {side: [r for r in given if r.split == side] for side in SIDES}
+    rows_of = {split: [r for r in given if r.split == split] for split in SPLITS}
     plain = [
-        [t for t in row.tokens if t not in ("<pad>", "<unk>")] for row in sides["train"]
+        [t for t in row.tokens if t not in ("<pad>", "<unk>")]
+        for row in rows_of["train"]
     ]
     assert found.vocabulary == build_vocabulary(plain, min_count)
     assert found.classes == ("0", "1")
     marked = any(row.evidence is not None for row in given)
-    for side, split in parts(found).items():
+    for name, split in splits_of(found).items():
         texts = [
-            ["<unk>" if t == "<pad>" else t for t in row.tokens] for row in sides[side]
+            ["<unk>" if t == "<pad>" else t for t in row.tokens]
+            for row in rows_of[name]
         ]
         inputs, lengths, cut = encode(texts, found.vocabulary, length)
         np.testing.assert_array_equal(split.inputs, inputs)
         assert split.inputs.dtype == inputs.dtype
         np.testing.assert_array_equal(split.lengths, lengths)
         assert split.lengths.dtype == split.labels.dtype == np.int32
-        assert found.cut[side] == cut
-        assert split.labels.tolist() == [row.label for row in sides[side]]
-        assert split.ids.tolist() == [row.id for row in sides[side]]
+        assert found.cut[name] == cut
+        assert split.labels.tolist() == [row.label for row in rows_of[name]]
+        assert split.ids.tolist() == [row.id for row in rows_of[name]]
         assert (split.evidence is not None) == marked
         if split.evidence is not None:
             assert split.evidence.dtype == np.float32
-            for row, n, marks in zip(sides[side], lengths, split.evidence, strict=True):
+            for row, n, marks in zip(
+                rows_of[name], lengths, split.evidence, strict=True
+            ):
                 assert np.isnan(marks[n:]).all()
                 expected = row.evidence or [np.nan] * n
                 np.testing.assert_array_equal(
@@ -91,36 +87,30 @@ def test_arrays_are_those_of_a_plain_reading(drawn, length, min_count):
                 )
 
 
-def test_the_embedded_snippets_as_rows_give_the_embedded_task(data_dir):
-    task, snippets = TASKS["movie_sentiment"], load_snippets(data_dir)
-    given = []
-    for id_, source, text, rating in zip(
-        snippets.ids, snippets.sources, snippets.texts, snippets.ratings, strict=True
-    ):
-        label = task.label(source, float(rating))
-        if label is not None:
-            given.append(
-                Row(tokenize(text), label, "f", id=id_, group=document_of(id_))
-            )
-    said = []
-    found = from_rows(given, "movie_sentiment", 32, 2, said.append, task.classes)
+def test_the_embedded_snippets_as_rows_give_the_embedded_task(data_dir, said):
     expected = load("movie_sentiment", data_dir=data_dir)
-    # Two reviews are printed twice, on two sides: they are left out of training here.
-    left = [line for line in said if "left out" in line]
-    n = len(expected.train.labels) - len(found.train.labels)
+    rows = [
+        Row(tokenize(text), int(rating > 0), "f", id=id_, group=document_of(id_))
+        for id_, source, text, rating in zip(*load_snippets(data_dir)[:4], strict=True)
+        if source == "movie" and abs(rating) >= 0.5
+    ]
+    read = from_rows(rows, "movie_sentiment", 32, 2, expected.classes)
+    # Two reviews are printed twice, in two splits: here training is without them.
+    left = [line for line in said() if "left out" in line]
+    n = len(expected.train.labels) - len(read.train.labels)
     assert 0 < n < 10 and left[0].startswith(f"{n} row")
-    assert found.classes == expected.classes
-    for side in SIDES[1:]:
-        assert getattr(found, side).ids.tolist() == getattr(expected, side).ids.tolist()
-    texts = {
-        i: t
-        for i, t in zip(
-            expected.train.ids, words_of(expected, expected.train), strict=True
+    assert read.classes == expected.classes
+    for split in SPLITS[1:]:
+        ids = [getattr(dataset, split).ids for dataset in (read, expected)]
+        assert ids[0].tolist() == ids[1].tolist()
+    place = {id_: i for i, id_ in enumerate(expected.train.ids)}
+    for i, id_ in enumerate(read.train.ids):
+        own, other = (
+            words(read, read.train, i),
+            words(expected, expected.train, place[id_]),
         )
-    }
-    for id_, words in zip(found.train.ids, words_of(found, found.train), strict=True):
-        there = [a == b for a, b in zip(words, texts[id_], strict=True)]
-        assert sum(there) >= len(there) - 1
+        same = [a == b for a, b in zip(own, other, strict=True)]
+        assert sum(same) >= len(same) - 1
 
 
 def test_many_tokens_need_two_bytes():
@@ -128,32 +118,28 @@ def test_many_tokens_need_two_bytes():
         Row([f"w{i}_{j}" for j in range(10)], i % 2, "f", split="train")
         for i in range(30)
     ]
-    held = [Row([f"{s}{i}"], i % 2, "f", split=s) for s in SIDES[1:] for i in range(2)]
+    held = [Row([f"{s}{i}"], i % 2, "f", split=s) for s in SPLITS[1:] for i in range(2)]
     assert from_rows(many + held, "f", 10, 1).train.inputs.dtype == np.uint16
     assert from_rows(many[:9] + held, "f", 10, 1).train.inputs.dtype == np.uint8
 
 
-def test_splits_are_drawn_by_group_then_id_then_text():
+@pytest.mark.parametrize(
+    "more, key",
+    [
+        (lambda i: {}, lambda i: f"t{i}"),
+        (lambda i: {"id": f"a_{i}"}, lambda i: f"a_{i}"),
+        (lambda i: {"id": f"a_{i}", "group": f"g{i // 4}"}, lambda i: f"g{i // 4}"),
+    ],
+)
+def test_splits_are_drawn_by_group_then_id_then_text(more, key):
     n = 400
-    base = [Row([f"t{i}"], i % 2, f"f, row {i}") for i in range(n)]
-    by_text = from_rows(base, "f", 4, 1)
-    assert {
-        int(i.removeprefix("row-")): side
-        for side, s in parts(by_text).items()
-        for i in s.ids
-    } == {i: side_by(f"t{i}") for i in range(n)}
-    by_id = from_rows([r._replace(id=f"a_{i}") for i, r in enumerate(base)], "f", 4, 1)
-    assert {i: side for side, s in parts(by_id).items() for i in s.ids} == {
-        f"a_{i}": side_by(f"a_{i}") for i in range(n)
+    rows = [Row([f"t{i}"], i % 2, f"f, row {i}", **more(i)) for i in range(n)]
+    drawn = {
+        int(id_.replace("_", "-").rpartition("-")[2]): name
+        for name, split in splits_of(from_rows(rows, "f", 4, 1)).items()
+        for id_ in split.ids
     }
-    grouped = [r._replace(id=f"a_{i}", group=f"g{i // 4}") for i, r in enumerate(base)]
-    by_group = from_rows(grouped, "f", 4, 1)
-    assert {i: side for side, s in parts(by_group).items() for i in s.ids} == {
-        f"a_{i}": side_by(f"g{i // 4}") for i in range(n)
-    }
-    # Ids with an underscore are not documents of the embedded data.
-    assert len({side_of(f"a_{i}") for i in range(n)}) == 1
-    assert len(by_id.test.labels) > 20
+    assert drawn == {i: split_by(key(i)) for i in range(n)}
 
 
 @pytest.mark.parametrize("name", ["val", "dev", "valid", "validation", "VAL"])
@@ -162,21 +148,19 @@ def test_names_of_the_validation_split(name):
     assert len(from_rows(given, "f", 4, 1).validation.labels) == 6
 
 
-def test_a_missing_validation_split_is_a_tenth_of_training_and_said():
+def test_a_missing_validation_split_is_a_tenth_of_training_and_said(said):
     given = [
         r._replace(split="train" if r.split != "test" else "test") for r in made(300)
     ]
-    said = []
-    found = from_rows(given, "f", 4, 1, said.append)
+    found = from_rows(given, "f", 4, 1)
     n, m = len(found.train.labels), len(found.validation.labels)
     assert n + m == sum(r.split == "train" for r in given)
     assert 0.05 < m / (n + m) < 0.15
-    assert said == [
+    assert said() == [
         f"no validation split is given: {m} rows of training, by a hash, become it"
     ]
     # The words of what became validation are not of training.
-    for words in words_of(found, found.validation):
-        assert "<unk>" in words
+    assert all("<unk>" in words(found, found.validation, i) for i in range(m))
 
 
 def test_a_group_stays_together_when_validation_is_made():
@@ -193,16 +177,15 @@ def test_a_group_stays_together_when_validation_is_made():
     }
 
 
-def test_a_text_in_two_splits_stays_in_the_later_one():
+def test_a_text_in_two_splits_stays_in_the_later_one(said):
     given = made()
     train, test = given[0], next(r for r in given if r.split == "test")
     twin = train._replace(tokens=test.tokens, where="f, row 99", id="twin")
-    said = []
-    found = from_rows([*given, twin], "f", 4, 1, said.append)
     plain = from_rows(given, "f", 4, 1)
+    found = from_rows([*given, twin], "f", 4, 1)
     assert "twin" not in found.train.ids
     assert found.digest == plain.digest
-    assert said == [
+    assert said() == [
         "1 row left out whose text is in a later split too, as f, row 99 (train) and "
         f"{test.where} (test)"
     ]
@@ -251,7 +234,7 @@ def test_splits_that_are_copies_are_refused():
         ),
         (
             {"id": lambda i: "same"},
-            r"1 ids are in two splits, as 'same' in f, row 1 \(",
+            r"1 ids are in two splits, as f, row 1 \(train",
         ),
         ({"group": lambda i: "g"}, r"1 groups are in two splits, as f, row 1 \(train"),
         ({"tokens": lambda i: ["a", 1]}, "f, row 1: tokens must be texts"),
@@ -308,29 +291,23 @@ def test_arrays_are_as_good_as_lists():
     assert from_rows(arrays, "f", 4, 1).digest == from_rows(lists, "f", 4, 1).digest
 
 
-def test_what_is_lost_is_said():
+def test_what_is_lost_is_said(said):
     given = made(
         tokens=lambda i: [] if i == 7 else [f"w{i}", "x", "y", "z"],
         evidence=lambda i: None if i % 2 else [0, 0.5, 0, 1],
     )
-    said = []
-    found = from_rows(given, "f", 2, 1, said.append)
-    assert "1 texts without any token became a single <unk>" in said
-    assert "66.7% of the evidence lies behind the first 2 tokens: lost" in said
+    found = from_rows(given, "f", 2, 1)
+    assert "1 texts without any token became a single <unk>" in said()
+    assert "66.7% of the evidence lies behind the first 2 tokens: lost" in said()
     assert [1] in [
-        split.lengths[split.lengths == 1].tolist() for split in parts(found).values()
+        split.lengths[split.lengths == 1].tolist()
+        for split in splits_of(found).values()
     ]
 
 
-def test_progress_of_many_rows_is_said(monkeypatch):
+def test_progress_is_said(monkeypatch, said):
+    assert list(limits.followed(range(3), "{} rows".format)) == [0, 1, 2]
+    assert said() == []
     monkeypatch.setattr(limits, "SECONDS", 0.0)
-    said = []
-    n = sum(1 for _ in rows.counted(range(3000), said.append))
-    assert n == 3000
-    assert said == ["1,024 rows read", "2,048 rows read"]
-
-
-@given(st.lists(st.integers(0, 5), max_size=9))
-def test_ranges(lengths):
-    found = rows._ranges(np.array(lengths, np.int64))
-    assert found.tolist() == [i for n in lengths for i in range(n)]
+    assert list(limits.followed("ab", "{} rows".format)) == ["a", "b"]
+    assert said() == ["1 rows", "2 rows"]

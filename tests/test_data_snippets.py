@@ -1,4 +1,7 @@
+"""The embedded snippets, prepared once, by whoever comes first."""
+
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_run
 
-from jaxattn.data.rebuild import unescape
 from jaxattn.data.sources import snippets as module
 from jaxattn.data.sources.snippets import (
     DIGEST,
@@ -24,12 +27,6 @@ from jaxattn.data.sources.snippets import (
 NAME, VERSION = HuttoSnippets.name, str(HuttoSnippets.VERSION)
 
 ROOT = str(Path(__file__).parents[1])
-
-
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared by all data tests; the first load prepares it."""
-    return tmp_path_factory.getbasetemp() / "prepared"
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +86,7 @@ def test_texts_are_as_people_wrote_them(snippets):
     assert "''Conan''" in text["movie-1"]
     whole = "\n".join(snippets.texts)
     assert "é" in whole and "\ufeff" not in whole and "\ufffd" not in whole
-    assert unescape(whole) == whole
+    assert not re.search(r"&(amp|lt|gt|quot|#\d+);", whole)
 
 
 def test_digest_sees_every_column(snippets):
@@ -106,22 +103,23 @@ def test_reading_again_is_fast(snippets, data_dir):
     assert time.process_time() - start < 1.5
 
 
-def test_relative_folder_and_say(snippets, data_dir, tmp_path, monkeypatch, capfd):
-    lines: list[str] = []
+def test_relative_folder_and_what_is_said(
+    snippets, data_dir, tmp_path, monkeypatch, capfd, said
+):
     monkeypatch.chdir(data_dir.parent)
-    assert digest(load_snippets(data_dir.name, lines.append)) == DIGEST
-    assert lines == []
-    monkeypatch.setattr(module, "_prepare", lambda root, folder: None)
+    assert digest(load_snippets(data_dir.name)) == DIGEST
+    assert said() == []
+    monkeypatch.setattr(module, "_prepare", lambda folder: None)
     with pytest.raises(ValueError):
-        load_snippets(tmp_path, lines.append)
-    assert lines == [f"preparing 23,703 snippets in {folder(tmp_path)}"]
+        load_snippets(tmp_path)
+    assert said() == [f"preparing 23,703 snippets in {folder(tmp_path)}"]
     assert capfd.readouterr() == ("", "")
 
 
 TWO = """
 import random, sys, time
 from pathlib import Path
-from jaxattn.data import snippets as module
+from jaxattn.data.sources import snippets as module
 rows, flags, me = module.embedded_rows, Path(sys.argv[2]), sys.argv[3]
 
 def wait_for_the_other():
@@ -156,7 +154,7 @@ def test_two_processes_at_once_without_a_sound(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from jaxattn.data import snippets as module
+from jaxattn.data.sources import snippets as module
 rows = module.embedded_rows
 
 def half():
@@ -200,36 +198,8 @@ assert not {"tensorflow", "jax"} & set(sys.modules)
     assert process.returncode == 0
 
 
-def cut_half(target: Path) -> None:
-    data = next(target.glob("*array_record*"))
-    os.truncate(data, data.stat().st_size // 2)
-
-
-def cut_all(target: Path) -> None:
-    os.truncate(next(target.glob("*array_record*")), 0)
-
-
-def flip(target: Path) -> None:
-    data = next(target.glob("*array_record*"))
-    raw = bytearray(data.read_bytes())
-    raw[len(raw) // 3] ^= 1
-    data.write_bytes(raw)
-
-
-def remove_records(target: Path) -> None:
-    next(target.glob("*array_record*")).unlink()
-
-
-def cut_info(target: Path) -> None:
-    os.truncate(target / "dataset_info.json", 100)
-
-
-def remove_info(target: Path) -> None:
-    (target / "dataset_info.json").unlink()
-
-
-def cut_features(target: Path) -> None:
-    os.truncate(target / "features.json", 100)
+def records(target: Path) -> Path:
+    return next(target.glob("*array_record*"))
 
 
 def only_a_folder(target: Path) -> None:
@@ -237,21 +207,21 @@ def only_a_folder(target: Path) -> None:
     target.mkdir()
 
 
-DAMAGE = [
-    cut_half,
-    cut_all,
-    flip,
-    remove_records,
-    cut_info,
-    remove_info,
-    only_a_folder,
-]
+DAMAGE = {
+    "half": lambda target: os.truncate(records(target), 500_000),
+    "none": lambda target: os.truncate(records(target), 0),
+    "flip": lambda target: small_run.flip(records(target), 0.3),
+    "no records": lambda target: records(target).unlink(),
+    "half a description": lambda t: os.truncate(t / "dataset_info.json", 100),
+    "no description": lambda target: (target / "dataset_info.json").unlink(),
+    "a folder": only_a_folder,
+}
 
 
-@pytest.mark.parametrize("damage", DAMAGE, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_data(snippets, data_dir, tmp_path, damage):
     shutil.copytree(data_dir / NAME, tmp_path / NAME)
-    damage(folder(tmp_path))
+    DAMAGE[damage](folder(tmp_path))
     with pytest.raises(ValueError) as caught:
         load_snippets(tmp_path)
     message = str(caught.value)
@@ -262,7 +232,7 @@ def test_damaged_data(snippets, data_dir, tmp_path, damage):
 def test_damage_that_does_not_matter(snippets, data_dir, tmp_path):
     # The builder knows its features; the contents are checked against a digest.
     shutil.copytree(data_dir / NAME, tmp_path / NAME)
-    cut_features(folder(tmp_path))
+    os.truncate(folder(tmp_path) / "features.json", 100)
     assert digest(load_snippets(tmp_path)) == DIGEST
 
 

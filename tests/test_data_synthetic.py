@@ -1,3 +1,5 @@
+"""Generated tasks have their published difficulty, and only what is relevant counts."""
+
 import functools
 
 import jax
@@ -6,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from jaxattn.data.sources.synthetic import FAMILIES, SYNTHETIC, generate
+from jaxattn.data.sources.synthetic import SYNTHETIC, generate, members
+from jaxattn.data.tasks import names
 
 N = 100_000
 
@@ -14,7 +17,7 @@ N = 100_000
 @functools.cache
 def sample(task, n=N, seed=0):
     family = SYNTHETIC[task].family
-    which = FAMILIES[family].index(task)
+    which = members(family).index(task)
     made = jax.jit(generate, static_argnums=(0, 3))
     return jax.tree.map(np.asarray, made(family, jax.random.key(seed), which, n))
 
@@ -65,7 +68,6 @@ def test_invase_has_its_published_difficulty(task):
 def test_only_the_relevant_features_decide_the_probability(task):
     """Everything else is replaced by noise, and the truth and P(y) stay."""
     about = SYNTHETIC[task]
-    family, which = about.family, FAMILIES[about.family].index(task)
     made = sample(task, 2000)
     assert made.inputs.shape == made.truth.shape == (2000, about.features)
     assert made.inputs.dtype == np.float32 and made.labels.dtype == np.int32
@@ -77,7 +79,6 @@ def test_only_the_relevant_features_decide_the_probability(task):
     masked = np.where(made.truth, made.inputs, np.nan)
     expected = np.array([probability(task, row) for row in masked[:200]])
     np.testing.assert_allclose(made.probabilities[:200, 1], expected, atol=2e-5)
-    assert which == FAMILIES[family].index(task)
 
 
 def probability(task, x):
@@ -154,3 +155,16 @@ def test_which_may_be_traced_and_vmapped():
 
 def sample_of(family, which):
     return generate(family, jax.random.key(0), which, 50)
+
+
+def test_a_family_that_there_is_not():
+    with pytest.raises(ValueError, match="perhaps you meant syn; allowed: l2x, syn"):
+        generate("synn", jax.random.key(0), 0, 5)
+
+
+def test_a_row_is_all_that_a_task_of_ones_own_needs(monkeypatch):
+    row = SYNTHETIC["xor"]._replace(family="mine", features=3)
+    monkeypatch.setitem(SYNTHETIC, "mine_xor", row)
+    made = generate("mine", jax.random.key(0), 0, 20)
+    assert made.inputs.shape == (20, 3) and made.truth[:, :2].all()
+    assert not made.truth[:, 2].any() and "mine_xor" in names()

@@ -1,3 +1,5 @@
+"""The stored tasks: what their labels are, and that they never change."""
+
 import hashlib
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -6,17 +8,13 @@ import numpy as np
 import pytest
 
 from jaxattn.data.dataset import Dataset, Split, assemble, digest_of
-from jaxattn.data.sources.snippets import SOURCES, Snippets, load_snippets
-from jaxattn.data.splits import document_of, side_of
-from jaxattn.data.tasks import TASKS, load
+from jaxattn.data.sources import SOURCES
+from jaxattn.data.sources.snippets import Snippets, load_snippets
+from jaxattn.data.splits import SPLITS, document_of, split_of
+from jaxattn.data.tasks import TASKS, Task, load, names, stored
 from jaxattn.data.text import tokenize
 
-SIDES = ("train", "validation", "test")
-
-
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "prepared"
+RATED = ("movie_sentiment", "sentiment", "sources")
 
 
 @pytest.fixture(scope="session")
@@ -26,21 +24,21 @@ def snippets(data_dir: Path) -> Snippets:
 
 @pytest.fixture(scope="session")
 def tasks(data_dir: Path) -> dict[str, Dataset]:
-    return {task: load(task, data_dir=data_dir) for task in TASKS}
+    return {task: load(task, data_dir=data_dir) for task in RATED}
 
 
 def test_the_split_never_changes(snippets):
     counts = Counter(
-        (source, side_of(id_))
+        (source, split_of(id_))
         for source, id_ in zip(snippets.sources, snippets.ids, strict=True)
     )
-    assert {s: tuple(counts[s, side] for side in SIDES) for s in SOURCES} == {
+    assert {s: tuple(counts[s, side] for side in SPLITS) for s in SOURCES} == {
         "movie": (8404, 1126, 1075),
         "amazon": (3007, 421, 280),
         "nyt": (4218, 496, 476),
         "tweet": (3352, 416, 432),
     }
-    lines = "\n".join(f"{id_} {side_of(id_)}" for id_ in snippets.ids)
+    lines = "\n".join(f"{id_} {split_of(id_)}" for id_ in snippets.ids)
     assert (
         hashlib.sha256(lines.encode()).hexdigest()
         == "5921f26ebd3005ed2d5d3817647cd1cbfed04bb4cc84e81fecb75ff09246adac"
@@ -50,7 +48,7 @@ def test_the_split_never_changes(snippets):
 def test_no_document_is_on_two_sides(snippets):
     sides = defaultdict(set)
     for id_ in snippets.ids:
-        sides[document_of(id_)].add(side_of(id_))
+        sides[document_of(id_)].add(split_of(id_))
     assert all(len(found) == 1 for found in sides.values())
     documents = Counter(document.partition("-")[0] for document in sides)
     # The source says 500 editorials; two of its numbers do not occur.
@@ -90,17 +88,17 @@ def test_tasks(tasks, task, classes, vocabulary, counts):
     data = tasks[task]
     assert (data.name, data.classes) == (task, classes)
     assert [
-        np.bincount(getattr(data, side).labels).tolist() for side in SIDES
+        np.bincount(getattr(data, side).labels).tolist() for side in SPLITS
     ] == counts
     assert len(data.vocabulary) == len(data.kind) == len(data.lexicon) == vocabulary
     assert data.vocabulary[:2] == ("<pad>", "<unk>")
     assert len(set(data.vocabulary)) == vocabulary
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", RATED)
 def test_arrays_are_as_the_interface_says(tasks, task):
     data = tasks[task]
-    for side in SIDES:
+    for side in SPLITS:
         split = getattr(data, side)
         n = len(split.ids)
         assert split.inputs.shape == (n, 32) and split.inputs.dtype == np.uint16
@@ -111,16 +109,16 @@ def test_arrays_are_as_the_interface_says(tasks, task):
         valid = np.arange(32) < split.lengths[:, None]
         np.testing.assert_array_equal(split.inputs > 0, valid)
         assert split.inputs.max() < len(data.vocabulary)
-        assert all(side_of(id_) == side for id_ in split.ids)
-    assert set(data.cut) == set(SIDES)
+        assert all(split_of(id_) == side for id_ in split.ids)
+    assert set(data.cut) == set(SPLITS)
 
 
 def test_labels_follow_the_ratings(tasks, snippets):
     rating = dict(zip(snippets.ids, snippets.ratings, strict=True))
     for task in ("movie_sentiment", "sentiment"):
         data = tasks[task]
-        ids = np.concatenate([getattr(data, side).ids for side in SIDES])
-        labels = np.concatenate([getattr(data, side).labels for side in SIDES])
+        ids = np.concatenate([getattr(data, side).ids for side in SPLITS])
+        labels = np.concatenate([getattr(data, side).labels for side in SPLITS])
         found = np.array([rating[id_] for id_ in ids])
         assert np.abs(found).min() >= 0.5
         np.testing.assert_array_equal(labels, found > 0)
@@ -131,13 +129,13 @@ def test_labels_follow_the_ratings(tasks, snippets):
         ]
         assert sorted(ids) == sorted(wanted)
     data = tasks["sources"]
-    for side in SIDES:
+    for side in SPLITS:
         split = getattr(data, side)
         named = [data.classes[label] for label in split.labels]
         assert named == [id_.partition("-")[0] for id_ in split.ids]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", RATED)
 def test_vocabulary_comes_from_training_alone(tasks, snippets, task):
     data = tasks[task]
     text = dict(zip(snippets.ids, snippets.texts, strict=True))
@@ -151,7 +149,7 @@ def test_tokens_spell_the_text(tasks, snippets):
     data = tasks["sources"]
     text = dict(zip(snippets.ids, snippets.texts, strict=True))
     known = set(data.vocabulary)
-    for side in SIDES:
+    for side in SPLITS:
         split = getattr(data, side)
         cut = [0, 0]
         for tokens, length, id_ in zip(*split[:2], split.ids, strict=True):
@@ -174,7 +172,7 @@ def test_repeats_and_digest_sees_the_arguments(tasks, data_dir):
     first = tasks["movie_sentiment"]
     again = load("movie_sentiment", data_dir=data_dir)
     assert again.digest == first.digest
-    for side in SIDES:
+    for side in SPLITS:
         pairs = zip(
             getattr(first, side).arrays(), getattr(again, side).arrays(), strict=True
         )
@@ -227,18 +225,18 @@ def test_digest_sees_what_is_known_of_examples():
         {"attributions": {"gradient": scores, "random": scores}},
     ]
     digests = [
-        assemble("n", ("x", "y"), dict.fromkeys(SIDES, plain._replace(**o))).digest
+        assemble("n", ("x", "y"), dict.fromkeys(SPLITS, plain._replace(**o))).digest
         for o in others
     ]
     assert len(set(digests)) == len(others)
     # The order in which explanations were named does not matter.
     swapped = plain._replace(attributions={"random": scores, "gradient": scores})
-    again = assemble("n", ("x", "y"), dict.fromkeys(SIDES, swapped))
+    again = assemble("n", ("x", "y"), dict.fromkeys(SPLITS, swapped))
     assert again.digest == digests[-1]
     assert again.vocabulary == () and again.cut == {}
     assert len(again.kind) == len(again.lexicon) == 0
     # Without any of it, the digest is that of the four arrays.
-    four = tuple(a for _ in SIDES for a in plain[:4])
+    four = tuple(a for _ in SPLITS for a in plain[:4])
     assert digests[0] == digest_of("n", ("x", "y"), (), four)
 
 
@@ -278,9 +276,9 @@ def test_a_bag_of_words_finds_the_labels(tasks):
 @pytest.mark.parametrize(
     "name, hint",
     [
-        ("movie_sentimnt", "perhaps you meant 'movie_sentiment'"),
-        ("digits_pixel", "perhaps you meant 'digits_pixels'"),
-        ("plantd", "perhaps you meant 'planted'"),
+        ("movie_sentimnt", "perhaps you meant movie_sentiment;"),
+        ("digits_pixel", "perhaps you meant digits_pixels;"),
+        ("plantd", "perhaps you meant planted;"),
         ("zzz", "allowed"),
     ],
 )
@@ -308,3 +306,10 @@ def test_bad_numbers_cost_no_preparation(task, arguments, tmp_path):
 def test_min_count_that_leaves_nothing(data_dir):
     with pytest.raises(ValueError, match="leaves no token"):
         load("movie_sentiment", min_count=10**6, data_dir=data_dir)
+
+
+def test_a_row_is_all_that_a_task_of_ones_own_needs(monkeypatch, tasks):
+    row = Task("somebody's own", load=lambda *given: (*given, tasks["sources"]))
+    monkeypatch.setitem(TASKS, "mine", row)
+    assert "mine" in names() and "mine" in stored()
+    assert load("mine", 9, 3, "here") == (9, 3, "here", tasks["sources"])

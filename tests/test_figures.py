@@ -9,9 +9,9 @@ from jaxattn.metrics.statistics import mean_interval
 from jaxattn.reports.figures import (
     accuracy_by_method,
     codes,
-    histograms,
     leak_by_method,
     learning_curves,
+    overlap,
 )
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -32,19 +32,21 @@ MEANS = {m: RNG.dirichlet(np.ones(4), (16, 2)).swapaxes(1, 2) for m in METHODS}
 
 def accuracy(path, values=SEEDS, full_text=(0.8, 0.79, 0.81)):
     intervals = {m: mean_interval(np.ravel(x)) for m, x in values.items()}
-    accuracy_by_method(path, values, intervals, 0.517, full_text, "Accuracy")
+    svg = accuracy_by_method(values, intervals, 0.517, full_text, "Accuracy")
+    path.write_text(svg)
 
 
 def leak(path, values=SEEDS):
-    leak_by_method(path, values, {m: 0.01 * x for m, x in values.items()}, 1.0, "Leak")
+    null = {m: 0.01 * x for m, x in values.items()}
+    path.write_text(leak_by_method(values, null, 1.0, "Leak"))
 
 
 def curves(path, values=EPOCHS):
-    learning_curves(path, values, "accuracy", "Learning", 0.517)
+    path.write_text(learning_curves(values, "accuracy", "Learning", 0.517))
 
 
 def code(path, values=MEANS):
-    codes(path, values, ["negative", "positive"], "Codes")
+    path.write_text(codes(values, ["negative", "positive"], "Codes"))
 
 
 DRAW = [(accuracy, SEEDS), (leak, SEEDS), (curves, EPOCHS), (code, MEANS)]
@@ -112,14 +114,11 @@ def test_one_seed_and_one_method_can_be_drawn(draw, values, tmp_path):
 
 
 @each_figure
-def test_bad_input_is_refused_and_leaves_no_file(draw, values, tmp_path):
+def test_bad_input_is_refused(draw, values, tmp_path):
     with pytest.raises(ValueError, match="nothing to draw"):
         draw(tmp_path / "a.svg", {})
     with pytest.raises(ValueError, match="cannot draw joint: shape"):
         draw(tmp_path / "a.svg", {"joint": values["joint"][0][..., None, None, None]})
-    with pytest.raises(OSError):
-        draw(tmp_path / "missing" / "a.svg")
-    assert not list(tmp_path.iterdir())
 
 
 def test_one_dot_for_each_finite_seed(tmp_path):
@@ -156,10 +155,8 @@ def test_codes_show_the_first_six_seeds_and_say_so(tmp_path):
     assert {"seed 0", "seed 5", "negative", "positive"} <= words
     assert "seed 6" not in words and "(first 6 of 16 seeds)" in " ".join(words)
     with pytest.raises(ValueError, match="expected .seeds, 4 positions, 3 classes"):
-        codes(tmp_path / "b.svg", MEANS, ["a", "b", "c"], "Codes")
-
-
-def test_methods_with_fewer_seeds_leave_room(tmp_path):
+        codes(MEANS, ["a", "b", "c"], "Codes")
+    # A method with fewer seeds leaves room.
     code(tmp_path / "a.svg", {"joint": MEANS["joint"], "uniform": MEANS["uniform"][:2]})
     assert "seed 5" in text(tmp_path / "a.svg")
 
@@ -169,12 +166,11 @@ def test_overlap_shows_every_class_and_where_it_would_lie_without_a_leak(tmp_pat
     prior = np.bincount(labels) / 400
     said_nothing = np.ones((8, 400))
     path = tmp_path / "overlap.svg"
-    histograms(path, said_nothing, labels, None, ["no", "yes"], "Overlap")
+    path.write_text(overlap(said_nothing, labels, None, ["no", "yes"], "Overlap"))
     assert {f"no ({prior[0]:.3f})", f"yes ({prior[1]:.3f})"} <= text(path)
     assert group(path, "class-0") is not None and group(path, "class-1") is not None
-    other = tmp_path / "of_each_seed.svg"
     each = np.broadcast_to(labels, (8, 400))
-    histograms(other, said_nothing, each, prior, ["no", "yes"], "Overlap")
-    assert other.read_bytes() == path.read_bytes()
-    histograms(other, said_nothing * 3, labels, prior, ["no", "yes"], "Overlap")
-    assert other.read_bytes() != path.read_bytes()
+    of_each_seed = overlap(said_nothing, each, prior, ["no", "yes"], "Overlap")
+    assert of_each_seed == path.read_text()
+    other = overlap(said_nothing * 3, labels, prior, ["no", "yes"], "Overlap")
+    assert other != path.read_text()

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from jaxattn.config import Config, Model
-from jaxattn.metrics.definitions import METRICS
+from jaxattn.metrics import definitions
 from jaxattn.reports import findings
 from jaxattn.reports.results import Result
 
@@ -13,10 +13,10 @@ MAJORITY = 0.51
 
 def result(method, metric, mean, width=0.01, null=math.nan, split="test", n=16):
     low, high = mean - width, mean + width
-    unit, direction, _ = METRICS[metric]
+    defined = definitions.metric(metric)
     return Result(
         "movie_sentiment", method, metric, "", split, n, mean, low, high, null,
-        unit, direction,
+        defined.unit, defined.direction,
     )  # fmt: skip
 
 
@@ -102,11 +102,8 @@ def test_the_threshold_is_the_one_stated():
     assert "within 0.02 nats of the label entropy" in sentence
 
 
-def test_without_an_nll_nothing_is_closed():
+def test_remedies_with_an_nll_are_judged_and_nothing_else():
     assert about(said(accuracy("mask_swap", 0.51)), "Shortcut closed") == []
-
-
-def test_joint_and_uniform_are_no_remedies():
     sentences = said(*trained("joint", 0.51), *trained("uniform", 0.51))
     assert about(sentences, "Shortcut") == []
 
@@ -173,16 +170,10 @@ def test_weighting_that_cannot_work_is_said(ess, overlap, cannot, split):
             assert words in sentences[0]
 
 
-def test_weights_that_are_no_numbers_are_not_judged():
+def test_only_methods_that_weigh_are_judged_for_it_whatever_the_values_are():
     nothing = [r._replace(mean=math.nan) for r in weighting(1.0, 1.0)]
     assert said(*nothing) == []
-
-
-def test_only_methods_that_weigh_are_judged_for_it():
     assert about(said(*weighting(0.01, 0.01, "mask_swap")), "cannot work") == []
-
-
-def test_weighting_is_judged_whatever_the_values_are():
     for name in ("default_tokens", "inputs", "inputs_and_default_tokens"):
         sentences = said(*weighting(0.05, 0.9), config=values(name))
         assert about(sentences, "cannot work here")
@@ -293,5 +284,7 @@ def test_faithfulness_is_told_where_a_model_is_explained():
             result(method, "post_hoc_accuracy", kept, null=0.7),
             result(method, "evalx_accuracy", kept - 0.1, null=0.6),
         ]
-    (sentence,) = about(said(*rows, config=values("inputs")), "on the selection alone")
+    (sentence,) = about(
+        said(*rows, config=values("inputs")), "the selection alone gives"
+    )
     assert "0.700" in sentence and "joint 0.900" in sentence and "0.700 [" in sentence

@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattn.config import Config, Data, Model, Optimizer, numbers
+from jaxattn.config import Config, Data, Model, Optimizer
 from jaxattn.data.sources.synthetic import SYNTHETIC
-from jaxattn.methods.table import METHODS, Numbers
+from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
-from jaxattn.training import cell as cells
 from jaxattn.training import step
-from jaxattn.training.cell import Cell, splits_of
+from jaxattn.training.cell import Task, make_cell, splits_of
 from jaxattn.training.evaluation import evidence, measure
 
 CONFIG = Config(
@@ -36,37 +35,21 @@ INPUTS = Inputs("scalars", 1, 11, fixed=True)
 
 NOTHING = measure.Vocabulary(*[jnp.zeros(0, bool)] * 3)
 
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 
-
-def make_static(method):
-    return cells.make_static(
-        CONFIG, METHODS[method].structure, INPUTS, 2, 256, family="syn", evaluated=True
-    )
-
-
-def make_cell(method, seed=0, which=3):
-    values = {k: np.float32(v) for k, v in numbers(CONFIG).items()}
-    row = Numbers(*np.array(METHODS[method].numbers, np.float32))
-    return Cell(jax.random.key(seed), values, row, which=which, control=10)
+def cell_of(method, seed=0, which=3):
+    task = Task(INPUTS, 2, 256, which=which, control=10, family="syn", evaluated=True)
+    return make_cell(CONFIG, METHODS[method], task, jax.random.key(seed))
 
 
 @functools.cache
 def trained(method):
-    static, cell = make_static(method), make_cell(method)
-    return quick_jit(lambda: step.train(static, cell, ()))()
+    return jax.jit(step.train)(cell_of(method), ())
 
 
 @pytest.mark.parametrize("method", ["joint", "invase", "realx", "instance_weighting"])
 def test_every_way_to_learn_moves_the_selector_and_stays_finite(method):
     state, curves = trained(method)
-    begin = step.init(make_static(method), make_cell(method))
+    begin = step.init(cell_of(method))
     assert bool(state.alive)
     for half in state.params:
         ends = zip(
@@ -94,10 +77,9 @@ def test_a_baseline_is_there_only_where_it_is_used():
 
 
 def test_splits_differ_between_seeds_and_not_between_methods():
-    static = make_static("joint")
-    train, validation, test = splits_of(static, make_cell("joint"), ())
-    again, *_ = splits_of(static, make_cell("realx"), ())
-    other, *_ = splits_of(static, make_cell("joint", seed=1), ())
+    train, validation, test = splits_of(cell_of("joint"), ())
+    again, *_ = splits_of(cell_of("realx"), ())
+    other, *_ = splits_of(cell_of("joint", seed=1), ())
     np.testing.assert_array_equal(train.inputs, again.inputs)
     assert not np.isclose(train.inputs, other.inputs).any()
     firsts = [x.inputs[:100] for x in (train, validation, test)]
@@ -108,18 +90,18 @@ def test_splits_differ_between_seeds_and_not_between_methods():
 
 def test_fresh_data_are_new_in_every_epoch():
     fresh = Config(data=Data(examples=64, test_examples=8, fresh=True))
-    static = make_static("joint")._replace(config=fresh)
-    one, two = (splits_of(static, make_cell("joint"), (), e) for e in (0, 1))
+    cell = cell_of("joint").replace(config=fresh)
+    one, two = (splits_of(cell, (), epoch) for epoch in (0, 1))
     assert not np.isclose(one[0].inputs, two[0].inputs).any()
     np.testing.assert_array_equal(one[2].inputs, two[2].inputs)
 
 
 @functools.cache
 def measured(method="joint"):
-    static, cell = make_static(method), make_cell(method)
-    state = trained(method)[0]
-    run = quick_jit(lambda s: measure.measure(static, cell, s, (), NOTHING, ()))
-    return jax.tree.map(np.asarray, run(state))
+    made = jax.jit(measure.measure)(
+        cell_of(method), trained(method)[0], (), NOTHING, ()
+    )
+    return jax.tree.map(np.asarray, made)
 
 
 def test_recovery_is_what_masks_and_truth_say():
@@ -144,18 +126,18 @@ def test_recovery_is_what_masks_and_truth_say():
 
 def test_true_masks_are_the_evidence():
     truth = jnp.array([[True, True, False, False], [False] * 4])
-    usable = jnp.array([[True] * 4, [True, True, False, False]])
-    gates = evidence.true_masks(truth, usable, simplex=False)
+    candidates = jnp.array([[True] * 4, [True, True, False, False]])
+    gates = evidence.true_masks(truth, candidates, simplex=False)
     np.testing.assert_array_equal(gates, [[1, 1, 0, 0], [0, 0, 0, 0]])
-    shares = evidence.true_masks(truth, usable, simplex=True)
+    shares = evidence.true_masks(truth, candidates, simplex=True)
     np.testing.assert_allclose(shares, [[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0]])
 
 
 def test_shuffling_keeps_weights_and_padding():
     mask = jnp.array([0.5, 0.3, 0.2, 0.0, 0.0, 0.0])
-    usable = jnp.array([True, True, True, True, False, False])
-    keys = jax.random.split(jax.random.key(0), 500)
-    made = np.asarray(jax.vmap(lambda k: evidence.shuffle(k, mask, usable))(keys))
+    candidates = jnp.array([True, True, True, True, False, False])
+    masks, candidates = (jnp.tile(x, (500, 1)) for x in (mask, candidates))
+    made = np.asarray(evidence.shuffled(jax.random.key(0), masks, candidates))
     assert not made[:, 4:].any()
     np.testing.assert_allclose(
         np.sort(made[:, :4]), np.tile([0, 0.2, 0.3, 0.5], (500, 1))

@@ -59,7 +59,7 @@ def test_no_program_calls_lapack(query, data_dir):
     shape = wave.Shape(2)
     splits = wave.make_splits(found, mesh)
     cells = wave.stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
-    init, chunk, measure = wave.functions(program, mesh, shape)
+    init, chunk, measure = wave.functions(mesh, shape)
     state = jax.eval_shape(init, cells)
     for lowered in (
         init.lower(cells),

@@ -8,7 +8,8 @@ import scipy.stats
 from jaxattn.data.sources.planted_shortcut import planted_shortcut
 from jaxattn.leakage import folds, questions
 from jaxattn.leakage.hsic import hsic
-from jaxattn.leakage.significance import assess, assess_pair, fano_bits
+from jaxattn.leakage.masks import masks_of
+from jaxattn.leakage.significance import Trial, assess, assess_pair, fano_bits
 
 
 @functools.cache
@@ -19,24 +20,24 @@ def planted(bits, n, seed, exchanges, kind="place"):
     rng = np.random.default_rng(seed)
     fold = folds.assign(rng, labels, None, 5)
     exchanged = folds.exchanged(rng, labels, exchanges, fold)
-    x = questions.everything(masks, masks, np.full(n, 6))
-    return assess(x, labels, exchanged, fold)
+    x = questions.all_features(masks_of(masks, kind="weights"))
+    return assess(x, Trial(labels, fold, exchanged))
 
 
 @pytest.mark.parametrize("kind", ["place", "shape"])
 @pytest.mark.parametrize("bits", [0, 0.1, 0.5, 1])
 def test_planted_bits_are_recovered(bits, kind):
-    found = [planted(bits, 5000, seed, 19, kind) for seed in range(3)]
-    assert np.mean([f.bits for f in found]) == pytest.approx(bits, abs=0.03)
-    assert all(f.bits < 1 + 1e-6 and f.low <= f.bits <= f.high for f in found)
-    assert all((f.p == 0.05) == (bits > 0) or f.p > 0.05 for f in found)
+    findings = [planted(bits, 5000, seed, 19, kind) for seed in range(3)]
+    assert np.mean([f.bits for f in findings]) == pytest.approx(bits, abs=0.03)
+    assert all(f.bits < 1 + 1e-6 and f.low <= f.bits <= f.high for f in findings)
+    assert all((f.p == 0.05) == (bits > 0) or f.p > 0.05 for f in findings)
 
 
 def test_intervals_cover_what_was_planted():
     """In 9 of 10 repetitions at least, for every size of leak."""
     for bits in (0, 0.1, 0.5, 1):
-        found = [planted(bits, 5000, seed, 19) for seed in range(12)]
-        covered = sum(f.low <= bits <= f.high for f in found)
+        findings = [planted(bits, 5000, seed, 19) for seed in range(12)]
+        covered = sum(f.low <= bits <= f.high for f in findings)
         # 12 at 95 %: 9 or fewer would come up once in 500.
         assert covered >= 10, (bits, covered)
 
@@ -65,8 +66,9 @@ def test_an_added_column_tells_beyond_the_first_only_what_is_new():
     fresh = (labels + rng.normal(size=n))[:, None].astype("f4")
     fold = folds.assign(rng, labels, None, 5)
     orders = np.stack([rng.permutation(n) for _ in range(19)])
-    again = assess_pair(known, known, labels, orders, fold)
-    more = assess_pair(known, fresh, labels, orders, fold)
+    trial = Trial(labels, fold, labels[orders])
+    again = assess_pair(known, known, trial, orders)
+    more = assess_pair(known, fresh, trial, orders)
     assert again.p > 0.05 and abs(again.bits) < 0.01
     assert more.p == 0.05 and more.low > 0.03
 
@@ -93,13 +95,13 @@ def test_hsic_is_the_trace_that_defines_it():
     same = (y[:, None] == y[None]).astype(float)
     expected = np.trace(kernel @ centre @ same @ centre) / 30**2
     orders = np.stack([rng.permutation(y) for _ in range(9)])
-    found = hsic(x, y, orders, 3)
-    assert found.value == pytest.approx(expected, rel=1e-4)
+    test = hsic(x, y, orders, 3)
+    assert test.value == pytest.approx(expected, rel=1e-4)
     k = sum(
         np.trace(kernel @ centre @ (o[:, None] == o[None]) @ centre) / 900 >= expected
         for o in orders
     )
-    assert found.p == pytest.approx((1 + k) / 10)
+    assert test.p == pytest.approx((1 + k) / 10)
 
 
 def test_hsic_sees_what_is_not_linear():

@@ -22,9 +22,8 @@ LABELS = RNG.integers(0, 2, N)
 def program(metrics=("leak",), method="joint"):
     """As little of a program as the audit needs; its examples are generated."""
     config = Config(metrics=metrics, model=Model(values="inputs"))
-    model = types.SimpleNamespace(normalizer="softmax")
     return types.SimpleNamespace(
-        static=types.SimpleNamespace(config=config, model=model),
+        cell=types.SimpleNamespace(config=config, simplex=True),
         source=types.SimpleNamespace(dataset=None),
         cells=((method, 0),),
     )
@@ -64,11 +63,11 @@ def noise():
 def test_a_code_is_found_where_it_lives_and_beyond_values_that_tell_nothing():
     nothing = RNG.normal(size=(2, N, 3))
     made = found([coded(), noise()], nothing, evalx_nll=np.array([0.5, np.log(2)]))
-    for name in ("channel_leak_bits:all", "channel_leak_bits:place", "encoding_bits"):
+    for name in ("audit_bits:mask", "audit_bits:place", "encoding_bits"):
         assert made[name][0] > 0.9, name
         assert abs(made[name][1]) < 0.05, name
     # The same weights in another order: nothing in their shape.
-    assert abs(made["channel_leak_bits:shape"][0]) < 0.05
+    assert abs(made["audit_bits:shape"][0]) < 0.05
     shares = np.bincount(LABELS) / N
     entropy = -(shares * np.log2(shares)).sum()
     reads = entropy - 0.5 / np.log(2)
@@ -80,22 +79,22 @@ def test_a_code_is_found_where_it_lives_and_beyond_values_that_tell_nothing():
 def test_a_mask_tells_nothing_beyond_values_that_tell_all():
     told = 4 * (LABELS[None, :, None] - 0.5) + 0.1 * RNG.normal(size=(1, N, 1))
     made = found([coded()], told)
-    assert made["channel_leak_bits:all"][0] > 0.9
+    assert made["audit_bits:mask"][0] > 0.9
     assert abs(made["encoding_bits"][0]) < 0.05
 
 
 def test_masks_that_are_all_equal_hold_exactly_nothing():
     flat = np.full((N, T), 1 / T)
     made = found([flat, coded()], RNG.normal(size=(2, N, 3)))
-    assert made["channel_leak_bits:all"][0] == 0
-    assert made["channel_leak_bits:place"][0] == 0
+    assert made["audit_bits:mask"][0] == 0
+    assert made["audit_bits:place"][0] == 0
 
 
 def test_a_seed_that_diverged_has_no_numbers():
     broken = np.full((N, T), np.nan)
     made = found([broken, coded()], RNG.normal(size=(2, N, 3)), alive=[False, True])
-    assert np.isnan(made["channel_leak_bits:all"][0])
-    assert made["channel_leak_bits:all"][1] > 0.9
+    assert np.isnan(made["audit_bits:mask"][0])
+    assert made["audit_bits:mask"][1] > 0.9
 
 
 def test_too_few_examples_give_no_numbers():
@@ -130,7 +129,7 @@ def test_a_run_reports_it(monkeypatch, tmp_path, data_dir):
     for name in ("evalx_accuracy", "evalx_nll", "encoding_bits", "stripe_x_bits"):
         assert np.isfinite(rows[name, ""].mean), name
     # Uniform masks of texts of different length are not equal: they tell the length.
-    both = [rows["channel_leak_bits", v].mean for v in ("shape", "length")]
+    both = [rows["audit_bits", v].mean for v in ("shape", "length")]
     assert max(map(abs, both)) < 0.05
     assert rows["evalx_accuracy", ""].null == rows["evalx_accuracy", "shuffled"].mean
     with np.load(tmp_path / "run" / "masks" / "uniform.npz") as stored:

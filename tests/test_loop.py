@@ -5,24 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattn.config import Config, Model, Optimizer, Weighting, numbers
+from jaxattn.config import Config, Model, Optimizer, Weighting, replaced
 from jaxattn.methods import weighting
-from jaxattn.methods.table import METHODS, Numbers
+from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
-from jaxattn.training import cell as cells
 from jaxattn.training import step
-from jaxattn.training.cell import Arrays, Cell, unpack
+from jaxattn.training.cell import Arrays, Task, make_cell, unpack
 
 V, T, N = 64, 8, 512
-
-# These programs compile for longer than they run: ask for less optimisation.
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 
 WORD = 2
 """The label is 1 where this word occurs; ids from 4 on are noise."""
@@ -58,22 +48,18 @@ LAST = len(ROWS) - 1
 """The cell that is made to diverge."""
 
 
-def make_cells(*rows):
+def make_cells(*rows, examples=N):
     """Cells [rows], each row (method, seed) or (method, seed, learning rate)."""
-    cells = []
+    task, cells = Task(Inputs("tokens", V, T), 2, examples), []
     for method, seed, *rate in rows:
-        values = numbers(CONFIG)
+        config = CONFIG
         if rate:
-            values["optimizer.learning_rate"] = rate[0]
-        values = {k: np.float32(v) for k, v in values.items()}
-        row = Numbers(*np.array(METHODS[method].numbers, np.float32))
-        cells.append(Cell(jax.random.key(seed), values, row))
-    return jax.tree.map(lambda *x: jnp.stack(x), *cells)
-
-
-def make_static(method, examples=N):
-    structure = METHODS[method].structure
-    return cells.make_static(CONFIG, structure, Inputs("tokens", V, T), 2, examples)
+            config = replaced(config, "optimizer.learning_rate", rate[0])
+        cells.append(make_cell(config, METHODS[method], task, jax.random.key(seed)))
+    # In one program with joint's: what it needs no more of costs nothing here.
+    structure = METHODS[rows[-1][0]].structure
+    cells = [cell.replace(structure=structure) for cell in cells]
+    return jax.tree.map(lambda *x: jnp.stack(list(map(jnp.asarray, x))), *cells)
 
 
 def pick(tree, i):
@@ -91,52 +77,41 @@ def close(a, b, atol=1e-6):
     )
 
 
-class Jitted:
-    """init, chunk and train of one program over a row of cells."""
+init = jax.jit(jax.vmap(step.init))
 
-    def __init__(self, method):
-        static = make_static(method)
-        cells = (0, None)
-        self.init = quick_jit(jax.vmap(lambda c: step.init(static, c)))
-        self.chunk = quick_jit(
-            jax.vmap(lambda c, *rest: step.chunk(static, c, *rest), (0, *cells))
-        )
-        self.train = quick_jit(
-            jax.vmap(lambda c, *splits: step.train(static, c, *splits), cells)
-        )
+chunk = jax.jit(jax.vmap(step.chunk, (0, 0, None)))
 
-    def chunks(self, cells, n, state=None):
-        state = self.init(cells) if state is None else state
-        curves = []
-        for _ in range(n):
-            state, curve = self.chunk(cells, state, STORED)
-            curves.append(curve)
-        return state, jax.tree.map(lambda *x: np.stack(x, axis=1), *curves)
+train = jax.jit(jax.vmap(step.train, (0, None)))
 
 
-@functools.cache
-def jitted(method="mask_swap"):
-    return Jitted(method)
+def chunks(cells, n, state=None):
+    """State after n chunks, and their curves [cells, n]."""
+    state = init(cells) if state is None else state
+    curves = []
+    for _ in range(n):
+        state, curve = chunk(cells, state, STORED)
+        curves.append(curve)
+    return state, jax.tree.map(lambda *x: np.stack(x, axis=1), *curves)
 
 
 @pytest.fixture(scope="module")
 def ordinary():
     """Cells, their states after two chunks, and the curves of these."""
     cells = make_cells(*ROWS)
-    return cells, *jitted().chunks(cells, 2)
+    return cells, *chunks(cells, 2)
 
 
 @pytest.fixture(scope="module")
 def finished(ordinary):
     cells, state, curves = ordinary
-    state, more = jitted().chunks(cells, CONFIG.epochs - 2, state)
+    state, more = chunks(cells, CONFIG.epochs - 2, state)
     join = lambda a, b: np.concatenate([a, b], axis=1)  # noqa: E731
     return state, jax.tree.map(join, curves, more)
 
 
 def test_one_program_equals_chunk_by_chunk(ordinary, finished):
     state, curves = finished
-    whole, whole_curves = jitted().train(ordinary[0], STORED)
+    whole, whole_curves = train(ordinary[0], STORED)
     close(whole, state, atol=1e-4)
     close(whole_curves, curves, atol=1e-4)
 
@@ -154,13 +129,13 @@ def test_curves_are_one_number_an_epoch(finished):
 
 def test_the_same_key_twice_is_bitwise_equal(ordinary):
     cells, state, curves = ordinary
-    again, curves_again = jitted().chunks(cells, 2)
+    again, curves_again = chunks(cells, 2)
     assert same(again, state) and same(curves, curves_again)
 
 
 def test_another_key_changes_its_own_cell_only(ordinary):
     _, state, _ = ordinary
-    other, _ = jitted().chunks(make_cells(*ROWS[:-1], ("mask_swap", 99)), 2)
+    other, _ = chunks(make_cells(*ROWS[:-1], ("mask_swap", 99)), 2)
     assert not same(pick(other.params, LAST), pick(state.params, LAST))
     for i in range(LAST):
         assert same(pick(other, i), pick(state, i))
@@ -168,9 +143,9 @@ def test_another_key_changes_its_own_cell_only(ordinary):
 
 def test_the_state_is_all_there_is_to_go_on_from(ordinary):
     cells, state, _ = ordinary
-    middle, _ = jitted().chunks(cells, 1)
+    middle, _ = chunks(cells, 1)
     copied = jax.tree.map(lambda x: jnp.array(np.array(x)), middle)
-    rest, _ = jitted().chunks(cells, 1, copied)
+    rest, _ = chunks(cells, 1, copied)
     assert same(rest, state)
 
 
@@ -182,8 +157,8 @@ def stopped(state):
 def test_a_cell_that_diverges_freezes_and_harms_nobody(ordinary):
     _, state, curves = ordinary
     cells = make_cells(*ROWS[:-1], ("mask_swap", 3, 1e30))
-    first, before = jitted().chunks(cells, 1)
-    last, after = jitted().chunks(cells, 1, first)
+    first, before = chunks(cells, 1)
+    last, after = chunks(cells, 1, first)
     for s in (first, last):
         assert list(s.alive) == [True] * LAST + [False]
     assert same(stopped(last), stopped(first))
@@ -196,10 +171,10 @@ def test_a_cell_that_diverges_freezes_and_harms_nobody(ordinary):
 @pytest.mark.parametrize("half", ["selector", "predictor"])
 def test_not_a_number_in_the_parameters_freezes_the_cell(half, ordinary):
     cells, state, _ = ordinary
-    begin = jitted().init(cells)
+    begin = init(cells)
     broken = jax.tree.map(lambda x: x.at[LAST].set(jnp.nan), begin.params[half])
     begin = begin._replace(params=begin.params | {half: broken})
-    last, _ = jitted().chunks(cells, 2, begin)
+    last, _ = chunks(cells, 2, begin)
     assert list(last.alive) == [True] * LAST + [False]
     assert same(stopped(last)._replace(alive=0), stopped(begin)._replace(alive=0))
     for i in range(LAST):
@@ -217,10 +192,9 @@ def test_mask_swap_leaves_nothing_to_be_read(finished):
 
 
 def test_a_diverging_cell_keeps_its_estimator_too():
-    program = jitted("instance_weighting")
     cells = make_cells(("instance_weighting", 0), ("instance_weighting", 1, 1e30))
-    first, curves = program.chunks(cells, 1)
-    last, _ = program.chunks(cells, 1, first)
+    first, curves = chunks(cells, 1)
+    last, _ = chunks(cells, 1, first)
     assert list(first.alive) == list(last.alive) == [True, False]
     assert same(pick(last.estimator, 1), pick(first.estimator, 1))
     assert not same(pick(last.estimator, 0), pick(first.estimator, 0))
@@ -233,19 +207,19 @@ def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
     n = 100  # 3 batches of 32; the label is the number of the example
     split = jax.tree.map(lambda x: x[:n], TRAIN)._replace(labels=jnp.arange(n))
 
-    def note(static, cell, state, batch, fold, prior):
-        seen = state.average.at[state.step].set(jnp.stack([batch.labels, fold]))
+    def note(cell, state, batch):
+        pair = jnp.stack([batch.examples.labels, batch.fold])
+        seen = state.average.at[state.step].set(pair)
         nothing = {"nll": jnp.float32(0), "accuracy": jnp.float32(0)}
         return state._replace(step=state.step + 1, average=seen), nothing
 
     monkeypatch.setattr(step, "step", note)
-    static = make_static("joint", n)
-    cell = jax.tree.map(lambda x: x[0], make_cells(ROWS[0]))
-    state = jax.eval_shape(lambda: step.init(static, cell))
+    cell = jax.tree.map(lambda x: x[0], make_cells(ROWS[0], examples=n))
+    state = jax.eval_shape(lambda: step.init(cell))
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
     state = state._replace(average=jnp.zeros((6, 2, 32), int))
-    chunk = quick_jit(lambda s: step.chunk(static, cell, s, (split, split, split))[0])
-    numbers_, folds = np.moveaxis(np.asarray(chunk(chunk(state)).average), 1, 0)
+    one = jax.jit(lambda s: step.chunk(cell, s, (split, split, split))[0])
+    numbers_, folds = np.moveaxis(np.asarray(one(one(state)).average), 1, 0)
     epochs = numbers_.reshape(2, 96)
     for epoch in epochs:
         assert len(set(epoch)) == 96
@@ -254,13 +228,13 @@ def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
     np.testing.assert_array_equal(folds, numbers_ % 2)
 
 
-def test_make_static_refuses_a_split_smaller_than_one_batch():
+def test_make_cell_refuses_a_split_smaller_than_one_batch():
     with pytest.raises(ValueError, match="batch_size = 32.*only 31 examples"):
-        make_static("joint", 31)
+        make_cells(ROWS[0], examples=31)
 
 
 def test_unpack_marks_the_tokens_that_are_there():
-    tokens, valid, labels = unpack(VALIDATION)
+    tokens, valid, labels, *_ = unpack(VALIDATION)
     assert tokens.dtype == labels.dtype == jnp.int32
     np.testing.assert_array_equal(valid.sum(axis=1), VALIDATION.lengths)
     assert valid[:, 0].all() and (tokens[~valid] == 0).all()
@@ -270,9 +244,9 @@ CLASSES = 3
 
 ESTIMATOR = Weighting(hidden=16, learning_rate=1e-2, updates=1)
 
-learn_ = quick_jit(functools.partial(weighting.update, ESTIMATOR))
+learn_ = jax.jit(functools.partial(weighting.update, ESTIMATOR))
 
-posterior_ = quick_jit(weighting.log_posterior)
+posterior_ = jax.jit(weighting.log_posterior)
 
 
 def coded_masks(n, seed, wrong=0.0):
@@ -294,7 +268,7 @@ def test_overlap_asks_for_every_label():
 
 @pytest.fixture(scope="module")
 def untrained():
-    init = quick_jit(lambda k: weighting.init(ESTIMATOR, k, 4, CLASSES))
+    init = jax.jit(lambda k: weighting.init(ESTIMATOR, k, 4, CLASSES))
     return init(jax.random.key(0))
 
 
@@ -306,7 +280,7 @@ def fitted(state, wrong, steps=300):
         return weighting.update(ESTIMATOR, state, *batch, fold), None
 
     batches = (masks.reshape(steps, 64, 4), labels.reshape(steps, 64))
-    return quick_jit(lambda s: jax.lax.scan(one, s, batches)[0])(state)
+    return jax.jit(lambda s: jax.lax.scan(one, s, batches)[0])(state)
 
 
 def test_an_untrained_estimator_says_that_all_classes_are_alike(untrained):

@@ -1,34 +1,23 @@
-import functools
 import itertools
 from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxattn.config import Config, MethodName, Model, RandomMasks, numbers
-from jaxattn.methods import table, weighting
+from jaxattn.config import BuiltInMethod, Config, Model, RandomMasks
+from jaxattn.methods import losses, weighting
 from jaxattn.methods.table import METHODS, Numbers, Structure
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.embedding import Inputs
 from jaxattn.nn.masks import foreign_masks, others, random_scores
 from jaxattn.nn.normalizers import softmax
-from jaxattn.training import cell as cells
 from jaxattn.training import step as steps
-from jaxattn.training.cell import Arrays, Cell, evaluate, unpack
-
-# These programs compile for longer than they run: ask for less optimisation.
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
+from jaxattn.training.cell import Arrays, Task, evaluate, unpack
+from jaxattn.training.cell import make_cell as cell_from
 
 B, T, V, STEPS = 8, 4, 12, 42
 
@@ -49,27 +38,27 @@ def make_batch():
     return Arrays(tokens.astype(np.uint8), lengths, np.arange(B) % 2)
 
 
-BATCH = make_batch()
+STORED = make_batch()
+
+EXAMPLES = unpack(STORED)
 
 FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
 
-PRIOR = np.array([0.5, 0.5])
-
-
-def make_static(method):
-    return cells.make_static(
-        CONFIG, METHODS[method].structure, Inputs("tokens", V, T), 2, B
-    )
+BATCH = steps.Batch(EXAMPLES, FOLD, np.array([0.5, 0.5]))
 
 
 def make_cell(method, seed=0):
-    values = {k: np.float32(v) for k, v in numbers(CONFIG).items()}
-    row = Numbers(*np.array(METHODS[method].numbers, np.float32))
-    return Cell(jax.random.key(seed), values, row)
+    task = Task(Inputs("tokens", V, T), 2, B)
+    return cell_from(CONFIG, METHODS[method], task, jax.random.key(seed))
 
 
 def stack(trees):
-    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+    return jax.tree.map(lambda *x: jnp.stack(list(map(jnp.asarray, x))), *trees)
+
+
+def mixing(method):
+    """A cell of the program that shows the predictor other masks, for any method."""
+    return make_cell(method).replace(structure=Structure(mixed=True))
 
 
 PLAIN = [
@@ -77,14 +66,14 @@ PLAIN = [
 ]
 
 
-def every_step(static, cell, params=None):
+def every_step(cell, params=None):
     """States [1 + STEPS] of one cell, the first before any step."""
 
     def one(state, _):
-        new, _ = steps.step(static, cell, state, BATCH, FOLD, PRIOR)
+        new, _ = steps.step(cell, state, BATCH)
         return new, new
 
-    first = steps.init(static, cell)
+    first = steps.init(cell)
     if params is not None:
         first = first._replace(params=params)
     _, states = jax.lax.scan(one, first, None, STEPS)
@@ -94,16 +83,13 @@ def every_step(static, cell, params=None):
 @pytest.fixture(scope="module")
 def plain_runs():
     """Compiled once: one vmap over all methods, also those that need not mix."""
-    static = make_static("mask_swap")
-    return quick_jit(jax.vmap(lambda cell, params: every_step(static, cell, params)))
+    return jax.jit(jax.vmap(every_step))
 
 
 @pytest.fixture(scope="module")
 def start():
     """Parameters all methods start from, biases included."""
-    shapes = jax.eval_shape(
-        lambda: steps.init(make_static("joint"), make_cell("joint"))
-    )
+    shapes = jax.eval_shape(lambda: steps.init(make_cell("joint")))
     rng = np.random.default_rng(3)
     draw = lambda x: rng.normal(size=x.shape).astype("f4")  # noqa: E731
     return jax.tree.map(draw, shapes.params)
@@ -111,7 +97,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def runs(plain_runs, start):
-    cells = stack([make_cell(m) for m in PLAIN])
+    cells = stack([mixing(m) for m in PLAIN])
     states = plain_runs(cells, stack([start] * len(PLAIN)))
     states = jax.tree.map(np.asarray, states)
     return {m: jax.tree.map(lambda x: x[i], states) for i, m in enumerate(PLAIN)}  # noqa: B023
@@ -119,10 +105,10 @@ def runs(plain_runs, start):
 
 @pytest.mark.parametrize("method", ["joint", "uniform"])
 def test_one_pass_serves_both_halves_where_nothing_is_mixed(method, runs, start):
-    assert not make_static(method).structure.mixed
-    one = quick_jit(lambda p: every_step(make_static(method), make_cell(method), p))
+    assert not make_cell(method).structure.mixed
+    one = jax.jit(every_step)
     for a, b in zip(
-        jax.tree.leaves(one(start).params),
+        jax.tree.leaves(one(make_cell(method), start).params),
         jax.tree.leaves(runs[method].params),
         strict=True,
     ):
@@ -149,16 +135,16 @@ def close(a, b):
 
 
 def own_masks(selector):
-    tokens, valid, _ = unpack(BATCH)
-    model = make_static("joint").model
+    tokens, valid, *_ = EXAMPLES
+    model = make_cell("joint").model
     read = lambda t, v: softmax(nn_model.scores(model, selector, t, v), v)  # noqa: E731
     return jax.vmap(read)(tokens, valid)
 
 
 def loss_under(predictor, masks, weights=1.0):
     """An oracle of the cross-entropy in nats: mean over the batch, masks given."""
-    tokens, valid, labels = unpack(BATCH)
-    model = make_static("joint").model
+    tokens, valid, labels, *_ = EXAMPLES
+    model = make_cell("joint").model
     logits = jax.vmap(lambda *a: nn_model.logits(model, predictor, *a))(
         tokens, valid, masks
     )
@@ -183,21 +169,21 @@ def oracle(start):
         return loss_under(params["predictor"], own_masks(params["selector"]))
 
     return {
-        "joint": quick_jit(jax.grad(joint))(start),
+        "joint": jax.jit(jax.grad(joint))(start),
         "masks": np.asarray(own_masks(start["selector"])),
-        "under": quick_jit(lambda m: each_gradient(start["predictor"], m)),
+        "under": jax.jit(lambda m: each_gradient(start["predictor"], m)),
     }
 
 
 def turned(masks, turn):
     """Each example's mask is that of the example `turn` places before it."""
-    valid = np.arange(T) < BATCH.lengths[:, None]
+    valid = np.arange(T) < STORED.lengths[:, None]
     kept = np.roll(masks, turn, axis=0) * valid
     return (kept / kept.sum(axis=1, keepdims=True)).astype("f4")
 
 
 def test_the_table_has_a_row_for_every_name():
-    assert set(METHODS) == set(get_args(MethodName))
+    assert set(METHODS) == set(get_args(BuiltInMethod))
     assert set(Config().methods) <= set(METHODS)
 
 
@@ -243,7 +229,7 @@ def test_random_masks_have_nothing_to_do_with_the_selector(
     method, runs, plain_runs, start
 ):
     other = start | {"selector": jax.tree.map(lambda x: -2 * x, start["selector"])}
-    cells = stack([make_cell(method)] * len(PLAIN))
+    cells = stack([mixing(method)] * len(PLAIN))
     changed = plain_runs(cells, stack([other] * len(PLAIN)))
     changed = jax.tree.map(lambda x: np.asarray(x[0]), changed)
     a, b = (gradient(s, "predictor") for s in (runs[method], changed))
@@ -259,14 +245,13 @@ def test_mask_mix_is_neither_of_its_halves(runs):
 
 
 def test_uniform_learns_from_uniform_masks_and_leaves_the_selector(runs, oracle):
-    valid = np.arange(T) < BATCH.lengths[:, None]
+    valid = np.arange(T) < STORED.lengths[:, None]
     masks = (valid / valid.sum(axis=1, keepdims=True)).astype("f4")
     expected = oracle["under"](masks).sum(axis=0)
     assert close(gradient(runs["uniform"], "predictor"), expected)
     np.testing.assert_array_equal(flat(gradient(runs["uniform"], "selector")), 0)
-    cell, static = make_cell("uniform"), make_static("uniform")
     params = jax.tree.map(lambda x: x[-1], runs["uniform"].params)
-    found = evaluate(static, cell, params, jax.random.key(0), BATCH)
+    found = evaluate(make_cell("uniform"), params, jax.random.key(0), EXAMPLES)
     np.testing.assert_allclose(found.masks, masks, atol=1e-6)
 
 
@@ -315,8 +300,7 @@ def test_annealed_steps_shrink_to_nothing(runs):
 def test_averaging_freezes_the_mean_of_the_second_half():
     runs = []
     for name in ("random_pretraining_averaged", "random_pretraining"):
-        static, cell = make_static(name), make_cell(name)
-        found = quick_jit(lambda c, s=static: every_step(s, c))(cell)
+        found = jax.jit(every_step)(make_cell(name))
         runs.append(jax.tree.map(np.asarray, found))
     # Without averaging, the same first phase shows what there is to average.
     states, plain = runs
@@ -335,9 +319,9 @@ def test_averaging_freezes_the_mean_of_the_second_half():
 @pytest.fixture(scope="module")
 def weighted():
     """Compiled once: one step of `instance_weighting`, estimator warmed up or not."""
-    static, cell = make_static("instance_weighting"), make_cell("instance_weighting")
-    step = quick_jit(lambda state: steps.step(static, cell, state, BATCH, FOLD, PRIOR))
-    return step, quick_jit(lambda: steps.init(static, cell))()
+    cell = make_cell("instance_weighting")
+    step = jax.jit(lambda state: steps.step(cell, state, BATCH))
+    return step, jax.jit(lambda: steps.init(cell))()
 
 
 def test_instance_weighting_is_the_weighted_joint_gradient(weighted, start):
@@ -347,9 +331,9 @@ def test_instance_weighting_is_the_weighted_joint_gradient(weighted, start):
         ahead, _ = step(state)
         state = state._replace(estimator=ahead.estimator)
     new, measured = step(state)
-    masks = quick_jit(own_masks)(start["selector"])
-    log_p = quick_jit(weighting.log_posterior)(new.estimator, masks, FOLD)
-    labels = np.asarray(BATCH.labels)
+    masks = jax.jit(own_masks)(start["selector"])
+    log_p = jax.jit(weighting.log_posterior)(new.estimator, masks, FOLD)
+    labels = np.asarray(EXAMPLES.labels)
     posterior = np.exp(np.asarray(log_p))
     p = posterior[np.arange(B), labels]
     w = np.clip(0.5 / p, 1 / 20, 20)
@@ -362,7 +346,7 @@ def test_instance_weighting_is_the_weighted_joint_gradient(weighted, start):
     def loss(params):
         return loss_under(params["predictor"], own_masks(params["selector"]), w)
 
-    expected = quick_jit(jax.grad(loss))(start)
+    expected = jax.jit(jax.grad(loss))(start)
     for half in ("selector", "predictor"):
         found = jax.tree.map(lambda mu: mu / 0.1, new.opt_state[half][0].mu)
         assert close(found, expected[half])
@@ -372,9 +356,9 @@ def test_the_estimator_is_fitted_to_the_own_masks_before_it_is_asked(weighted, s
     step, state = weighted
     state = state._replace(params=start)
     new, _ = step(state)
-    update = quick_jit(lambda *args: weighting.update(CONFIG.weighting, *args))
+    update = jax.jit(lambda *args: weighting.update(CONFIG.weighting, *args))
     masks = own_masks(start["selector"])
-    expected = update(state.estimator, masks, BATCH.labels, FOLD)
+    expected = update(state.estimator, masks, EXAMPLES.labels, FOLD)
     np.testing.assert_allclose(flat(new.estimator), flat(expected), atol=1e-5)
 
 
@@ -396,7 +380,7 @@ def test_others_are_strangers_even_where_labels_are_sorted():
     assert np.abs(np.array(same) - 0.5).max() < 0.08
 
 
-foreign_ = quick_jit(foreign_masks)
+foreign_ = jax.jit(foreign_masks)
 
 
 def test_nobody_gets_its_own_mask_as_a_foreign_one():
@@ -437,8 +421,8 @@ def seen():
     n = 100
     valid, random = jnp.ones((n, n), bool), jnp.full((n, n), 1 / n)
     keys = jax.random.split(jax.random.key(5), 20)
-    one = lambda k, row: table.seen_masks(k, row, jnp.eye(n), random, valid)  # noqa: E731
-    return quick_jit(jax.vmap(one, in_axes=(0, None))), keys
+    one = lambda k, row: losses.seen_masks(k, row, jnp.eye(n), random, valid)  # noqa: E731
+    return jax.jit(jax.vmap(one, in_axes=(0, None))), keys
 
 
 @pytest.mark.parametrize("foreign, random", SHARES)
@@ -457,7 +441,7 @@ def test_seen_masks_come_in_the_shares_asked_for(foreign, random, seen):
 
 
 def test_random_scores_span_the_scales_asked_for_and_nothing_else():
-    draw = quick_jit(lambda k: random_scores(k, (4000, 50), 0.5, 8.0))
+    draw = jax.jit(lambda k: random_scores(k, (4000, 50), 0.5, 8.0))
     scores = np.asarray(draw(jax.random.key(0)))
     scale = np.log(scores.std(axis=1))
     assert abs(scores.mean()) < 0.1
@@ -468,7 +452,7 @@ def test_random_scores_span_the_scales_asked_for_and_nothing_else():
     np.testing.assert_allclose(quarters, expected, atol=0.1)
 
 
-weights_ = quick_jit(table.neutral_weights)
+weights_ = jax.jit(weighting.neutral_weights)
 
 
 def test_neutral_weights_closed_form():
@@ -508,18 +492,12 @@ def test_with_the_true_posterior_the_weighted_label_and_mask_are_independent(see
 
 def test_own_mask_is_the_given_one_unless_uniform_is_asked_for():
     mask, valid = np.array([0.9, 0.1, 0.0], "f4"), np.array([True, True, False])
-    kept = table.own_mask(Numbers(), mask, valid)
+    kept = losses.own_mask(Numbers(), mask, valid)
     np.testing.assert_array_equal(kept, mask)
-    flat_mask = table.own_mask(Numbers(uniform=1), mask, valid)
+    flat_mask = losses.own_mask(Numbers(uniform=1), mask, valid)
     np.testing.assert_allclose(flat_mask, [0.5, 0.5, 0])
 
 
 def test_methods_of_one_structure_differ_in_numbers_only():
     rows = list(METHODS.values())
     assert len(set(rows)) == len(rows), "two names for one method"
-
-
-def test_optax_moments_are_what_the_gradient_is_read_from():
-    grads = {"w": jnp.array([2.0, -1.0])}
-    _, state = optax.adam(1e-3).update(grads, optax.adam(1e-3).init(grads))
-    np.testing.assert_allclose(state[0].mu["w"] / 0.1, grads["w"], rtol=1e-5)

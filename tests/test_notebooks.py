@@ -6,11 +6,12 @@ import pathlib
 
 import numpy as np
 import pytest
-from made_run import config_of, make
+from made_run import TASK, config_of, make
 
 import jaxattn
-from jaxattn.reports.run import Run, text_of
-from jaxattn.system import pages
+from jaxattn.reports import page
+from jaxattn.reports.folder import read
+from jaxattn.reports.run import Run
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=y>&'
 
@@ -53,13 +54,13 @@ def done(tmp_path_factory):
     words = ("<pad>", "<unk>", HOSTILE, "fine", "film", "dull")
     config = config_of(values="default_tokens")
     make(folder, config, words=words, classes=(HOSTILE, "other"))
-    found = jaxattn.load_run(folder)
-    return Run(folder, found.folder.results, [f"joint: {HOSTILE}"], [], None)
+    run = jaxattn.load_run(folder)
+    return run._replace(findings=[f"joint: {HOSTILE}"])
 
 
-@pytest.fixture(scope="module", params=["report", "done", "read"])
+@pytest.fixture(scope="module", params=["report", "done"])
 def shown(request, report, done):
-    return {"report": report, "done": done, "read": done.load()}[request.param]
+    return {"report": report, "done": done}[request.param]
 
 
 def test_all_have_the_same_views(shown):
@@ -107,30 +108,42 @@ def test_numbers_are_those_of_the_report(report):
 
 
 def test_numbers_are_those_of_the_run(done):
-    assert done.table() == done.load().table()
-    assert done._repr_html_() == done.load()._repr_html_()
-    found = done.to_dict()
-    assert found["results"] == done.load().to_dict()["results"]
-    assert found["folder"] == str(done.folder)
-    assert found["findings"] == [f"joint: {HOSTILE}"]
+    said = done.to_dict()
+    assert said["results"][0]["metric"] == "majority"
+    assert said["folder"] == str(done.folder)
+    assert said["findings"] == [f"joint: {HOSTILE}"]
     only = done.table("leak_bits").splitlines()
     assert only[0].split() == ["method", "leak_bits"] and len(only) == 5
 
 
+def test_a_loaded_run_gives_arrays(tmp_path):
+    folder = make(tmp_path / "runs/probe", config_of(values="default_tokens"))
+    run = jaxattn.load_run(folder)
+    assert run.masks[TASK]["joint"]["masks"].shape == (8, 40, 4)
+    accuracies = run.values("accuracy", "joint")
+
+    def rows(table):
+        return table[(table["method"] == "joint") & (table["metric"] == "accuracy")]
+
+    assert accuracies.tolist() == rows(run.seeds)["value"].tolist()
+    mean = rows(run.results)["mean"][0]
+    assert mean == pytest.approx(accuracies.mean(), abs=1e-6)
+    assert "mask_swap" in run.table() and "evidence" not in run.table("leak_bits")
+    assert any("Shortcut" in sentence for sentence in run.findings)
+    run.save_html(tmp_path / "again.html")
+    expected = page.render([read(folder)])
+    assert (tmp_path / "again.html").read_text() == expected
+    with pytest.raises(ValueError, match="has no speed of joint"):
+        run.values("speed", "joint")
+    assert "3 methods, 8 seeds" in repr(run)
+
+
 def test_a_run_without_results_says_so(tmp_path):
-    run = Run(pathlib.Path(HOSTILE), [], [], [], 15)
+    run = Run(pathlib.Path(HOSTILE), None, [], [], 15)
     assert repr(run) == f"Run({HOSTILE!r}: 0 results, ended by signal 15)"
     page = Tags(run._repr_html_())
-    assert page.found == {"p", "strong"} and "ended by signal 15" in page.text
-    assert run.to_dict()["results"] == [] and "method" in run.table()
-    with pytest.raises(ValueError, match="is missing"):
-        run.save_html(tmp_path / "page.html")
-
-
-def test_templates_escape_by_default():
-    text = pages.render("unfinished.html", folder=HOSTILE, state="<b>")
-    assert "<script" not in text and "&lt;b&gt;" in text
-
-
-def test_text_of_nothing_is_a_header():
-    assert text_of([], ()).split()[0] == "method"
+    assert page.found == {"div", "p", "strong"} and "ended by signal 15" in page.text
+    assert run.to_dict()["results"] == [] and run.table().split()[0] == "method"
+    for ask in (lambda: run.save_html(tmp_path / "page.html"), lambda: run.masks):
+        with pytest.raises(ValueError, match="is missing"):
+            ask()

@@ -18,7 +18,6 @@ from small_run import (
 from jaxattn import train
 from jaxattn.config import Data
 from jaxattn.data.command import main
-from jaxattn.data.readers import choice
 from jaxattn.experiment import config_files, source
 from jaxattn.reports.results import read_results
 
@@ -120,7 +119,7 @@ def test_prepared_data_give_the_same_numbers(words, capfd, monkeypatch):
     assert main([str(word) for word in given]) == 0
     again = [folder / "again" if w == folder / "run" else w for w in command]
     assert run(*again, "--data-dir", kept) == 0
-    assert "prepared before: " in capfd.readouterr().out
+    assert "prepared before:" in capfd.readouterr().out
     assert not unlike(contents(folder / "run"), contents(folder / "again"))
 
 
@@ -176,7 +175,7 @@ def test_reviews_with_the_evidence_of_people(capsys):
     out = capsys.readouterr().out
     assert "4,880 rows read, 4,880 good" in out
     assert "evidence: 9.4% of the tokens of marked texts" in out
-    found = choice.load_own(str(CAD), 512, 2, fields=("group=pair",))
+    found = own_files.load(CAD, 512, 2, fields=("group=pair",))
     splits = (found.train, found.validation, found.test)
     # One text is in training and in validation.
     assert [len(s.labels) for s in splits] == [3413, 490, 976]

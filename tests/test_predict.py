@@ -181,7 +181,7 @@ def test_files_and_standard_input_give_the_same(tmp_path, capsys, monkeypatch):
         found.append(objects(capsys, *WORDS, "--file", "-"))
     for other in found:
         for one, first in zip(other, found[0], strict=True):
-            assert "line" in one.pop("where") and one["text"] in TEXTS
+            assert "row" in one.pop("where") and one["text"] in TEXTS
             assert {k: first[k] for k in one} == one
 
 
@@ -215,21 +215,18 @@ def test_where_there_are_many_positions_the_largest_are_told(numbers):
 @pytest.mark.parametrize(
     "name, raw, said",
     [
-        ("a.txt", b"good\n\xff\n", "a.txt, line 2: not a text in UTF-8"),
-        ("a.txt", b"good\na\0b\n", "a.txt, line 2: it holds a NUL character"),
-        ("a.txt", b"good\n\nbad\n", "a.txt, line 2: the text is empty"),
-        ("a.txt", b" \n", "a.txt is empty"),
-        (
-            "a.jsonl",
-            b'{"text": "a"}\n{"txt": "a"}\n',
-            "line 2: expected an object with",
-        ),
-        ("a.jsonl", b'{"text": 3}\n', "line 1: 'text' is no text"),
-        ("a.jsonl", b'"a"\n', "line 1: expected an object"),
-        ("a.jsonl", b"{\n", "line 1: no JSON object"),
-        ("a.jsonl", b'{"text": "a\\u0000"}\n', "line 1: it holds a NUL"),
-        ("a.jsonl", b'{"text": "\\ud800"}\n', "line 1: not a text in UTF-8"),
-        ("a.jsonl", b"[" * 100_000, "line 1: no JSON object"),
+        ("a.txt", b"good\n\xff\n", "a.txt, row 2: not UTF-8 (byte 0xff at column 1)"),
+        ("a.txt", b"good\na\0b\n", "a.txt, row 2: a NUL byte"),
+        ("a.txt", b"good\n\nbad\n", "a.txt, row 2: the text is empty"),
+        ("a.txt", b" \n", "a.txt has no row"),
+        ("a.txt", b"", "a.txt is empty"),
+        ("a.jsonl", b'{"text": "a"}\n{"txt": "a"}\n', "row 2: expected an object with"),
+        ("a.jsonl", b'{"text": 3}\n', "row 1: 'text' is no text"),
+        ("a.jsonl", b'"a"\n', "row 1: expected an object"),
+        ("a.jsonl", b"{\n", "row 1: no JSON (Expecting property name"),
+        ("a.jsonl", b'{"text": "a\\u0000"}\n', "row 1: it holds a NUL"),
+        ("a.jsonl", b'{"text": "\\ud800"}\n', "row 1: not a text in UTF-8"),
+        ("a.jsonl", b"[" * 100_000, "row 1: no JSON that can be read"),
     ],
 )
 def test_files_that_are_no_texts(tmp_path, capsys, name, raw, said):

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from made_run import TASK, config_of, make
 
+import jaxattn
 from jaxattn.config import Config
 from jaxattn.metrics.statistics import difference_interval, paired_interval
-from jaxattn.reports import command, page, tables, verdict, versus
+from jaxattn.reports import command, page, results, tables, verdict, versus
 from jaxattn.reports.folder import read, values
 from jaxattn.reports.results import choose, read_results
 
@@ -69,7 +70,7 @@ def text(run):
 
 
 def test_every_number_of_the_tables_is_that_of_results_csv(run, text):
-    results = read_results(run / "results.csv")
+    means = read_results(run / "results.csv")
     found = 0
     for table in Reader(text).tables:
         head = [cell[1].split("\N{NO-BREAK SPACE}")[0].strip() for cell in table[0]]
@@ -78,7 +79,7 @@ def test_every_number_of_the_tables_is_that_of_results_csv(run, text):
         for row in table[1:]:
             method = row[0][1].strip()
             for name, (attrs, said) in zip(head[1:-1], row[1:-1], strict=True):
-                r = choose(results, TASK, method, name)
+                r = choose(means, TASK, method, name)
                 if r is None:
                     assert "–" in said
                     continue
@@ -176,7 +177,7 @@ def test_two_runs_are_compared_seed_by_seed(run, tmp_path):
     row = next(r for r in found.rows if (r.method, r.metric) == ("joint", "accuracy"))
     own = values(a, TASK, "joint", "accuracy")
     apart = paired_interval(accuracy.astype(np.float32), list(own.values()))
-    assert row.apart == [verdict.text(apart.mean, apart.low, apart.high, "+")]
+    assert row.apart == [results.interval_text(apart.mean, apart.low, apart.high, "+")]
     assert row.outcomes == ["better"]
     said = Reader(page.render([a, b])).text
     assert row.apart[0] in said and "batch_size: 128 -> 64" in said
@@ -191,19 +192,7 @@ def test_other_seeds_are_not_paired(run, tmp_path):
     row = next(r for r in found.rows if (r.method, r.metric) == ("joint", "accuracy"))
     x, y = (list(values(f, TASK, "joint", "accuracy").values()) for f in (b, a))
     apart = difference_interval(x, y)
-    assert row.apart == [verdict.text(apart.mean, apart.low, apart.high, "+")]
-
-
-def test_an_unpaired_difference_covers_what_is_true():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(60):
-        found = difference_interval(rng.normal(1, 1, 16), rng.normal(0, 1, 16))
-        hits += found.low < 1 < found.high
-    assert 50 <= hits <= 60
-    assert difference_interval([1.0, 1], [0.5, 0.5])[:3] == (0.5, 0.5, 0.5)
-    assert np.isnan(difference_interval([1.0], [0.5]).low)
-    assert difference_interval([np.nan], [0.5]).n == 0
+    assert row.apart == [results.interval_text(apart.mean, apart.low, apart.high, "+")]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +298,7 @@ def test_default_tokens_stand_behind_the_words(tmp_path):
 
 def test_templates_are_installed_with_the_package():
     """All that stand in the repository are beside the modules that are run."""
-    source, run = ROOT / "jaxattn", pathlib.Path(html.__file__).parent
+    source, run = ROOT / "jaxattn", pathlib.Path(jaxattn.__file__).parent
     needed = {
         path.relative_to(source)
         for kind in ("html", "css", "js")
@@ -325,12 +314,9 @@ def test_curves_go_to_their_own_task(tmp_path):
     (folder / "masks" / TASK).mkdir()
     path = folder / "metrics.jsonl"
     line = {"epoch": 1, "cells": [["joint", 0]], "validation_accuracy": [0.25]}
-    # Two structures a task: the third program is the first of the second task.
-    path.write_text(json.dumps(line | {"program": 2}) + "\n")
-    assert read(folder).curves == {"sentiment": {"joint": [[0.25]]}}
     path.write_text(json.dumps(line | {"program": 9, "task": TASK}) + "\n")
     assert read(folder).curves == {TASK: {"joint": [[0.25]]}}
-    # Of whom a program is cannot be told: no curve rather than a wrong one.
+    # Of whom a program is was not told: no curve rather than a wrong one.
     path.write_text(json.dumps(line | {"program": 9}) + "\n")
     assert read(folder).curves == {}
 

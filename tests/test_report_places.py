@@ -15,14 +15,15 @@ def test_patches_side_by_side_are_the_cells_of_a_grid():
     at, shape = examples.cells(1000.0 + 224 * GRID[::-1])
     assert shape == (4, 6)
     np.testing.assert_array_equal(at, GRID[::-1, ::-1])
-    drawn = examples.picture(np.arange(24.0), at, shape)
+    places = 1000.0 + 224 * GRID[::-1]
+    drawn = examples.picture_of(np.arange(24.0), places, spread=False)
     np.testing.assert_array_equal(drawn.ravel(), np.arange(24)[::-1])
 
 
 def test_where_there_is_no_instance_there_is_nothing():
-    at, shape = examples.cells(np.array([[0, 0], [512, 256]]))
-    drawn = examples.picture(np.array([0.25, 0.75]), at, shape)
-    assert shape == (2, 3) and np.isnan(drawn).sum() == 4
+    places = np.array([[0, 0], [512, 256]])
+    drawn = examples.picture_of(np.array([0.25, 0.75]), places, spread=False)
+    assert drawn.shape == (2, 3) and np.isnan(drawn).sum() == 4
     assert drawn[0, 0] == 0.25 and drawn[1, 2] == 0.75
     one, shape = examples.cells(np.array([[7, 7]]))
     assert shape == (1, 1) and (one == 0).all()
@@ -30,11 +31,12 @@ def test_where_there_is_no_instance_there_is_nothing():
 
 def test_a_large_plane_is_drawn_coarser_and_loses_no_weight():
     rng = np.random.default_rng(0)
-    at, shape = examples.cells(rng.uniform(0, 1e5, (5000, 2)))
-    assert max(shape) <= examples.MOST_CELLS + 1
+    places = rng.uniform(0, 1e5, (5000, 2))
     weights = rng.dirichlet(np.ones(5000))
-    assert np.nansum(examples.picture(weights, at, shape)) == pytest.approx(1)
-    largest = examples.picture(weights, at, shape, spread=True)
+    whole = examples.picture_of(weights, places, spread=False)
+    assert max(whole.shape) <= examples.MOST_CELLS + 1
+    assert np.nansum(whole) == pytest.approx(1)
+    largest = examples.picture_of(weights, places, spread=True)
     assert np.nanmax(largest) == weights.max()
 
 

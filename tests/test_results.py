@@ -3,11 +3,15 @@ import math
 import subprocess
 import sys
 
+import made_run
 import numpy as np
 import pytest
 
-from jaxattn.metrics.definitions import METRICS
+from jaxattn.metrics import definitions
+from jaxattn.metrics.definitions import METRICS, Metric
 from jaxattn.metrics.statistics import mean_interval, paired_interval
+from jaxattn.reports import page, verdict, versus
+from jaxattn.reports.folder import read
 from jaxattn.reports.results import (
     Result,
     Row,
@@ -20,8 +24,6 @@ from jaxattn.reports.results import (
 from jaxattn.reports.tables import compact, write_markdown
 from jaxattn.system import files
 from jaxattn.system.files import append_json, write_text
-
-NULLS = {"accuracy": "majority", "leak_bits": "leak_bits:permuted", "nll": 0.69}
 
 METHODS = ("joint", "random_pretraining", "instance_weighting")
 
@@ -108,28 +110,28 @@ def test_float32_values_come_back_bit_for_bit(tmp_path):
 
 def test_means_and_intervals_are_those_of_the_seeds():
     made = rows()
-    result = one(summarise(made, NULLS), "joint", "nll")
+    result = one(summarise(made), "joint", "nll")
     values = values_of(made, "joint", "nll")
     assert (*result[6:9], result.n_seeds) == mean_interval(values)
-    assert result[9:] == (0.69, "nats", "lower", "mean")
+    assert math.isnan(result.null) and result[10:] == ("nats", "lower", "mean")
 
 
-def test_nulls_by_number_by_metric_by_variant_and_by_method():
+def test_nulls_by_number_by_metric_and_by_variant():
     made = rows()
-    results = summarise(made, {**NULLS, ("instance_weighting", "nll"): 0.25})
+    made += [r._replace(metric="gradient_tau") for r in made if r.metric == "nll"]
+    results = summarise(made)
     permuted = np.mean(values_of(made, "joint", "leak_bits", "permuted"))
     assert one(results, "joint", "leak_bits").null == pytest.approx(permuted)
     assert math.isnan(one(results, "joint", "leak_bits", "permuted").null)
     assert one(results, "joint", "accuracy").null == pytest.approx(0.517)
-    assert one(results, "joint", "nll").null == 0.69
-    assert one(results, "instance_weighting", "nll").null == 0.25
+    assert one(results, "joint", "gradient_tau").null == 0
     assert math.isnan(one(results, "joint", "majority").null)
 
 
 def test_a_null_kept_once_serves_every_method():
     made = [r for r in rows() if r.metric != "majority"]
     made += [Row("movie_sentiment", "", 0, "majority", "", "test", 0.517)]
-    results = summarise(made, NULLS)
+    results = summarise(made)
     assert {r.null for r in results if r.metric == "accuracy"} == {
         one(results, "", "majority").mean
     }
@@ -138,7 +140,7 @@ def test_a_null_kept_once_serves_every_method():
 def test_difference_to_joint_is_paired_over_the_seeds_both_have():
     missing = {("instance_weighting", 2), ("joint", 6)}
     made = [r for r in rows() if (r.method, r.seed) not in missing]
-    results = summarise(dead(made, [("joint", 5)]), NULLS)
+    results = summarise(dead(made, [("joint", 5)]))
     result = one(results, "instance_weighting", "accuracy_vs_joint")
     own, joint = (
         [
@@ -153,17 +155,17 @@ def test_difference_to_joint_is_paired_over_the_seeds_both_have():
     assert result[6:9] == paired_interval(own, joint)[:3]
     assert not [r for r in results if r[1:3] == ("joint", "accuracy_vs_joint")]
     alone = [r for r in made if r.method != "joint"]
-    assert not [r for r in summarise(alone, {}) if r.metric == "accuracy_vs_joint"]
+    assert not [r for r in summarise(alone) if r.metric == "accuracy_vs_joint"]
 
 
 def test_diverged_seeds_are_left_out():
     made = [r._replace(value=math.nan) if r.seed == 3 else r for r in rows()]
     made = [r._replace(value=99.0) if r.seed == 4 else r for r in made]
-    results = summarise(dead(made, [("joint", 4)]), NULLS)
+    results = summarise(dead(made, [("joint", 4)]))
     values = values_of([r for r in made if r.seed not in (3, 4)], "joint", "accuracy")
     result = one(results, "joint", "accuracy")
     assert (*result[6:9], result.n_seeds) == mean_interval(values)
-    everything = summarise(dead(made, [("joint", s) for s in range(8)]), NULLS)
+    everything = summarise(dead(made, [("joint", s) for s in range(8)]))
     gone = one(everything, "joint", "accuracy")
     assert gone.n_seeds == 0 and math.isnan(gone.mean)
 
@@ -171,11 +173,9 @@ def test_diverged_seeds_are_left_out():
 def test_results_can_be_made_again_from_seeds_csv(tmp_path):
     made = rows()
     write_seeds(tmp_path / "seeds.csv", made)
-    results = summarise(made, NULLS)
+    results = summarise(made)
     write_results(tmp_path / "a.csv", results)
-    write_results(
-        tmp_path / "b.csv", summarise(read_seeds(tmp_path / "seeds.csv"), NULLS)
-    )
+    write_results(tmp_path / "b.csv", summarise(read_seeds(tmp_path / "seeds.csv")))
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     back = read_results(tmp_path / "a.csv")
     assert [r[:6] for r in back] == [r[:6] for r in results]
@@ -193,7 +193,7 @@ def test_the_interquartile_mean_is_reported_where_asked():
     made = [
         Row("t", "joint", i, "accuracy", "", "test", v) for i, v in enumerate(values)
     ]
-    mean, iqm = (summarise(made, {}, statistic)[0] for statistic in ("mean", "iqm"))
+    mean, iqm = (summarise(made, statistic)[0] for statistic in ("mean", "iqm"))
     assert mean.mean == pytest.approx(np.mean(values)) and mean.statistic == "mean"
     assert iqm.mean == pytest.approx(0.55) and iqm.statistic == "iqm"
     assert iqm.ci_low <= 0.55 <= iqm.ci_high < mean.ci_high
@@ -209,8 +209,7 @@ def test_the_null_of_a_variant_is_that_of_its_like():
             ("other", 8.0),
         )
     ]
-    nulls = {"comprehensiveness": "comprehensiveness:random"}
-    found = {r.variant: r.null for r in summarise(made, nulls)}
+    found = {r.variant: r.null for r in summarise(made)}
     assert found[""] == 2 and found["ferret"] == 3 and found["model.penalty=1"] == 4
     assert found["other"] == 2  # none of its own: the plain one
     assert all(np.isnan(v) for k, v in found.items() if "random" in k.split())
@@ -219,11 +218,9 @@ def test_the_null_of_a_variant_is_that_of_its_like():
 def test_summarise_refuses_what_it_cannot_name():
     made = rows()
     with pytest.raises(ValueError, match="unknown metric 'acuracy'"):
-        summarise([made[0]._replace(metric="acuracy")], {})
-    with pytest.raises(ValueError, match="null of accuracy.*'majorty'"):
-        summarise(made, {"accuracy": "majorty"})
+        summarise([made[0]._replace(metric="acuracy")])
     with pytest.raises(ValueError, match="two values for .*joint, 0, accuracy"):
-        summarise([made[0], made[0]], {})
+        summarise([made[0], made[0]])
 
 
 @pytest.mark.parametrize(
@@ -277,20 +274,57 @@ def test_json_lines_are_strict_json(tmp_path):
     assert second == {"by_seed": [1.5, None], "names": ["a", None]}
 
 
+PLACES = ("paired", "difference", "outcomes", "compared", "verdict")
+
+
 def test_every_metric_is_defined_in_one_sentence():
-    for unit, direction, definition in METRICS.values():
-        assert unit in (
+    for name, m in METRICS.items():
+        assert m.unit in (
             *("share", "nats", "bits", "positions", "rank", "tau"),
             *("shape", "ratio", "standard deviations"),
         )
-        assert direction in ("higher", "lower", "none")
-        assert definition[0].isupper() or definition[0] == "`"
-        assert definition.endswith(".") and "\n" not in definition
+        assert m.direction in ("higher", "lower", "none")
+        assert m.text[0].isupper() or m.text[0] == "`"
+        assert m.text.endswith(".") and "\n" not in m.text
+        assert set(m.shown) <= set(PLACES) and set(m.headline) <= set(METRICS)
+        if isinstance(m.null, str):
+            assert (m.null.partition(":")[0] or name) in METRICS
+    assert all(
+        "paired" in METRICS[name].shown for name in definitions.shown("outcomes")
+    )
+
+
+def test_a_metric_from_outside_is_in_every_table(tmp_path, monkeypatch):
+    speed = Metric("Speed.", "share", "higher", 0.5, ("paired", "compared", "verdict"))
+    monkeypatch.setitem(METRICS, "speed", speed)
+    made = [r._replace(metric="speed") for r in rows() if r.metric == "nll"]
+    folder = made_run.make(
+        tmp_path / "run", numbers={(m, "speed"): np.arange(8) for m in ("joint",)}
+    )
+    results = summarise(made)
+    assert one(results, "joint", "speed").null == 0.5
+    assert one(results, "instance_weighting", "speed_vs_joint").mean > 0
+    write_markdown(tmp_path / "results.md", "x", results, [])
+    text = (tmp_path / "results.md").read_text()
+    assert f"### {definitions.OTHERS}" in text and "- `speed` (share, higher" in text
+    run = read(folder)
+    assert verdict.judge(run, made_run.TASK).plausible == "speed"
+    compared = versus.compare([run, run])
+    assert compared and "speed" in {row.metric for row in compared.rows}
+    assert "<dt>speed</dt>" in page.render([run])
+
+
+def test_names_of_older_runs_are_read_as_those_of_today(tmp_path):
+    path = tmp_path / "seeds.csv"
+    row = Row("t", "joint", 0, "channel_leak_bits", "all", "test", 0.5)
+    write_seeds(path, [row, row._replace(variant="shape")])
+    names = [(r.metric, r.variant) for r in read_seeds(path)]
+    assert names == [("audit_bits", "mask"), ("audit_bits", "shape")]
 
 
 def test_terminal_table_fits_80_columns():
     made = [r for r in rows(16) if (r.method, r.seed) != ("instance_weighting", 2)]
-    results = summarise(made, NULLS)
+    results = summarise(made)
     headers, body = compact(results, ["accuracy", "nll", "leak_bits"])
     assert headers[0] == "method\n16 seeds" and headers[1] == "accuracy\nnull .517"
     assert headers[3].startswith("leak_bits\nnull ")
@@ -321,7 +355,7 @@ def test_markdown_shows_nulls_notes_definitions_and_gaps(tmp_path):
         for r in made
     ]
     path = tmp_path / "results.md"
-    results = summarise(made, NULLS)
+    results = summarise(made)
     write_markdown(path, "probe", results, ["Seed 3 of joint diverged."])
     text = path.read_text()
     assert text.startswith(
@@ -354,10 +388,12 @@ def test_small_and_negative_numbers_stay_readable():
         assert compact([result], [metric])[1] == [["m", text]]
 
 
-def test_jax_stays_out():
+def test_reading_results_needs_no_jax_and_drawing_no_window():
     code = (
         "import sys\n"
-        "from jaxattn.reports import figures, results, tables\n"
-        "sys.exit('jax' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+        "from jaxattn.reports import results\n"
+        "assert 'jax' not in sys.modules\n"
+        "from jaxattn.reports import page\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

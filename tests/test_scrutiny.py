@@ -1,6 +1,5 @@
 """What `--metrics` adds, on cells that a whole command has trained."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,9 +13,8 @@ from jaxattn.reports import folder as folders
 from jaxattn.reports import page
 from jaxattn.reports.folder import values
 from jaxattn.reports.results import read_results
-from jaxattn.training import cell
-from jaxattn.training.evaluation import adversary, attention
-from jaxattn.training.evaluation.interventions import One
+from jaxattn.training.cell import Task, make_cell
+from jaxattn.training.evaluation import adversary, attention, plausibility
 
 GROUPS = "agreement plausibility faithfulness attention robustness adversary"
 
@@ -122,19 +120,18 @@ def test_the_null_is_in_the_row(found):
     assert ferret.null == pytest.approx(null.mean) and np.isnan(null.null)
 
 
-def make_static(**model):
+def cell_of(**model):
     config = Config(
         batch_size=8, data=Data(length=6), model=Model(features=4, hidden=4, **model)
     )
-    inputs = Inputs("tokens", 50, 6)
-    return cell.make_static(config, METHODS["joint"].structure, inputs, 2, 64)
+    return make_cell(config, METHODS["joint"], Task(Inputs("tokens", 50, 6), 2, 64))
 
 
 def test_it_applies_to_attention_over_words_only():
-    assert attention.applies(make_static(values="inputs", normalizer="softmax"))
-    assert attention.applies(make_static(values="inputs", normalizer="sparsemax"))
-    assert not attention.applies(make_static())  # default tokens
-    assert not attention.applies(make_static(values="inputs", normalizer="gates"))
+    assert attention.applies(cell_of(values="inputs", normalizer="softmax"))
+    assert attention.applies(cell_of(values="inputs", normalizer="sparsemax"))
+    assert not attention.applies(cell_of())  # default tokens
+    assert not attention.applies(cell_of(values="inputs", normalizer="gates"))
 
 
 def test_plausibility_is_the_area_over_rated_words():
@@ -142,11 +139,11 @@ def test_plausibility_is_the_area_over_rated_words():
     valid = jnp.arange(6) < 4
     lexicon = jnp.zeros(50, bool).at[jnp.array([7, 0])].set(True)
     mask = jnp.array([0.1, 0.5, 0.3, 0.1, 0, 0])
-    one = One(tokens, valid, mask, mask, jax.random.key(0))
     counts = document_frequency(jnp.stack([tokens, tokens[::-1]]), valid | True, 50)
     assert counts[7] == 2 and counts[4] == 2 and counts[5] == 0
     counts = counts.at[7].add(1)
-    made = attention._plausibility(lexicon, counts, one)
+    words = plausibility.Words(lexicon, counts)
+    made = plausibility.rated(words, tokens, valid, mask)
     # Rated at places 1 and 3; padding counts for nothing though 0 is rated, too.
     assert made["lexicon_auroc"] == pytest.approx((2 + 0.5) / 4)
     rated = jnp.array([False, True, False, True, False, False])
@@ -157,7 +154,7 @@ def test_plausibility_is_the_area_over_rated_words():
     assert made["lexicon_ap"] == pytest.approx((1 + 2 / 4) / 2)
     assert made["lexicon_ap:random"] == pytest.approx(2 / 4)
     # Of planted evidence, rankings without a model find as much as they do.
-    baselines = attention._baselines(lexicon, counts, one, rated)
+    baselines = plausibility.planted(words, tokens, valid, rated)
     assert baselines["evidence_auroc:lexicon"] == 1
     assert baselines["evidence_auroc:idf"] == 0
 

@@ -6,7 +6,13 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxattn.metrics.statistics import mean_interval, paired_interval
+from jaxattn.metrics.statistics import (
+    difference_interval,
+    holm,
+    interval,
+    mean_interval,
+    paired_interval,
+)
 
 
 def test_interval_covers_the_true_mean_about_as_often_as_it_says():
@@ -36,19 +42,13 @@ def test_interval_is_deterministic():
     assert mean_interval(x.tolist()) == first
 
 
-def test_no_value_and_one_value():
+def test_no_value_one_value_equal_values_and_values_that_are_not_finite():
     nothing = mean_interval([])
     assert nothing.n == 0 and all(map(math.isnan, nothing[:3]))
     one = mean_interval([0.25])
     assert one.mean == 0.25 and one.n == 1
     assert math.isnan(one.low) and math.isnan(one.high)
-
-
-def test_equal_values_have_an_interval_of_length_zero():
     assert mean_interval([0.1] * 16) == (0.1, 0.1, 0.1, 16)
-
-
-def test_values_that_are_not_finite_are_left_out():
     x = [0.1, 0.5, 0.2, 0.4]
     assert mean_interval([*x[:2], math.nan, math.inf, -math.inf, *x[2:]]) == (
         mean_interval(x)
@@ -127,3 +127,29 @@ def test_bad_shapes_say_so_in_one_line():
         mean_interval(np.ones((2, 2)))
     with pytest.raises(ValueError, match="got 2 and 3 values"):
         paired_interval([1, 2], [1, 2, 3])
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_on_either_side():
+    x = np.random.default_rng(0).normal(size=16)
+    iqm = interval(x, "iqm")
+    assert iqm.mean == pytest.approx(np.sort(x)[4:12].mean())
+    assert iqm.low < iqm.mean < iqm.high and iqm.n == 16
+    assert interval([1.0, 2, 3, 4, 100], "iqm").mean == 3
+
+
+def test_holm_by_hand():
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.9})
+    assert adjusted == pytest.approx({"a": 0.04, "c": 0.09, "b": 0.09, "d": 0.9})
+    assert list(adjusted) == ["a", "b", "c", "d"] and holm({}) == {}
+
+
+def test_an_unpaired_difference_covers_what_is_true():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(60):
+        apart = difference_interval(rng.normal(1, 1, 16), rng.normal(0, 1, 16))
+        hits += apart.low < 1 < apart.high
+    assert 50 <= hits <= 60
+    assert difference_interval([1.0, 1], [0.5, 0.5])[:3] == (0.5, 0.5, 0.5)
+    assert np.isnan(difference_interval([1.0], [0.5]).low)
+    assert difference_interval([np.nan], [0.5]).n == 0

@@ -88,7 +88,7 @@ def test_methods_of_one_structure_share_a_program():
     assert len(cells) == len(set(cells)) and set(cells) == expected
     for program in programs[:-1]:
         for name, _ in program.cells:
-            assert table.METHODS[name].structure == program.static.structure
+            assert table.METHODS[name].structure == program.cell.structure
 
 
 NEED_MORE = ("invase", "realx", "random_selection", "gradient", "leave_one_out")
@@ -105,8 +105,9 @@ def test_methods_that_do_not_fit_are_refused_in_one_line(name):
 def test_tasks_of_a_family_ask_for_the_same_program():
     other = SYN4._replace(task="syn1", which=0, control=-1, budget=2)
     one, two = (planned(s, methods=("joint",), model=GATES)[0] for s in (SYN4, other))
-    assert one.static == two.static and hash(one.static) == hash(two.static)
-    assert one.static.evaluated and not planned()[0].static.evaluated
+    assert one.structure == two.structure
+    assert hash(one.structure) == hash(two.structure)
+    assert one.cell.evaluated and not planned()[0].cell.evaluated
 
 
 def test_settings_are_cells_of_the_same_program():
@@ -118,11 +119,11 @@ def test_settings_are_cells_of_the_same_program():
     stacked = stack(program, cells, mesh_of_all_devices())
     stacked = jax.tree.map(lambda x: x[:3], stacked)
     base = config.Config()
-    np.testing.assert_allclose(stacked.numbers["model.penalty"], [0, 0.1, 0])
+    np.testing.assert_allclose(stacked.config.model.penalty, [0, 0.1, 0])
     rates = [base.optimizer.learning_rate] * 2 + [0.5]
-    np.testing.assert_allclose(stacked.numbers["optimizer.learning_rate"], rates)
+    np.testing.assert_allclose(stacked.config.optimizer.learning_rate, rates)
     # The task's own number of evidence positions, where nothing else is asked.
-    np.testing.assert_array_equal(stacked.numbers["model.budget"], 5)
+    np.testing.assert_array_equal(stacked.config.model.budget, 5)
     np.testing.assert_array_equal(stacked.control, 10)
 
 
@@ -134,7 +135,7 @@ def test_a_subset_needs_a_size():
 
 
 def test_the_reference_sees_words_without_noise():
-    reference = planned()[-1].static
+    reference = planned()[-1].cell
     assert reference.config.model.values == "inputs"
     assert reference.config.model.normalizer == "softmax"
     assert reference.config.epochs == config.Config().full_text_epochs
@@ -187,7 +188,7 @@ def test_another_learning_rate_is_the_same_program(tiny):
         words = arguments("x", "x", tiny, **numbers)
         program, *_ = plan.plan(train.parse(words).config, texts)
         cells = stack(program, [program.cells[0]] * 2, mesh)
-        init, chunk, _ = functions(program, mesh, Shape(1))
+        init, chunk, _ = functions(mesh, Shape(1))
         state = jax.eval_shape(init, cells)
         return chunk.lower(state, cells, splits.stored).as_text()
 
@@ -269,13 +270,14 @@ def diverge(monkeypatch, *cells):
 
     def with_nan(program, wanted, mesh):
         stacked = stack(program, wanted, mesh)
-        rate = np.array(stacked.numbers["optimizer.learning_rate"])
+        old = stacked.config.optimizer.learning_rate
+        rate = np.array(old)
         for i, cell in enumerate(wanted):
             if cell in cells:
                 rate[i] = math.nan
-        old = stacked.numbers["optimizer.learning_rate"]
-        rates = {"optimizer.learning_rate": jax.device_put(rate, old.sharding)}
-        return stacked._replace(numbers=stacked.numbers | rates)
+        rate = jax.device_put(rate, old.sharding)
+        path = "optimizer.learning_rate"
+        return stacked.replace(config=config.replaced(stacked.config, path, rate))
 
     monkeypatch.setattr(waves, "stack", with_nan)
 

@@ -168,7 +168,7 @@ def test_nothing_that_trains_is_imported(runs):
         "import sys, jaxattn\n"
         f"m = jaxattn.load_model({str(runs('words'))!r}, seed=0)\n"
         "m.apply(m.params, *m.encode('a film'))\n"
-        "names = ['loop', 'sweep', 'objective', 'schedule', 'adam', 'experiment']\n"
+        "names = ['training.step', 'nn.adam', 'methods.weighting', 'experiment']\n"
         "bad = [n for n in names if 'jaxattn.' + n in sys.modules]\n"
         "bad += [n for n in ('optax', 'orbax', 'tyro') if n in sys.modules]\n"
         "sys.exit(str(bad) if bad else 0)"

@@ -1,4 +1,4 @@
-"""The command line of the data: `python -m jaxattn.data list|show|check|prepare`."""
+"""The command `jaxattn data list|show|check|prepare`."""
 
 import dataclasses
 import textwrap
@@ -10,25 +10,36 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from jaxattn.data import tasks
+from jaxattn.data.readers.options import Options
+from jaxattn.data.sources.synthetic import SYNTHETIC
 from jaxattn.system import console
 
 FINE, USAGE = 0, 2
 
 WIDTH = 80
 
+OWN = (
+    ("FILE.jsonl .json .csv .tsv", "text or tokens, label; also .gz"),
+    ("tfds:NAME", "what TFDS has prepared, or prepares"),
+    ("FOLDER", "ERASER's form: docs/ and *.jsonl"),
+    ("imdb:PATH  ag_news:PATH", "the archives their authors publish"),
+    ("bags:FILE.csv", "bags of vectors, such as slides"),
+    ("FILE.npz", "what `prepare` wrote"),
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class List:
-    """What there is to train on: embedded tasks, and forms of data of one's own."""
+    """What there is to train on: tasks, and forms of the user's own data."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reads:
-    """How data of one's own are read."""
+    """How the user's own data are read."""
 
-    fields: tuple[str, ...] = ()
-    """Which field is what: label=stars text=review; "split=" passes one over."""
-    tokenizer: str = ""
+    fields: Annotated[tuple[str, ...], arg(metavar="[ROLE=FIELD ...]")] = ()
+    """Map roles to your field names: label=stars; "split=" ignores that field."""
+    tokenizer: Annotated[str, arg(metavar="MODULE:FUNCTION|FILE")] = ""
     """module:function, or a tokenizer.json of Hugging Face."""
     length: int = 32
     """Tokens kept of each text."""
@@ -39,7 +50,7 @@ class Show(Reads):
     """Show some examples, with what counts as evidence highlighted."""
 
     source: Annotated[Positional[str], arg(metavar="NAME|FILE")]
-    """An embedded task, or data as --data of jaxattn.train takes them."""
+    """An embedded task, or data as --data of jaxattn train takes them."""
     n: Annotated[int, arg(aliases=["-n"])] = 5
     """How many."""
     seed: int = 0
@@ -64,12 +75,12 @@ class Check(Reads):
 class Prepare(Reads):
     """Prepare data once, so that the next run starts at once.
 
-    Runs with --data FILE and the same settings find it, if nothing is given with -o;
-    else they take it as --data OUT.npz.
+    - Without -o, runs with --data FILE and the same settings find it.
+    - With -o, runs take it as --data OUT.npz.
     """
 
     source: Annotated[Positional[str], arg(metavar="FILE")]
-    """Data as --data of jaxattn.train takes them."""
+    """Data as --data of jaxattn train takes them."""
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT.npz")] = None
     """Where to write; a name of its content in data_dir if not given."""
     min_count: int = 2
@@ -88,14 +99,15 @@ Command = (
 )
 
 
+@console.messages_shown()
+@console.messages_shown()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    console.settings.quiet = False
     try:
         command: Any = tyro.cli(
             Command,  # type: ignore[arg-type]
             args=arguments,
-            prog="python -m jaxattn.data",
+            prog="jaxattn data",
             config=(tyro.conf.OmitSubcommandPrefixes,),
         )
         if isinstance(command, Check):
@@ -111,114 +123,100 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(command: List) -> None:
-    rows = [[name, *entry] for name, entry in tasks.STORED.items()]
+    rows = [
+        [name, task.examples or None, task.classes or None, task.text]
+        for name, task in tasks.TASKS.items()
+    ]
     console.table(["task", "examples", "classes", "what is asked"], rows)
     console.say("\ngenerated, with known relevant features:")
-    for line in tasks.GENERATED:
-        console.say(f"  {line}")
+    for name, task in SYNTHETIC.items():
+        console.say(f"  {name:<28}{task.description}")
     console.say("\nof one's own, with --data:")
-    for form, what in tasks.OWN:
+    for form, what in OWN:
         console.say(f"  {form:<28}{what}")
+
+
+def _options(command: Any) -> Options:
+    """Those of the options that the command has."""
+    given = {name: getattr(command, name, None) for name in Options._fields}
+    return Options(**{name: v for name, v in given.items() if v is not None})
 
 
 def _show(command: Show) -> None:
     # Only now: --help should not wait for what these import.
-    from jaxattn.data import show, tasks
-    from jaxattn.data.readers import choice
+    from jaxattn.data import readers, show
 
     if command.n < 1:
         raise ValueError(f"n = {command.n}: at least 1")
-    given = (command.length, command.min_count, command.data_dir)
-    source = command.source
-    names = list(tasks.STORED)
-    known = source in names or not any(mark in source for mark in "./\\:")
+    options, source = _options(command), command.source
+    known = source in tasks.TASKS or not any(mark in source for mark in "./\\:")
     if known and not Path(source).exists():
-        dataset = tasks.load(source, *given, console.say)
+        dataset = tasks.load(source, *options[:3])
     else:
-        dataset = choice.load_own(
-            source,
-            *given,
-            command.fields,
-            command.download,
-            tokenizer=command.tokenizer,
-        )
+        dataset = readers.load_own(source, options)
     show.show(dataset, command.n, command.seed)
 
 
 def _check(command: Check) -> int:
     from jaxattn.data.readers import check
 
-    found = check.check(
-        command.file, command.length, command.fields, command.tokenizer, console.say
-    )
-    _wrapped(f"{command.file.name}: {found.read:,} rows read, {found.good:,} good")
-    for kind in found.kinds:
+    checked = check.check(command.file, _options(command))
+    _wrapped(f"{command.file.name}: {checked.read:,} rows read, {checked.good:,} good")
+    for kind in checked.kinds:
         rows = ", ".join(map(str, kind.rows)) + ", ..." * (kind.n > len(kind.rows))
         plural = "s" * (kind.n > 1)
         _wrapped(f"problem: {kind.n:,} row{plural} ({rows}): {kind.example}")
-    for line in found.problems:
+    for line in checked.problems:
         _wrapped(f"problem: {line}")
-    for line in found.notes:
+    for line in checked.notes:
         _wrapped(f"note: {line}")
-    if found.good:
-        _describe(found, command.length)
-    console.say("a run would refuse it" if not found.clean else "a run would take it")
-    return FINE if found.clean else USAGE
+    if checked.good:
+        _describe(checked, command.length)
+    console.say(f"a run would {'take' if checked.clean else 'refuse'} it")
+    return FINE if checked.clean else USAGE
 
 
-def _describe(found: Any, length: int) -> None:
-    shown = found.classes[:10]
+def _describe(checked: Any, length: int) -> None:
+    shown = checked.classes[:10]
     headers = ["label", "train", "validation", "test"]
     rows = [[name, *sizes] for name, sizes in shown]
-    if len(found.classes) > len(shown):
-        rest = [sizes for _, sizes in found.classes[len(shown) :]]
+    if len(checked.classes) > len(shown):
+        rest = [sizes for _, sizes in checked.classes[len(shown) :]]
         rows.append([f"{len(rest):,} more", *map(sum, zip(*rest, strict=True))])
-    rows.append(["all", *found.splits])
-    if any(found.marked):
-        rows.append(["with evidence", *found.marked])
+    rows.append(["all", *checked.splits])
+    if any(checked.marked):
+        rows.append(["with evidence", *checked.marked])
     console.table(headers, rows)
-    median, most, longest = found.lengths
+    median, most, longest = checked.lengths
     _wrapped(
         f"tokens a text: median {median:,}, 95 % have at most {most:,}, longest "
-        f"{longest:,}; a length of {length} cuts {found.cut:.1%} of the texts"
+        f"{longest:,}; a length of {length} cuts {checked.cut:.1%} of the texts"
     )
-    if any(found.marked):
-        _wrapped(f"evidence: {found.evidence:.1%} of the tokens of marked texts")
+    if any(checked.marked):
+        _wrapped(f"evidence: {checked.evidence:.1%} of the tokens of marked texts")
 
 
 def _prepare(command: Prepare) -> None:
-    from jaxattn.data.readers import choice, prepared_file, tables
+    from jaxattn.data import readers
+    from jaxattn.data.readers import prepared_file, tables
 
-    fields, tokenizer = command.fields, command.tokenizer
-    settings = prepared_file.settings_of(
-        command.length, command.min_count, fields, tokenizer
-    )
-    say, said = prepared_file.recorded(console.say)
-    path = Path(command.source).expanduser()
-    out = command.out
+    options, out = _options(command), command.out
     if out is not None and out.suffix != ".npz":
         raise ValueError(f"{out}: its name must end in .npz")
-    if choice.door_of(command.source) is None:
-        found = tables.reading(path, fields, tokenizer)
-        given = (command.length, command.min_count)
-        out = out or tables.place_of(found, *given, command.data_dir, fields, tokenizer)
-        dataset = tables.made(found, *given, say)
-    elif out is None:
-        raise ValueError(
-            f"{command.source} is no single file: say where with -o OUT.npz"
-        )
-    else:
-        dataset = choice.load_own(
-            command.source,
-            command.length,
-            command.min_count,
-            command.data_dir,
-            fields,
-            command.download,
-            say,
-            tokenizer,
-        )
-    prepared_file.save(out, dataset, settings, said)
+    with prepared_file.recorded() as said:
+        if readers.reader_of(command.source) is None:
+            path = Path(command.source).expanduser()
+            table = tables.table_of(path, options)
+            file = table.tokenizer.file
+            out = out or prepared_file.place_of(path, options, file)
+            dataset = tables.read(table, options)
+        elif out is None:
+            raise ValueError(
+                f"{command.source} is no single file: say where with -o OUT.npz"
+            )
+        else:
+            dataset = readers.load_own(command.source, options)
+    prepared_file.save(out, dataset, options, said)
     sizes = [len(x.labels) for x in (dataset.train, dataset.validation, dataset.test)]
     told = " / ".join(f"{n:,}" for n in sizes)
     console.say(f"{out}: {told} rows (train / validation / test)")

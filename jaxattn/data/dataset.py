@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 
 
 class Split(NamedTuple):
@@ -114,7 +114,7 @@ def assemble(
 
     Data without tokens have no vocabulary, and kind [0], lexicon [0] and cut are empty.
     """
-    arrays = tuple(array for side in SIDES for array in splits[side].arrays())
+    arrays = tuple(array for split in SPLITS for array in splits[split].arrays())
     known = tuple(array for array in (kind, lexicon) if array is not None)
     return Dataset(
         name=name,

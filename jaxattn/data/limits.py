@@ -1,15 +1,21 @@
-"""Whether arrays fit into the memory that is there, before they are made.
+"""What a reader asks: do these arrays fit into memory, and is news of progress due?"""
 
-When a line of progress is due.
-"""
-
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from jaxattn.system.runtime import available_memory
 
+log = logging.getLogger("jaxattn")
+
 SHARE = 0.8
-"""Of the memory that is free, what data may take."""
+"""Of the free memory, what data may take."""
+
+SECONDS = 5.0
+"""Between two lines of progress."""
+
+Item = TypeVar("Item")
 
 
 def room() -> int:
@@ -18,7 +24,7 @@ def room() -> int:
 
 
 def check_fits(needed: int, what: str, hint: str) -> None:
-    """Raises ValueError, with the hint, where `needed` bytes are not there."""
+    """Raises ValueError, with the hint, where `needed` bytes are not free."""
     if needed > room():
         raise ValueError(
             f"{what} need {needed / 1e9:,.1f} GB and {available_memory() / 1e9:,.1f} "
@@ -26,18 +32,14 @@ def check_fits(needed: int, what: str, hint: str) -> None:
         )
 
 
-SECONDS = 5.0
-"""Between two lines of progress."""
+def followed(items: Iterable[Item], told: Callable[[int], str]) -> Iterator[Item]:
+    """The same items; every few seconds `told`, given their number so far, is logged.
 
-
-def clock() -> Callable[[], bool]:
-    """A function that tells, each time it is called, whether a line is due again."""
-    said = [time.monotonic()]
-
-    def due() -> bool:
-        if time.monotonic() - said[0] < SECONDS:
-            return False
-        said[0] = time.monotonic()
-        return True
-
-    return due
+    These records have the attribute `progress`.
+    """
+    last = time.monotonic()
+    for number, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - last >= SECONDS:
+            last = time.monotonic()
+            log.info(told(number), extra={"progress": True})

@@ -1,17 +1,18 @@
-"""From rows of text to a data set: what readers give and how it becomes arrays."""
+"""The rows that readers give, and the data set that is made of them."""
 
 import dataclasses
+import logging
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data import limits
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
-from jaxattn.data.splits import SIDES, Keys, check_name, settled
+from jaxattn.data.limits import followed
+from jaxattn.data.splits import SPLITS, Keys, check_name, settled
 from jaxattn.data.text import (
     MAX_LENGTH,
     PAD,
@@ -21,6 +22,8 @@ from jaxattn.data.text import (
     lexicon_ratings,
     most_frequent,
 )
+
+log = logging.getLogger("jaxattn")
 
 
 class Row(NamedTuple):
@@ -147,46 +150,39 @@ def from_rows(
     name: str,
     length: int,
     min_count: int,
-    say: Callable[[str], None] | None = None,
     classes: Sequence[str] | None = None,
     source: str = "",
 ) -> Dataset:
     """The data set of the rows, which are read once and as they come.
 
-    Rows without a split are divided by a hash of their group, id or text, 80 / 10 / 10;
-    where only the validation split is missing, a tenth of training becomes it. A text
-    that is in two splits stays in the later one. Words are counted in training.
+    Rows without a split are divided by a hash of their group, id or text, 80 / 10 / 10.
+    Where only the validation split is missing, a tenth of training becomes it. A text
+    that is in two splits stays in the later one. Words are counted in training. What
+    was decided is logged.
 
     Args:
         length: tokens kept of each text, T.
         min_count: a token rarer than this in the training split is "<unk>".
-        say: called with one line for whatever was decided, and for progress.
         classes: their names, where the order is fixed or labels are numbers of them;
             otherwise they are sorted.
         source: where the rows come from, for messages; the digest does not cover it.
 
-    Raises: ValueError, one line, for a row that is wrong, ids or groups in two splits,
-        an empty split, fewer than two classes or about as many as rows.
+    Raises:
+        ValueError: a row is wrong, an id or a group is in two splits, a split is empty,
+            or there are fewer than two classes, or about as many as rows.
     """
     check_whole("length", length, MAX_LENGTH)
     check_whole("min_count", min_count)
-    say = say or (lambda line: None)
-    found = Gathered(None if classes is None else tuple(classes))
-    for row in counted(rows, say):
-        found.add(row)
-    sides = settled(found.rows, found.labels, list(found.names), source or name, say)
-    if found.empty:
-        say(f"{found.empty:,} texts without any token became a single {UNKNOWN}")
-    return _finished(found, sides, name, length, min_count, say)
-
-
-def counted(rows: Iterable[Any], say: Callable[[str], None]) -> Iterator[Any]:
-    """The same rows, with a line of progress every few seconds."""
-    due = limits.clock()
-    for number, row in enumerate(rows, 1):
-        yield row
-        if not number % 1024 and due():
-            say(f"{number:,} rows read")
+    gathered = Gathered(None if classes is None else tuple(classes))
+    for row in followed(rows, "{:,} rows read".format):
+        gathered.add(row)
+    names = list(gathered.names)
+    placed = settled(gathered.rows, gathered.labels, names, source or name)
+    if gathered.empty:
+        log.info(
+            f"{gathered.empty:,} texts without any token became a single {UNKNOWN}"
+        )
+    return _dataset(gathered, placed, name, length, min_count)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -198,19 +194,15 @@ def in_order(names: Iterable[str]) -> list[str]:
         return sorted(names)
 
 
-def _finished(
-    found: Gathered,
-    sides: np.ndarray,
-    name: str,
-    length: int,
-    min_count: int,
-    say: Callable[[str], None],
+def _dataset(
+    gathered: Gathered, placed: np.ndarray, name: str, length: int, min_count: int
 ) -> Dataset:
-    flat = np.frombuffer(found.tokens, np.uint32)
-    lengths = np.frombuffer(found.lengths, np.uint32).astype(np.int64)
-    counts = np.bincount(flat[np.repeat(sides == 0, lengths)], None, len(found.index))
+    flat = np.frombuffer(gathered.tokens, np.uint32)
+    lengths = np.frombuffer(gathered.lengths, np.uint32).astype(np.int64)
+    words = list(gathered.index)
+    training = np.repeat(placed == 0, lengths)
+    counts = np.bincount(flat[training], None, len(words))
     counts[:2] = 0
-    words = list(found.index)
     seen = {words[i]: int(counts[i]) for i in np.flatnonzero(counts)}
     vocabulary = most_frequent(seen, min_count)
     new_id = {token: i for i, token in enumerate(vocabulary)}
@@ -220,18 +212,19 @@ def _finished(
         [unknown if i < 2 else new_id.get(w, unknown) for i, w in enumerate(words)],
         np.min_scalar_type(len(vocabulary) - 1),
     )
-    classes = list(found.classes or in_order(found.names))
-    new_label = np.array([classes.index(n) for n in found.names], np.int32)
-    labels = new_label[np.frombuffer(found.labels, np.uint32)]
-    marked = np.frombuffer(found.marked, np.bool_)
-    marks = np.frombuffer(found.marks, np.float32)
+    classes = list(gathered.classes or in_order(gathered.names))
+    new_label = np.array([classes.index(n) for n in gathered.names], np.int32)
+    labels = new_label[np.frombuffer(gathered.labels, np.uint32)]
+    marked = np.frombuffer(gathered.marked, np.bool_)
+    marks = np.frombuffer(gathered.marks, np.float32)
     marked_tokens = np.repeat(marked, lengths)
     kept = np.minimum(lengths, length)
-    within = _ranges(lengths) < length
+    # The place of each token in its own row.
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    within = np.arange(len(flat)) - starts < length
     splits, cut, lost = {}, {}, 0.0
-    for side, split in enumerate(SIDES):
-        mine = sides == side
-        places = np.flatnonzero(mine)
+    for number, split in enumerate(SPLITS):
+        mine = placed == number
         tokens = np.repeat(mine, lengths)
         filled = np.arange(length) < kept[mine, None]
         inputs = np.zeros(filled.shape, new_ids.dtype)
@@ -246,26 +239,15 @@ def _finished(
             inputs,
             kept[mine].astype(np.int32),
             labels[mine],
-            np.array([found.rows.ids[i] for i in places]),
+            np.array([gathered.rows.ids[i] for i in np.flatnonzero(mine)]),
             evidence=evidence,
         )
         more = lengths[mine] - kept[mine]
         cut[split] = Cut(int((more > 0).sum()), int(more.sum()))
     if lost:
-        share = lost / marks.sum()
-        say(f"{share:.1%} of the evidence lies behind the first {length} tokens: lost")
-    return assemble(
-        name,
-        tuple(classes),
-        splits,
-        vocabulary,
-        kinds(vocabulary),
-        lexicon_ratings(vocabulary),
-        cut,
-    )
-
-
-def _ranges(lengths: np.ndarray) -> np.ndarray:
-    """0, 1, ... within each row, one row after another."""
-    starts = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum(), dtype=np.int64) - np.repeat(starts, lengths)
+        log.info(
+            f"{lost / marks.sum():.1%} of the evidence lies behind the first {length} "
+            "tokens: lost"
+        )
+    about = (vocabulary, kinds(vocabulary), lexicon_ratings(vocabulary), cut)
+    return assemble(name, tuple(classes), splits, *about)

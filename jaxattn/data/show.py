@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxattn.data.dataset import Dataset, Split
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 
 WIDTH = 80
 
@@ -19,9 +19,7 @@ MOST = 0.5
 
 def drawn(dataset: Dataset, n: int, seed: int) -> list[tuple[str, int]]:
     """`n` examples, as split and place, drawn from all splits alike."""
-    places = [
-        (side, i) for side in SIDES for i in range(len(getattr(dataset, side).labels))
-    ]
+    places = [(s, i) for s in SPLITS for i in range(len(getattr(dataset, s).labels))]
     return random.Random(seed).sample(places, min(n, len(places)))
 
 
@@ -32,9 +30,9 @@ def passages(
 
     Evidence is coloured, or in brackets without `colour`.
     """
-    for side, i in chosen:
-        split: Split = getattr(dataset, side)
-        head = Text(f"{split.ids[i]} ({side}): {dataset.classes[split.labels[i]]}")
+    for name, i in chosen:
+        split: Split = getattr(dataset, name)
+        head = Text(f"{split.ids[i]} ({name}): {dataset.classes[split.labels[i]]}")
         head.stylize("bold")
         marks = _marks(split, i)
         if marks is None and (split.evidence is not None):

@@ -1,44 +1,44 @@
-"""The fixed split of the embedded snippets, and of rows that come without one.
-
-Which split each row is in, and whether anything stands in two of them.
-"""
+"""Which split each example is in, and whether anything is in two of them."""
 
 import dataclasses
 import hashlib
+import logging
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+log = logging.getLogger("jaxattn")
+
 _SALT = "jaxattn split 1: "
 
-SIDES = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
+
+ALIASES = {"val": "validation", "dev": "validation", "valid": "validation"}
+
+ALIASES |= {split: split for split in SPLITS}
 
 
 def document_of(snippet_id: str) -> str:
-    """What is never divided by the split: "amazon-3" for "amazon-3_7", else the id."""
+    """What is never divided: "amazon-3" for "amazon-3_7", else the id itself."""
     return snippet_id.partition("_")[0]
 
 
-def side_of(snippet_id: str) -> str:
-    """The split of a snippet, "train", "validation" or "test" (80 / 10 / 10).
+def split_of(snippet_id: str) -> str:
+    """The split of a snippet: "train", "validation" or "test".
 
     A fixed function of the document's id alone, the same for every task. It never
     changes: results of different versions stay comparable.
     """
-    return side_by(document_of(snippet_id))
+    return split_by(document_of(snippet_id))
 
 
-def side_by(key: str) -> str:
-    """The split that a key falls in: "train", "validation" or "test", 80 / 10 / 10."""
+def split_by(key: str) -> str:
+    """The split, 80 / 10 / 10, that a hash of the key gives."""
     raw = hashlib.sha256((_SALT + key).encode()).digest()
-    return SIDES[max(int.from_bytes(raw[:8], "big") % 10 - 7, 0)]
+    return SPLITS[max(int.from_bytes(raw[:8], "big") % 10 - 7, 0)]
 
-
-ALIASES = {"val": "validation", "dev": "validation", "valid": "validation"}
-
-ALIASES |= {side: side for side in SIDES}
 
 LONGEST_NAME = 200
 """Characters of an id, a group or a label: a longer one is the wrong field."""
@@ -47,8 +47,8 @@ LONGEST_NAME = 200
 class Verdict(NamedTuple):
     """What was decided of the rows."""
 
-    sides: np.ndarray
-    """[N] int8, places in SIDES; -1 for a row that is left out."""
+    splits: np.ndarray
+    """[N] int8, places in SPLITS; -1 for a row that is left out."""
     problems: list[str]
     notes: list[str]
 
@@ -81,14 +81,14 @@ class Keys:
                 raise ValueError(
                     f"{row.where}: split {row.split!r}; allowed: {', '.join(ALIASES)}"
                 )
-            given = SIDES.index(split)
+            given = SPLITS.index(split)
         if self.given and (given < 0) != (self.given[0] < 0):
-            one, other = (row.where, self.where[0])
-            one, other = (one, other) if given < 0 else (other, one)
+            pair = (row.where, self.where[0])
+            one, other = pair if given < 0 else pair[::-1]
             raise ValueError(f"{one} has no split and {other} has one: all or none")
         own = row.id is not None
         self.given.append(given)
-        self.drawn.append(SIDES.index(side_by(row.group or row.id or text)))
+        self.drawn.append(SPLITS.index(split_by(row.group or row.id or text)))
         self.ids.append(
             row.id if own else row.where.rpartition(", ")[2].replace(" ", "-")
         )
@@ -111,22 +111,18 @@ def check_name(where: str, what: str, value: str) -> None:
 
 
 def settled(
-    keys: Keys,
-    labels: Iterable[int],
-    names: list[str],
-    source: str,
-    say: Callable[[str], None],
+    keys: Keys, labels: Iterable[int], names: list[str], source: str
 ) -> np.ndarray:
-    """The split [N] of every row, and says what was decided; see `judge`.
+    """The split [N] of every row; what was decided is logged; see `judge`.
 
-    Raises ValueError, the first of them, where something is wrong with the whole.
+    Raises: ValueError, the first problem, where something is wrong with the whole.
     """
     verdict = judge(keys, labels, names, source)
     if verdict.problems:
         raise ValueError(verdict.problems[0])
     for line in verdict.notes:
-        say(line)
-    return verdict.sides
+        log.info(line)
+    return verdict.splits
 
 
 def judge(keys: Keys, labels: Iterable[int], names: list[str], source: str) -> Verdict:
@@ -136,136 +132,120 @@ def judge(keys: Keys, labels: Iterable[int], names: list[str], source: str) -> V
         labels: [N], places in `names`.
         source: where the rows come from, for messages.
     """
-    problems: list[str] = []
-    notes: list[str] = []
     if not keys.ids:
         return Verdict(np.zeros(0, np.int8), [f"{source}: no row to learn from"], [])
+    problems: list[str] = []
+    notes: list[str] = []
     given = np.frombuffer(keys.given, np.int8)
     drawn = np.frombuffer(keys.drawn, np.int8)
-    sides = (drawn if given[0] < 0 else given).copy()
+    splits = (drawn if given[0] < 0 else given).copy()
     if given[0] < 0:
         notes.append(
             "no split is given: a hash of each row's group, id or text divides them "
             "80 / 10 / 10"
         )
     elif not (given == 1).any() and {0, 2} <= set(given.tolist()):
-        sides[(given == 0) & (drawn == 1)] = 1
+        splits[(given == 0) & (drawn == 1)] = 1
         notes.append(
-            f"no validation split is given: {(sides == 1).sum():,} rows of training, "
+            f"no validation split is given: {(splits == 1).sum():,} rows of training, "
             "by a hash, become it"
         )
-    _ids(keys, sides, problems, notes)
+    named = np.frombuffer(keys.named, np.bool_)
+    ids = np.array([hash(i) for i in keys.ids], np.int64)
     groups = np.frombuffer(keys.groups, np.int64)
-    torn, first = _torn(groups, sides, groups != 0)
-    if torn:
-        problems.append(
-            f"{torn:,} groups are in two splits, as {_named(keys, first, sides)}"
-        )
-    sides = _texts(keys, sides, problems, notes)
-    _classes(np.asarray(labels), sides, names, keys, source, problems)
-    return Verdict(sides, problems, notes)
+    for what, hashes, which in (("ids", ids, named), ("groups", groups, groups != 0)):
+        torn, rows = _torn(hashes, splits, which)
+        if torn:
+            example = _example(keys, rows, splits)
+            problems.append(f"{torn:,} {what} are in two splits, as {example}")
+    repeated = int(named.sum()) - len(np.unique(ids[named]))
+    if repeated and not any(" ids " in problem for problem in problems):
+        notes.append(f"{repeated:,} rows repeat the id of an earlier row")
+    splits = _without_copies(keys, splits, problems, notes)
+    problems += _class_problems(keys, np.asarray(labels), splits, names, source)
+    return Verdict(splits, problems, notes)
 
 
 def _torn(
-    hashes: np.ndarray, sides: np.ndarray, which: np.ndarray
+    hashes: np.ndarray, splits: np.ndarray, which: np.ndarray
 ) -> tuple[int, np.ndarray]:
     """How many keys are in several splits, and the rows of the first of them."""
     places = np.flatnonzero(which)
     _, inverse = np.unique(hashes[places], return_inverse=True)
     low = np.full(inverse.max(initial=-1) + 1, 127, np.int8)
     high = np.full(len(low), -1, np.int8)
-    np.minimum.at(low, inverse, sides[places])
-    np.maximum.at(high, inverse, sides[places])
+    np.minimum.at(low, inverse, splits[places])
+    np.maximum.at(high, inverse, splits[places])
     torn = (low < high)[inverse]
     if not torn.any():
         return 0, places[:0]
     return int((low < high).sum()), places[inverse == inverse[torn.argmax()]]
 
 
-def _named(keys: Keys, rows: np.ndarray, sides: np.ndarray) -> str:
-    """One row of each of two splits, told by where they are."""
-    _, first = np.unique(sides[rows], return_index=True)
-    told = [f"{keys.where[rows[i]]} ({SIDES[sides[rows[i]]]})" for i in first[:2]]
+def _example(keys: Keys, rows: np.ndarray, splits: np.ndarray) -> str:
+    """Where one row of each of two splits is."""
+    _, first = np.unique(splits[rows], return_index=True)
+    told = [f"{keys.where[rows[i]]} ({SPLITS[splits[rows[i]]]})" for i in first[:2]]
     return " and ".join(told)
 
 
-def _ids(keys: Keys, sides: np.ndarray, problems: list[str], notes: list[str]) -> None:
-    named = np.frombuffer(keys.named, np.bool_)
-    hashes = np.array([hash(i) for i in keys.ids], np.int64)
-    torn, rows = _torn(hashes, sides, named)
-    if torn:
-        problems.append(
-            f"{torn:,} ids are in two splits, as {keys.ids[rows[0]]!r} in "
-            f"{_named(keys, rows, sides)}"
-        )
-    twice = int(named.sum()) - len(np.unique(hashes[named]))
-    if twice and not torn:
-        notes.append(f"{twice:,} rows repeat the id of an earlier row")
-
-
-def _texts(
-    keys: Keys, sides: np.ndarray, problems: list[str], notes: list[str]
+def _without_copies(
+    keys: Keys, splits: np.ndarray, problems: list[str], notes: list[str]
 ) -> np.ndarray:
-    """The splits without rows whose text is in a later one: the test stays whole."""
+    """-1 for each row whose text is in a later split too: the test stays whole."""
     texts = np.frombuffer(keys.texts, np.int64)
     _, inverse = np.unique(texts, return_inverse=True)
     last = np.zeros(inverse.max() + 1, np.int8)
-    np.maximum.at(last, inverse, sides)
-    left_out = sides < last[inverse]
+    np.maximum.at(last, inverse, splits)
+    left_out = splits < last[inverse]
     n = int(left_out.sum())
     if not n:
-        return sides
-    first = np.flatnonzero(left_out)[0]
-    same = np.flatnonzero(inverse == inverse[first])
-    example = _named(keys, same, sides)
-    train = sides == 0
+        return splits
+    same = np.flatnonzero(inverse == inverse[left_out.argmax()])
+    example = _example(keys, same, splits)
+    train = splits == 0
     share = left_out[train].sum() / max(train.sum(), 1)
     if share > 0.5:
         problems.append(
             f"{share:.0%} of the texts of training are in validation or test too, as "
             f"{example}: these are no separate splits"
         )
-        return sides
+        return splits
     notes.append(
         f"{n:,} row{'s' * (n > 1)} left out whose text is in a later split too, as "
         f"{example}"
     )
-    return np.where(left_out, np.int8(-1), sides)
+    return np.where(left_out, np.int8(-1), splits)
 
 
-def _classes(
-    labels: np.ndarray,
-    sides: np.ndarray,
-    names: list[str],
-    keys: Keys,
-    source: str,
-    problems: list[str],
-) -> None:
-    sizes = {split: int((sides == i).sum()) for i, split in enumerate(SIDES)}
-    missing = [split for split, n in sizes.items() if not n]
+def _class_problems(
+    keys: Keys, labels: np.ndarray, splits: np.ndarray, names: list[str], source: str
+) -> list[str]:
+    """What is wrong with the classes: at most one thing."""
+    sizes = {name: int((splits == i).sum()) for i, name in enumerate(SPLITS)}
+    missing = [name for name, n in sizes.items() if not n]
     if missing:
-        told = ", ".join(f"{n:,} {split}" for split, n in sizes.items())
-        problems.append(
+        told = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
+        return [
             f"{source}: no row of {' or '.join(missing)} ({told}): give more rows, or "
             "a split in each"
-        )
-        return
-    count = np.bincount(labels[sides == 0], minlength=len(names))
+        ]
     if len(names) < 2:
-        problems.append(
+        return [
             f"{source}: all {len(labels):,} rows have the label {names[0]!r}: at least "
             "two classes are needed"
-        )
-    elif len(names) > sizes["train"] / 2:
-        problems.append(
+        ]
+    if len(names) > sizes["train"] / 2:
+        return [
             f"{source}: {len(names):,} classes for {sizes['train']:,} training rows, "
             "fewer than two rows a class: is that the field of the label?"
-        )
-    else:
-        never = np.flatnonzero(count == 0)
-        if len(never):
-            row = np.flatnonzero((labels == never[0]) & (sides >= 0))
-            problems.append(
-                f"{keys.where[row[0]]}: label {names[never[0]]!r} has no row of "
-                f"training, where it could be learned ({len(never):,} such classes)"
-            )
+        ]
+    count = np.bincount(labels[splits == 0], minlength=len(names))
+    never = np.flatnonzero(count == 0)
+    if not len(never):
+        return []
+    row = np.flatnonzero((labels == never[0]) & (splits >= 0))[0]
+    return [
+        f"{keys.where[row]}: label {names[never[0]]!r} has no row of training, where "
+        f"it could be learned ({len(never):,} such classes)"
+    ]

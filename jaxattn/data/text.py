@@ -1,10 +1,4 @@
-"""English words of the closed classes: they tell of grammar, hardly of content.
-
-Articles, pronouns, prepositions, conjunctions, auxiliaries and their contractions;
-written down class by class, without negations, which carry polarity.
-
-From texts to token arrays: tokens, vocabulary, padding, kind and lexicon.
-"""
+"""From texts to arrays: tokens, vocabulary, padding, kinds, lexicon and stop words."""
 
 import bz2
 import importlib.resources
@@ -36,6 +30,10 @@ STOP_WORDS = frozenset(
     here's there's there here
     """.split()
 )
+"""Articles, pronouns, prepositions, conjunctions, auxiliaries and their contractions.
+
+Negations are not among them: they carry polarity.
+"""
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 
@@ -174,5 +172,5 @@ def read_lexicon() -> dict[str, float]:
 def lexicon_ratings(vocabulary: Sequence[str]) -> np.ndarray:
     """[V] float32: human rating -4 to 4 of each token, NaN where there is none."""
     lexicon = read_lexicon()
-    found = [lexicon.get(token.lower(), np.nan) for token in vocabulary]
-    return np.array(found, np.float32)
+    ratings = [lexicon.get(token.lower(), np.nan) for token in vocabulary]
+    return np.array(ratings, np.float32)

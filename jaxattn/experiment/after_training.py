@@ -1,12 +1,13 @@
-"""Models that no program can hold, shown what each seed selected, once it is trained.
+"""What is measured outside the compiled programs, once the cells of a wave are trained.
 
-Post-hoc accuracy as in `jaxattn.training.evaluation.black_box`.
-
-The leak audit of every seed of a run: where a leak lives, and whether it encodes.
+The leak audit of every seed: in which channels of the masks a leak lives, and whether
+the masks encode the label. The post-hoc accuracy of black boxes that cannot be
+compiled, see `jaxattn.training.evaluation.post_hoc`.
 """
 
 import contextlib
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,85 +16,53 @@ import numpy as np
 from jaxattn.experiment.plan import Program
 from jaxattn.experiment.wave import Outcome
 from jaxattn.methods.table import FULL_TEXT
-from jaxattn.training.cell import simplex
-from jaxattn.training.evaluation.black_box import as_many
-
-
-def asks_black_box(program: Program) -> bool:
-    """Whether there is such a model, and it may be asked."""
-    box = program.source.black_box
-    asked = box is not None and box.ask is not None
-    examples = program.static.config.data.asked_again
-    return asked and examples > 0 and program.cells[0][0] != FULL_TEXT
-
-
-def price_of_asking(programs: list[Program]) -> str:
-    """How often it is asked, in words."""
-    cells = sum(len(p.cells) for p in programs)
-    dataset = programs[0].source.dataset
-    assert dataset is not None
-    n = min(len(dataset.test.labels), _examples(programs[0]))
-    return (
-        f"post_hoc_accuracy: the model is asked {2 * n:,} times for each of {cells} "
-        "cells (--data.asked-again)"
-    )
-
-
-def _examples(program: Program) -> int:
-    return program.static.config.data.asked_again
-
-
-def with_post_hoc_accuracy(program: Program, outcome: Outcome) -> Outcome:
-    """The outcome with the accuracy of the model on what each cell selected.
-
-    NaN for cells that diverged. The first `data.asked_again` test examples count.
-    """
-    source, n = program.source, _examples(program)
-    assert source.dataset is not None
-    test = source.dataset.test
-    inputs, lengths, labels = test.inputs[:n], test.lengths[:n], test.labels[:n]
-    valid = np.arange(test.inputs.shape[1]) < test.lengths[:, None]
-    found = np.full((2, len(outcome.cells)), np.nan, np.float32)
-    known: dict[bytes, np.ndarray] = {}
-    for i, (_, seed) in enumerate(outcome.cells):
-        if not outcome.alive[i]:
-            continue
-        selected = (outcome.examples["masks"][i] > 0) & valid
-        drawn = as_many(jax.random.key(seed), jnp.asarray(selected), jnp.asarray(valid))
-        for j, keep in enumerate((selected, np.asarray(drawn))):
-            part = keep[:n]
-            # Seeds of a rule that learns nothing select the same.
-            key = part.tobytes()
-            if key not in known:
-                known[key] = source.black_box.ask(inputs, lengths, part).argmax(axis=1)
-            found[j, i] = (known[key] == labels).mean()
-    names = ("post_hoc_accuracy", "post_hoc_accuracy:shuffled")
-    return outcome._replace(
-        measured=outcome.measured | dict(zip(names, found, strict=True))
-    )
-
+from jaxattn.training.evaluation.post_hoc import as_many
 
 PERMUTATIONS = 19
 """For the null of one seed; over seeds, means and intervals say more than p values."""
 
-LN2 = float(np.log(2))
+
+class Step(NamedTuple):
+    """One thing that is done to the outcome of a wave."""
+
+    applies: Callable[[Program], bool]
+    price: Callable[[Sequence[Program]], str]
+    """What it costs for the programs to which it applies, in words."""
+    complete: Callable[[Program, Outcome], Outcome]
 
 
-def audits_masks(program: Program) -> bool:
-    """Whether the masks of a program are asked for more than their bits."""
-    chosen = "leak" in program.static.config.metrics
+def complete(program: Program, outcome: Outcome) -> Outcome:
+    """The outcome of a wave with the measurements of every step that applies."""
+    for step in STEPS:
+        if step.applies(program):
+            outcome = step.complete(program, outcome)
+    return outcome
+
+
+def prices(programs: Sequence[Program]) -> list[str]:
+    """What the steps cost that apply to some of the programs, a sentence each."""
+    concerned = [(step, [p for p in programs if step.applies(p)]) for step in STEPS]
+    return [step.price(some) for step, some in concerned if some]
+
+
+def _cells(programs: Sequence[Program]) -> int:
+    return sum(len(program.cells) for program in programs)
+
+
+def _audits_masks(program: Program) -> bool:
+    chosen = "leak" in program.cell.config.metrics
     return chosen and program.cells[0][0] != FULL_TEXT
 
 
-def price_of_audits(cells: int) -> str:
-    """What the group costs for so many cells, in words."""
-    return f"{cells} audits of masks, 1 s to 3 s each on two cores"
+def _price_of_audits(programs: Sequence[Program]) -> str:
+    n = _cells(programs)
+    return f"leak: {n} audits of masks, 1 s to 3 s each on two cores"
 
 
 def with_audits(program: Program, outcome: Outcome) -> Outcome:
-    """The outcome with what the audit finds in each cell's masks.
+    """The outcome with what the audit says of each cell's masks.
 
-    `channel_leak_bits` by channel, `encoding_bits` beyond the values let through, and
+    `audit_bits` by channel, `encoding_bits` beyond the values let through, and
     `stripe_x_bits`: what EVAL-X reads less what is encoded, STRIPE-X of Puli et al.
     (arXiv 2411.02664) with a penalty of one bit a bit. NaN for cells that diverged, and
     for all where there are too few examples to ask.
@@ -101,34 +70,33 @@ def with_audits(program: Program, outcome: Outcome) -> Outcome:
     # Only now: runs that do not ask for it need not load it.
     from jaxattn.leakage.audit import audit
 
-    found, otherwise = [], []
+    by_cell, missing = [], []
     for i, alive in enumerate(outcome.alive):
         bits: dict[str, float] = {}
-        masks, labels, more = _given(program, outcome, i)
+        masks, labels, more = _audited(program, outcome, i)
         if alive:
             with contextlib.suppress(ValueError):  # too few examples
-                report = audit(masks, labels, permutations=PERMUTATIONS, **more)
-                bits = _bits(report)
+                bits = _bits(audit(masks, labels, permutations=PERMUTATIONS, **more))
         # Masks that are all equal have no channel, and hold nothing by any of them.
-        otherwise.append(0.0 if bits and not np.ptp(masks, axis=0).any() else np.nan)
+        missing.append(0.0 if bits and not np.ptp(masks, axis=0).any() else np.nan)
         if "encoding_bits" in bits and "evalx_nll" in outcome.measured:
             shares = np.bincount(labels) / len(labels)
             entropy = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
-            reads = entropy - outcome.measured["evalx_nll"][i] / LN2
+            reads = entropy - outcome.measured["evalx_nll"][i] / float(np.log(2))
             bits["stripe_x_bits"] = float(reads) - bits["encoding_bits"]
-        found.append(bits)
-    names = sorted({name for bits in found for name in bits})
-    more = {
+        by_cell.append(bits)
+    names = sorted({name for bits in by_cell for name in bits})
+    columns = {
         name: np.array(
-            [bits.get(name, x) for bits, x in zip(found, otherwise, strict=True)],
+            [bits.get(name, x) for bits, x in zip(by_cell, missing, strict=True)],
             np.float32,
         )
         for name in names
     }
-    return outcome._replace(measured=outcome.measured | more)
+    return outcome._replace(measured=outcome.measured | columns)
 
 
-def _given(program: Program, outcome: Outcome, i: int) -> tuple[Any, Any, dict]:
+def _audited(program: Program, outcome: Outcome, i: int) -> tuple[Any, Any, dict]:
     """Masks [N, P], labels [N] and what else is known of one cell's test examples."""
     masks = outcome.examples["masks"][i]
     more: dict[str, Any] = {}
@@ -147,19 +115,72 @@ def _given(program: Program, outcome: Outcome, i: int) -> tuple[Any, Any, dict]:
             more["lengths"] = test.lengths
             if dataset.vocabulary:
                 more["tokens"] = test.inputs
-    if not simplex(program.static):
+    if not program.cell.simplex:
         more["kind"] = "weights"
     return masks.astype(np.float32), labels, more
 
 
-def _bits(report) -> dict[str, float]:
-    found = {
-        f"channel_leak_bits:{name}": finding.bits
-        for name, finding in report.channels.items()
+def _bits(report: Any) -> dict[str, float]:
+    beyond = {
+        "audit_bits:mask": report.masks,
+        "audit_bits:beyond length": report.beyond_length,
+        "encoding_bits": report.beyond_values,
     }
-    found["channel_leak_bits:all"] = report.masks.bits
-    if report.beyond_length is not None:
-        found["channel_leak_bits:beyond length"] = report.beyond_length.bits
-    if report.beyond_values is not None:
-        found["encoding_bits"] = report.beyond_values.bits
-    return found
+    findings = {f"audit_bits:{k}": v for k, v in report.channels.items()}
+    findings |= {name: finding for name, finding in beyond.items() if finding}
+    return {name: finding.bits for name, finding in findings.items()}
+
+
+def _asks_black_box(program: Program) -> bool:
+    box = program.source.black_box
+    asked = box is not None and box.ask is not None
+    examples = program.cell.config.data.asked_again
+    return asked and examples > 0 and program.cells[0][0] != FULL_TEXT
+
+
+def _price_of_asking(programs: Sequence[Program]) -> str:
+    dataset = programs[0].source.dataset
+    assert dataset is not None
+    asked_again = programs[0].cell.config.data.asked_again
+    n = min(len(dataset.test.labels), asked_again)
+    return (
+        f"post_hoc_accuracy: the model is asked {2 * n:,} times for each of "
+        f"{_cells(programs)} cells (--data.asked-again)"
+    )
+
+
+def with_post_hoc_accuracy(program: Program, outcome: Outcome) -> Outcome:
+    """The outcome with the accuracy of the model on what each cell selected.
+
+    NaN for cells that diverged. The first `data.asked_again` test examples count.
+    """
+    source, n = program.source, program.cell.config.data.asked_again
+    assert source.dataset is not None
+    test = source.dataset.test
+    inputs, lengths, labels = test.inputs[:n], test.lengths[:n], test.labels[:n]
+    valid = np.arange(test.inputs.shape[1]) < test.lengths[:, None]
+    accuracy = np.full((2, len(outcome.cells)), np.nan, np.float32)
+    answers: dict[bytes, np.ndarray] = {}
+    for i, (_, seed) in enumerate(outcome.cells):
+        if not outcome.alive[i]:
+            continue
+        selected = (outcome.examples["masks"][i] > 0) & valid
+        drawn = as_many(jax.random.key(seed), jnp.asarray(selected), jnp.asarray(valid))
+        for j, keep in enumerate((selected, np.asarray(drawn))):
+            part = keep[:n]
+            # Seeds of a rule that learns nothing select the same.
+            key = part.tobytes()
+            if key not in answers:
+                probabilities = source.black_box.ask(inputs, lengths, part)
+                answers[key] = probabilities.argmax(axis=1)
+            accuracy[j, i] = (answers[key] == labels).mean()
+    names = ("post_hoc_accuracy", "post_hoc_accuracy:shuffled")
+    return outcome._replace(
+        measured=outcome.measured | dict(zip(names, accuracy, strict=True))
+    )
+
+
+STEPS = (
+    Step(_audits_masks, _price_of_audits, with_audits),
+    Step(_asks_black_box, _price_of_asking, with_post_hoc_accuracy),
+)

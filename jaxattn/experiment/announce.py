@@ -1,5 +1,6 @@
 """What a run says before it begins: machine, data, models, and what will cost much."""
 
+import logging
 from typing import Any
 
 from jax.sharding import Mesh
@@ -10,8 +11,10 @@ from jaxattn.experiment.plan import Program
 from jaxattn.experiment.source import Source, majority
 from jaxattn.methods.table import FULL_TEXT
 from jaxattn.nn import model as nn_model
-from jaxattn.system import console, runtime
+from jaxattn.system import runtime
 from jaxattn.training.evaluation import attention
+
+logger = logging.getLogger("jaxattn")
 
 
 def tell(
@@ -25,17 +28,26 @@ def tell(
     device: Any = mesh.devices.flat[0]
     tasks = f"{len(sources)} tasks x " if len(sources) > 1 else ""
     settings = f" x {1 + len(config.also)} settings" if config.also else ""
-    console.paragraph(
+    logger.info(
         f"jaxattn {runtime.environment()['versions']['jaxattn'] or '(source)'} on "
         f"{_many(mesh.size, f'{device.platform} device')}: {tasks}"
         f"{_many(len(config.methods), 'method')}{settings} x "
         f"{_many(config.seeds, 'seed')}, "
         f"{'resuming a' if begun else 'new'} run"
     )
-    for s in sources:
-        _describe(config, s)
-    console.paragraph(f"parameters of each model: {_parameters_of(programs)}")
-    _say_prices(config, programs)
+    texts = [text for source in sources for text in _described(config, source)]
+    texts.append(f"parameters of each model: {_parameters_of(programs)}")
+    texts += after_training.prices(programs)
+    measured = [p for p in programs if attention.applies(p.cell)][:1]
+    for program in measured:
+        prices = attention.prices(config, program.source.inputs.length)
+        texts += [
+            f"{group}: {prices[group]}, each seed and method"
+            for group in config.metrics
+            if group in prices
+        ]
+    for text in texts:
+        logger.info(text)
 
 
 def _many(count: int, what: str) -> str:
@@ -47,7 +59,7 @@ def _parameters_of(programs: list[Program]) -> str:
     texts = []
     for name, full in (("", False), (" (full text)", True)):
         models = {
-            p.static.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
+            p.cell.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
         }
         counts = sorted({nn_model.size(m) for m in models})
         ends = dict.fromkeys(f"{n:,}" for n in (counts[:1] + counts[-1:]))
@@ -55,54 +67,38 @@ def _parameters_of(programs: list[Program]) -> str:
     return ", ".join(texts)
 
 
-def _say_prices(config: Config, programs: list[Program]) -> None:
-    audited = sum(len(p.cells) for p in programs if after_training.audits_masks(p))
-    if audited:
-        console.paragraph(f"leak: {after_training.price_of_audits(audited)}")
-    shown = [p for p in programs if after_training.asks_black_box(p)]
-    if shown:
-        console.paragraph(after_training.price_of_asking(shown))
-    for program in programs:
-        if attention.applies(program.static):
-            prices = attention.prices(config, program.source.inputs.length)
-            for group in config.metrics:
-                if group in prices:
-                    console.paragraph(f"{group}: {prices[group]}, each seed and method")
-            return
-
-
-def _describe(config: Config, s: Source) -> None:
-    data, dataset = config.data, s.dataset
+def _described(config: Config, source: Source) -> list[str]:
+    """Sizes and classes of a task's data, and how much of the texts is cut."""
+    data, dataset = config.data, source.dataset
     if dataset is None:
-        console.paragraph(
-            f"{s.task}: {data.examples:,} / {data.test_examples // 4:,} / "
+        return [
+            f"{source.task}: {data.examples:,} / {data.test_examples // 4:,} / "
             f"{data.test_examples:,} generated examples (train / validation / test), "
-            f"{s.inputs.length} features, own ones for each seed"
-        )
-        return
+            f"{source.inputs.length} features, own ones for each seed"
+        ]
     sizes = " / ".join(
         f"{len(x.labels):,}" for x in (dataset.train, dataset.validation, dataset.test)
     )
     kind = "texts" if dataset.vocabulary else "examples"
-    console.paragraph(f"{s.task}: {sizes} {kind} (train / validation / test)")
-    if s.black_box is not None:
-        console.paragraph(
-            f"the model to explain {s.black_box.told}; its answers are the labels from "
-            "here on"
+    texts = [f"{source.task}: {sizes} {kind} (train / validation / test)"]
+    if source.black_box is not None:
+        texts.append(
+            f"the model to explain {source.black_box.told}; its answers are the labels "
+            "from here on"
         )
-    shares = majority(s, "train")
+    shares = majority(source, "train")
     assert shares is not None
     named = [f"{n} {x:.3f}" for n, x in zip(dataset.classes, shares, strict=True)]
     if len(named) > 10:
         few = f"{len(named)} classes, of {shares.min():.3f} to {shares.max():.3f}"
-        console.paragraph(f"{few} of the training split")
+        texts.append(f"{few} of the training split")
     else:
-        console.paragraph(f"classes of the training split: {', '.join(named)}")
-    if not dataset.vocabulary:
-        return
-    cut = dataset.cut.get("train")
-    text = f"{len(dataset.vocabulary):,} token types; {data.length} tokens kept"
-    if cut is not None:
-        lost = cut.tokens / (cut.tokens + dataset.train.lengths.sum())
-        text += f", {cut.examples:,} texts cut, {lost:.1%} of tokens lost"
-    console.paragraph(text)
+        texts.append(f"classes of the training split: {', '.join(named)}")
+    if dataset.vocabulary:
+        kept = f"{len(dataset.vocabulary):,} token types; {data.length} tokens kept"
+        cut = dataset.cut.get("train")
+        if cut is not None:
+            lost = cut.tokens / (cut.tokens + dataset.train.lengths.sum())
+            kept += f", {cut.examples:,} texts cut, {lost:.1%} of tokens lost"
+        texts.append(kept)
+    return texts

@@ -1,6 +1,6 @@
-"""Masks on disk, and what the numbers in them stand for.
+"""What a run keeps of its models: masks, parameters, and what the numbers stand for.
 
-Writes the trained models of a run, which `jaxattn.inference` reads.
+The report reads `masks/` and `data/`, and `jaxattn.inference` reads `models/`.
 """
 
 import dataclasses
@@ -12,13 +12,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from jaxattn.config import Config, labels_of
-from jaxattn.experiment.plan import Program, numbers_of
+from jaxattn.experiment.plan import Program
 from jaxattn.experiment.source import Source, majority
 from jaxattn.experiment.wave import Outcome
 from jaxattn.inference import FOLDER, FORMAT
 from jaxattn.methods.table import FULL_TEXT
 from jaxattn.nn import model as nn_model
-from jaxattn.system.files import replace_file, write_text
+from jaxattn.system.files import replace_file, write_arrays, write_text
 
 
 def write_masks(folder: Path, source: Source, methods: dict[str, Outcome]) -> None:
@@ -46,11 +46,13 @@ def write_names(folder: Path, source: Source) -> None:
     """What numbers in `masks` stand for: classes, words, people's ratings, images."""
     folder.mkdir(parents=True, exist_ok=True)
     stored, shares = source.dataset, majority(source, "train")
+    validation = majority(source, "validation")
     names: dict[str, Any] = {"classes": source.classes}
-    if stored is not None and shares is not None:
+    if stored is not None and shares is not None and validation is not None:
         rated = np.flatnonzero(np.isfinite(stored.lexicon))
         names |= {
             "train_shares": shares.tolist(),
+            "validation_majority": float(validation.max()),
             "vocabulary": stored.vocabulary,
             "ratings": {int(i): round(float(stored.lexicon[i]), 4) for i in rated},
             "grid": stored.grid,
@@ -83,14 +85,14 @@ def room(programs: list[Program], gigabytes: float) -> Room:
     """The seeds whose parameters take at most so much room, over all methods."""
     each = 0
     for program in programs:
-        size = 4 * nn_model.size(program.static.model)
+        size = 4 * nn_model.size(program.cell.model)
         each += size * len({label for label, _ in program.cells})
     seeds = sorted({seed for program in programs for _, seed in program.cells})
     n = int(min(len(seeds), gigabytes * 1e9 // each))
     return Room(frozenset(seeds[:n]), n * each)
 
 
-def say(room: Room, seeds: int, gigabytes: float) -> str:
+def told(room: Room, seeds: int, gigabytes: float) -> str:
     """In a sentence what is kept, and why not more."""
     size = f"{room.bytes / 1e6:,.1f} MB"
     if len(room.seeds) == seeds:
@@ -111,7 +113,7 @@ def describe(folder: Path, config: Config, programs: list[Program]) -> None:
     for task in dict.fromkeys(program.source.task for program in programs):
         own = [program for program in programs if program.source.task == task]
         source = own[0].source
-        found = {
+        methods = {
             label: _method(program, label)
             for program in own
             for label in {label for label, _ in program.cells}
@@ -123,22 +125,18 @@ def describe(folder: Path, config: Config, programs: list[Program]) -> None:
             "inputs": source.inputs._asdict(),
             "classes": source.classes,
             "tokenizer": config.data.tokenizer,
-            "methods": {label: found[label] for label in order if label in found},
+            "methods": {label: methods[label] for label in order if label in methods},
             "vocabulary": () if source.dataset is None else source.dataset.vocabulary,
         }
         write_text(folder / f"{task}.json", json.dumps(text) + "\n")
 
 
 def _method(program: Program, label: str) -> dict[str, Any]:
-    values, numbers = numbers_of(program, label)
-    fields = dataclasses.asdict(program.static.config.model)
-    fields |= {
-        name: values[f"model.{name}"] for name in fields if f"model.{name}" in values
-    }
+    cell = program.settings[label]
     return {
-        "model": fields,
-        "scores": program.static.structure.scores,
-        "uniform": numbers.uniform,
+        "model": dataclasses.asdict(cell.config.model),
+        "scores": cell.structure.scores,
+        "uniform": cell.method.uniform,
     }
 
 
@@ -151,6 +149,4 @@ def keep(folder: Path, task: str, outcome: Outcome, seeds: frozenset[int]) -> No
         path = folder / FOLDER / task / label / f"{seed}.npz"
         if seed in seeds and outcome.alive[i]:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replace_file(path) as file:
-                arrays: dict[str, Any] = {name: x[i] for name, x in flat.items()}
-                np.savez(file, **arrays)
+            write_arrays(path, {name: x[i] for name, x in flat.items()})

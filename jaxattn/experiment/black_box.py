@@ -1,20 +1,18 @@
-"""What a trained model says itself of its inputs: answers, gradients, leave-one-out.
-
-Models to be explained: trained once, asked once, kept with the run.
+"""Models to be explained: trained once, asked once, kept with the run.
 
 What an explainer learns from are the model's answers: labels are its predicted
 classes, targets its probabilities. The setting of 'Learning to Explain' by Chen et al.
 (arXiv 1802.07814).
 
-Models to be explained: networks for one example that can blank positions.
-
-`keep` [T] says which positions the model may see, as truth values or as factors, so
-that a position can be faded out. A blanked token is the zero vector in its place
-(padding inside the text, the length stays), a blanked pixel or patch is 0.
+The networks take one example, and `keep` [T] says which positions they may see, as
+truth values or as factors, so that a position can be faded out. A blanked token is the
+zero vector in its place (padding inside the text, the length stays), a blanked pixel or
+patch is 0.
 """
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,65 +24,17 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxattn.data import tasks
 from jaxattn.data.dataset import Dataset, Split, digest_of
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 from jaxattn.nn.encoders import Cnn, Gru
-from jaxattn.system.files import replace_file
+from jaxattn.system import console
+from jaxattn.system.errors import reason
+from jaxattn.system.files import read_arrays, write_arrays
+
+logger = logging.getLogger("jaxattn")
 
 MOST_BLANKED = 100
-
-
-def attributions(
-    apply: Callable, params: Any, split: Split, idf: Any, kind: str
-) -> dict[str, np.ndarray]:
-    """`targets` [N, C], and scores [N, T] of each explanation, of a whole split.
-
-    gradient: how fast the probability of the predicted class falls as a position is
-        faded out, in absolute value: the gradient times the input, through the model's
-        own embedding.
-    leave_one_out: how much that probability falls when the position is blanked; not
-        for more than 100 positions, for each costs a pass through the model.
-    weight: of the linear model, the true part of each token in the margin of the
-        predicted class over the mean of all.
-    """
-    whole = np.issubdtype(split.inputs.dtype, np.integer)
-    inputs = jnp.asarray(split.inputs, jnp.int32 if whole else jnp.float32)
-
-    def one(args):
-        x, length = args
-        positions = x.shape[0]
-        everything = jnp.ones(positions, bool)
-        answer = jax.nn.softmax(apply(params, x, length, everything))
-        chosen = answer.argmax()
-
-        def without(place):
-            keep = everything.at[place].set(False)
-            return jax.nn.softmax(apply(params, x, length, keep))[chosen]
-
-        valid = jnp.arange(positions) < length
-
-        def faded(keep):
-            return jax.nn.softmax(apply(params, x, length, keep))[chosen]
-
-        slope = jnp.abs(jax.grad(faded)(jnp.ones(positions)))
-        found = {
-            "targets": answer,
-            "gradient": jnp.where(valid, slope, 0),
-        }
-        if positions <= MOST_BLANKED:
-            dropped = jax.vmap(without)(jnp.arange(positions))
-            found["leave_one_out"] = jnp.where(valid, answer[chosen] - dropped, 0)
-        if kind == "linear":
-            parts = params["network"]["weights"][x] * idf[x][:, None]
-            margin = parts[:, chosen] - parts.mean(axis=1)
-            scale = jnp.sqrt(jnp.maximum(length, 1).astype(margin.dtype))
-            found["weight"] = jnp.where(valid, margin / scale, 0)
-        return found
-
-    run = jax.jit(lambda rows: jax.lax.map(one, rows, batch_size=32))
-    made = run((inputs, jnp.asarray(split.lengths)))
-    return {name: np.asarray(value, np.float32) for name, value in made.items()}
+"""With more positions than this none is left out: each costs a pass through a model."""
 
 
 class Linear(nn.Module):
@@ -133,12 +83,8 @@ class Image(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, length: Array, keep: Array, idf: Array) -> Array:
         if inputs.ndim == 2:
-            image = (
-                (keep[:, None] * inputs)
-                .reshape(7, 7, 4, 4)
-                .transpose(0, 2, 1, 3)
-                .reshape(28, 28)
-            )
+            patches = (keep[:, None] * inputs).reshape(7, 7, 4, 4)
+            image = patches.transpose(0, 2, 1, 3).reshape(28, 28)
         else:
             image = (keep * inputs).reshape(28, 28)
         x = nn.relu(nn.Conv(16, (3, 3), name="first")(image[..., None]))
@@ -187,13 +133,51 @@ class BlackBox(NamedTuple):
         return f"has accuracy {self.accuracy:.3f} on the test split"
 
 
+def explained(
+    name: str, dataset: Dataset, cache: Path | None
+) -> tuple[Dataset, BlackBox]:
+    """A task's data set with a trained model's answers as labels, and the model.
+
+    With `cache`, parameters and answers are kept there, and made again where they are
+    damaged or of another recipe.
+    """
+    recipe = EXPLAINED[name]
+    apply, fresh = _network(recipe, dataset)
+    leaves, tree = jax.tree.flatten(fresh)
+    recipe_text = json.dumps([1, name, recipe._asdict(), dataset.digest])
+    fingerprint = hashlib.sha256(recipe_text.encode()).hexdigest()
+    path = None if cache is None else cache / f"{name}.npz"
+    stored = read(path, fingerprint)
+    if stored is None:
+        splits = [getattr(dataset, side) for side in SPLITS]
+        answers = sum(len(s.labels) * (1 + s.inputs.shape[1]) for s in splits)
+        logger.info(
+            f"training the model to explain ({name}), then asking it {answers:,} "
+            "times, without each position in turn ..."
+        )
+        params = _train(recipe, apply, fresh, dataset)
+        trained = enumerate(jax.tree.leaves(params))
+        stored = {f"leaf-{i}": np.asarray(leaf) for i, leaf in trained}
+        for side, split in zip(SPLITS, splits, strict=True):
+            scores = attributions(apply, params, split, recipe.kind)
+            stored |= {f"{side}/{key}": value for key, value in scores.items()}
+        if path is not None:
+            write(path, fingerprint, stored)
+    params = tree.unflatten(
+        [jnp.asarray(stored[f"leaf-{i}"]) for i in range(len(leaves))]
+    )
+    made = answered(dataset, name, stored)
+    hits = made.test.labels == dataset.test.labels
+    return made, BlackBox(apply, params, float(hits.mean()))
+
+
 def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Dataset:
     """The data set with a model's answers as labels, and explanations of them.
 
     `stored` has, for each split, SPLIT/targets [N, classes] and SPLIT/NAME [N, T].
     """
     splits = {}
-    for side in SIDES:
+    for side in SPLITS:
         targets = stored[f"{side}/targets"]
         named = {
             key.partition("/")[2]: value
@@ -205,86 +189,79 @@ def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Data
             targets=targets,
             attributions=named,
         )
-    arrays = tuple(a for side in SIDES for a in splits[side].arrays())
+    arrays = tuple(a for side in SPLITS for a in splits[side].arrays())
     digest = digest_of(name, dataset.classes, dataset.vocabulary, arrays)
     return dataset._replace(name=name, digest=digest, **splits)
 
 
-def explained(
-    name: str,
-    length: int,
-    min_count: int,
-    data_dir: Any,
-    cache: Path | None,
-    say: Callable[[str], None],
-) -> tuple[Dataset, BlackBox]:
-    """The data set with the model's answers as labels, and the model.
+def attributions(
+    apply: Callable, params: Any, split: Split, kind: str
+) -> dict[str, np.ndarray]:
+    """`targets` [N, C], and scores [N, T] of each explanation, of a whole split.
 
-    With `cache`, parameters and answers are kept there, and made again where they are
-    damaged or of another recipe. Raises: as `jaxattn.data.load` does.
+    gradient: how fast the probability of the predicted class falls as a position is
+        faded out, in absolute value: the gradient times the input, through the model's
+        own embedding.
+    leave_one_out: how much that probability falls when the position is blanked.
+    weight: of the linear model, the true part of each token in the margin of the
+        predicted class over the mean of all.
     """
-    recipe = EXPLAINED[name]
-    dataset = tasks.load(recipe.task, length, min_count, data_dir, say)
-    apply, fresh, idf = _network(recipe, dataset)
-    asked = json.dumps([1, name, recipe._asdict(), dataset.digest])
-    fingerprint = hashlib.sha256(asked.encode()).hexdigest()
-    path = None if cache is None else cache / f"{name}.npz"
-    leaves, tree = jax.tree.flatten(fresh)
-    stored = read(path, fingerprint, say)
-    if stored is None:
-        answers = sum(
-            len(split.labels) * (1 + split.inputs.shape[1])
-            for split in (getattr(dataset, side) for side in SIDES)
-        )
-        say(
-            f"training the model to explain ({name}), then asking it {answers:,} "
-            "times, without each position in turn ..."
-        )
-        params = _train(recipe, apply, fresh, dataset)
-        stored = {
-            f"leaf-{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(params))
-        }
-        for side in SIDES:
-            split = getattr(dataset, side)
-            found = attributions(apply, params, split, idf, recipe.kind)
-            stored |= {f"{side}/{key}": value for key, value in found.items()}
-        if path is not None:
-            write(path, fingerprint, stored)
-    params = tree.unflatten(
-        [jnp.asarray(stored[f"leaf-{i}"]) for i in range(len(leaves))]
-    )
-    made = answered(dataset, name, stored)
-    hits = made.test.labels == dataset.test.labels
-    return made, BlackBox(apply, params, float(hits.mean()))
 
+    def one(args):
+        x, length = args
+        positions = x.shape[0]
+        everything = jnp.ones(positions, bool)
+        answer = jax.nn.softmax(apply(params, x, length, everything))
+        chosen = answer.argmax()
+        valid = jnp.arange(positions) < length
 
-def _network(recipe: Recipe, dataset: Dataset) -> tuple[Callable, Any, jax.Array]:
-    train = dataset.train
-    idf = jnp.ones(1)
-    if recipe.kind == "image":
-        network: Any = Image(len(dataset.classes))
-    else:
-        size = len(dataset.vocabulary)
-        idf = jnp.asarray(_idf(train.inputs, size))
-        if recipe.kind == "linear":
-            network = Linear(size, len(dataset.classes))
-        else:
-            network = Text(size, len(dataset.classes), recipe.kind)
+        def probability(keep):
+            return jax.nn.softmax(apply(params, x, length, keep))[chosen]
 
-    def apply(params, inputs, length, keep):
-        return network.apply({"params": params["network"]}, inputs, length, keep,
-                             params["idf"])  # fmt: skip
+        slope = jnp.abs(jax.grad(probability)(jnp.ones(positions)))
+        scores = {"targets": answer, "gradient": jnp.where(valid, slope, 0)}
+        if positions <= MOST_BLANKED:
+            less = jax.vmap(lambda place: probability(everything.at[place].set(False)))(
+                jnp.arange(positions)
+            )
+            scores["leave_one_out"] = jnp.where(valid, answer[chosen] - less, 0)
+        if kind == "linear":
+            parts = params["network"]["weights"][x] * params["idf"][x][:, None]
+            margin = parts[:, chosen] - parts.mean(axis=1)
+            scale = jnp.sqrt(jnp.maximum(length, 1).astype(margin.dtype))
+            scores["weight"] = jnp.where(valid, margin / scale, 0)
+        return scores
 
-    x = ready(train.inputs[0])
-    keep = jnp.ones(len(x), bool)
-    first = network.init(jax.random.key(0), x, jnp.int32(len(x)), keep, idf)
-    return apply, {"network": first["params"], "idf": idf}, idf
+    run = jax.jit(lambda rows: jax.lax.map(one, rows, batch_size=32))
+    made = run((ready(split.inputs), jnp.asarray(split.lengths)))
+    return {name: np.asarray(value, np.float32) for name, value in made.items()}
 
 
 def ready(inputs: Any) -> jax.Array:
     """Stored inputs as a network takes them: whole token ids, or float32."""
     whole = np.issubdtype(inputs.dtype, np.integer)
     return jnp.asarray(inputs, jnp.int32 if whole else jnp.float32)
+
+
+def _network(recipe: Recipe, dataset: Dataset) -> tuple[Callable, Any]:
+    """A recipe's network as function of (params, inputs, length, keep), and params."""
+    inputs, classes = dataset.train.inputs, len(dataset.classes)
+    size, idf = len(dataset.vocabulary), jnp.ones(1)
+    if recipe.kind == "image":
+        network: Any = Image(classes)
+    else:
+        idf = jnp.asarray(_idf(inputs, size))
+        linear = recipe.kind == "linear"
+        network = Linear(size, classes) if linear else Text(size, classes, recipe.kind)
+
+    def apply(params, inputs, length, keep):
+        variables = {"params": params["network"]}
+        return network.apply(variables, inputs, length, keep, params["idf"])
+
+    x = ready(inputs[0])
+    keep = jnp.ones(len(x), bool)
+    first = network.init(jax.random.key(0), x, jnp.int32(len(x)), keep, idf)
+    return apply, {"network": first["params"], "idf": idf}
 
 
 def _idf(tokens: np.ndarray, size: int) -> np.ndarray:
@@ -325,45 +302,25 @@ def _train(recipe: Recipe, apply: Callable, params: Any, dataset: Dataset) -> An
         return jax.lax.scan(step, state, order)[0]
 
     state = params["network"], adam.init(params["network"])
-    for key in jax.random.split(jax.random.key(1), recipe.epochs):
-        state = epoch(state, key)
+    with console.bar("model to explain", recipe.epochs * n) as advance:
+        for key in jax.random.split(jax.random.key(1), recipe.epochs):
+            state = jax.block_until_ready(epoch(state, key))
+            advance(n)
     return {"network": state[0], "idf": params["idf"]}
 
 
-def read(
-    path: Path | None, fingerprint: str, say: Callable[[str], None]
-) -> dict[str, np.ndarray] | None:
+def read(path: Path | None, fingerprint: str) -> dict[str, np.ndarray] | None:
     """What `write` kept; None where there is nothing, or nothing to be used."""
     if path is None or not path.exists():
         return None
     try:
-        with path.open("rb") as file, np.load(file) as archive:
-            stored = {name: archive[name] for name in archive.files}
-        if str(stored.pop("digest")) != _digest(fingerprint, stored):
-            raise ValueError("it is not what was saved, or of another recipe")
-        return stored
-    # A damaged archive makes zipfile raise nearly anything.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        say(f"{path} cannot be used ({reason}); it is made again")
+        return read_arrays(path, fingerprint)
+    except (ValueError, OSError) as error:
+        logger.info(f"{reason(error)}, or of another recipe; it is made again")
         return None
 
 
 def write(path: Path, fingerprint: str, stored: dict[str, np.ndarray]) -> None:
     """Keeps arrays with a digest over them and what they were made from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {
-        **stored,
-        "digest": np.array(_digest(fingerprint, stored)),
-    }
-    with replace_file(path) as file:
-        np.savez(file, **arrays)
-
-
-def _digest(fingerprint: str, arrays: dict[str, np.ndarray]) -> str:
-    state = hashlib.sha256(fingerprint.encode())
-    for name in sorted(arrays):
-        value = np.ascontiguousarray(arrays[name])
-        state.update(f"{name} {value.dtype.str} {value.shape}".encode())
-        state.update(value.tobytes())
-    return state.hexdigest()
+    write_arrays(path, stored, fingerprint)

@@ -1,150 +1,94 @@
-"""Checkpoints: Orbax, with digests of our own because Orbax notices no flipped byte.
+"""Checkpoints of a wave under way: Orbax's arrays, with sums that tell damage.
 
-A step is a folder `DIRECTORY/STEP`. Its JSON part holds the digest of the arrays, which
-decides. `STEP/SHA256SUMS` holds those of the files (`sha256sum -c` reads it): it names
-the damaged file, and what it finds never reaches Orbax.
-A killed save may leave `STEP.orbax-checkpoint-tmp` and `STEP.replaced` (see `save`).
+DIRECTORY/STEP/state        the arrays, as Orbax writes them
+               meta.json    what the arrays are, and what the caller keeps with them
+               SHA256SUMS   of every other file, as `sha256sum -c` reads them
 
-Digests of trees of arrays, also where no process sees all of a tree.
+A step is written as `STEP.unfinished`, whose sums come last: with them it is complete.
+Orbax notices no flipped byte, hence the sums; what they refuse never reaches Orbax.
 """
 
 import contextlib
-import functools
 import gc
 import hashlib
 import inspect
 import json
 import logging
 import os
-import pathlib
 import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jaxattn.system import processes
-
-
-def describe(tree: Any) -> dict[str, list]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): [str(leaf.dtype), list(leaf.shape)]
-        for path, leaf in leaves
-    }
-
-
-def digest_of_tree(tree: Any) -> str:
-    """sha256 over path, dtype, shape and bytes of every leaf."""
-    digest = hashlib.sha256(json.dumps(describe(tree)).encode())
-    for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def digest_of_rows(tree: Any) -> str:
-    """sha256 over the digests of the rows, each over its part of every leaf.
-
-    Each process digests the rows that it has, and they tell each other.
-    """
-    leaves = jax.tree.leaves(tree)
-    rows: dict[int, Any] = {}
-    for leaf in leaves:
-        for shard in getattr(leaf, "addressable_shards", None) or [None]:
-            first = 0 if shard is None else shard.index[0].start or 0
-            part = np.asarray(leaf if shard is None else shard.data)
-            for i, row in enumerate(part):
-                rows.setdefault(first + i, hashlib.sha256()).update(row.tobytes())
-    digests = np.zeros((leaves[0].shape[0], 32))
-    for i, row in rows.items():
-        digests[i] = np.frombuffer(row.digest(), np.uint8)
-    # What a process does not have is 0 there.
-    told = (
-        processes.most(*digests.ravel())
-        if len(rows) < len(digests)
-        else digests.ravel()
-    )
-    text = json.dumps(describe(tree)).encode() + np.array(told, np.uint8).tobytes()
-    return sha256(text)
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
+from jaxattn.system.files import write_text
 
 KEPT_STEPS = 2
 
-REPLACED = ".replaced"
-
 SUMS = "SHA256SUMS"
+
+logger = logging.getLogger("jaxattn")
 
 
 def save(directory: str | os.PathLike, step: int, state: Any, meta: dict) -> None:
-    """Write `state` (a tree of jax arrays) and `meta` (JSON) as the newest step.
+    """Writes `state` (a tree of jax arrays) and `meta` (JSON) as the newest step.
 
-    Returns when all is on disk. Steps at or above `step`, which a run that went back
-    to an older checkpoint has left, are removed once the new one is complete; after
-    that the newest two are kept. Where there are several processes all of them call it,
-    with leaves that are sharded along their first axis, on one file system.
+    Returns when all is on disk. Once the step is complete, later ones are removed,
+    which a run that went back to an older checkpoint has left, and all but the newest
+    two. Where there are several processes all of them call it, with leaves that are
+    sharded along their first axis, on one file system.
 
     Raises:
       OSError: if it cannot be written; the steps saved before stay as they were.
     """
-    root = pathlib.Path(directory).absolute()
-    alone = processes.first()
-    aside: list[pathlib.Path] = []
+    root = Path(directory).absolute()
+    unfinished = root / f"{step}.unfinished"
+    first = processes.first()
     try:
-        if alone:
+        if first:
             root.mkdir(parents=True, exist_ok=True)
             _tidy(root)
-            aside = [root / str(s) for s in _steps(root) if s >= step]
-            # Moved, not removed: Orbax keeps what is there and drops the new state.
-            for old in aside:
-                old.rename(f"{old}{REPLACED}")
+            unfinished.mkdir()
         processes.wait("checkpoint begins")
-        try:
-            _write(root, step, state, _seal(step, state, meta))
-            if alone:
-                _write_sums(root / str(step))
-        except BaseException:
-            if alone:
-                shutil.rmtree(root / str(step), ignore_errors=True)
-                _tidy(root)
-            raise
-        for old in aside:
-            shutil.rmtree(f"{old}{REPLACED}")
-    except OSError as error:
+        with _silence(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+            orbax.save(unfinished / "state", args=ocp.args.StandardSave(state))
+        if first:
+            record = {"step": step, "leaves": _describe(state), "meta": meta}
+            write_text(unfinished / "meta.json", json.dumps(record))
+            lines = [
+                f"{digest}  {name}\n" for name, digest in _sums(unfinished).items()
+            ]
+            write_text(unfinished / SUMS, "".join(lines))
+            _complete(unfinished)
+    # Orbax and tensorstore raise anything.
+    except Exception as error:
+        if first:
+            shutil.rmtree(unfinished, ignore_errors=True)
         raise OSError(
-            f"cannot write checkpoint {step} in {directory}: "
-            f"{error.strerror or _brief(error)}; earlier checkpoints are unharmed"
+            f"cannot write checkpoint {step} in {directory}: {_brief(error)}; earlier "
+            "checkpoints are unharmed"
         ) from error
 
 
 def restore(
-    directory: str | os.PathLike,
-    target: Any,
-    say: Callable[[str], None] | None = None,
+    directory: str | os.PathLike, target: Callable[[dict], Any]
 ) -> tuple[int, Any, dict] | None:
     """Newest good step as (step, state, meta), or None where nothing was saved.
 
-    `target` is a tree of `jax.ShapeDtypeStruct` (or arrays), or makes one of `meta`:
-    the state comes back with its structure, dtypes, shapes and shardings, bit for bit
-    as saved, on any number of devices; numpy where it is numpy there. A damaged step is
-    named to `say` and the one before it is used.
+    `target` makes of `meta` a tree of numpy arrays, whose structure, dtypes and shapes
+    the state has: it comes back as numpy arrays, bit for bit as saved. A damaged step
+    is named in the log and the one before it is used.
 
     Raises:
       ValueError: if the saved state does not fit `target`, or every step is damaged.
     """
-    root = pathlib.Path(directory).absolute()
+    root = Path(directory).absolute()
     if not root.is_dir():
         return None
     if processes.first():
@@ -152,11 +96,15 @@ def restore(
     processes.wait("checkpoint is read")
     steps = _steps(root)
     for step in reversed(steps):
-        found = _read(root / str(step), step, target)
-        if not isinstance(found, str):
-            return step, *found
-        if say is not None:
-            say(f"checkpoint {step} in {directory} is damaged and skipped: {found}")
+        damage = _damage(root / str(step))
+        record = {} if damage else _record(root / str(step))
+        if not damage and record["step"] != step:
+            damage = f"it was saved as step {record['step']}"
+        if not damage:
+            return step, _read(root / str(step), record, target), record["meta"]
+        logger.info(
+            "checkpoint %d in %s is damaged and skipped: %s", step, directory, damage
+        )
     if not steps:
         return None
     raise ValueError(
@@ -165,188 +113,121 @@ def restore(
     )
 
 
-def _steps(root: pathlib.Path) -> list[int]:
+def _steps(root: Path) -> list[int]:
     """The steps in ascending order, damaged ones included."""
     names = [p.name for p in root.iterdir() if p.is_dir()]
     return sorted(int(n) for n in names if n.isdecimal() and n == str(int(n)))
 
 
-def _tidy(root: pathlib.Path) -> None:
-    """Undo what a killed save has left; do nothing where that is not allowed."""
+def _tidy(root: Path) -> None:
+    """Completes or removes what a killed save has left, if that is allowed."""
     with contextlib.suppress(OSError):
-        for old in root.glob(f"*{REPLACED}"):
-            step = old.with_suffix("")
-            if step.exists():
-                shutil.rmtree(old)
+        for unfinished in root.glob("*.unfinished"):
+            if (unfinished / SUMS).exists():
+                _complete(unfinished)
             else:
-                old.rename(step)
-        for unfinished in root.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(unfinished)
+                shutil.rmtree(unfinished)
 
 
-def _write(root: pathlib.Path, step: int, state: Any, sealed: dict) -> None:
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=preservation_policy.LatestN(KEPT_STEPS),
-        enable_async_checkpointing=False,
-        lightweight_initialize=True,  # else damage in an older step fails this save
-    )
-    items = ocp.args.Composite(
-        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(sealed)
-    )
-
-    def write() -> bool:
-        with ocp.CheckpointManager(root, options=options) as manager:
-            return manager.save(step, args=items, force=True)
-
-    done, problem = _attempt(write)
-    if not done:
-        raise OSError(problem or "Orbax refused this step")
+def _complete(unfinished: Path) -> None:
+    """Puts a step with all its files in its place, and removes those it replaces."""
+    root, this = unfinished.parent, int(unfinished.stem)
+    earlier = [step for step in _steps(root) if step < this]
+    for step in set(_steps(root)) - set(earlier[1 - KEPT_STEPS :]):
+        shutil.rmtree(root / str(step))
+    unfinished.rename(root / str(this))
 
 
-def _read(folder: pathlib.Path, step: int, target: Any) -> tuple[Any, dict] | str:
-    """State and meta, or in a few words what is wrong with this step."""
-    problem = _check_sums(folder)
-    if problem:
-        return problem
-    sealed, problem = _read_item(folder, "meta", ocp.args.JsonRestore())
-    try:
-        if problem or sha256(sealed["record"].encode()) != sealed["sha256"]:
-            return problem or "its description is not what was saved"
-    except (AttributeError, KeyError, TypeError):
-        return "its description is not what was saved"
-    record = json.loads(sealed["record"])
-    if record["step"] != step:
-        return f"it was saved as step {record['step']}"
-    target = target(record["meta"]) if callable(target) else target
-    _compare(record["leaves"], describe(target), folder)
-    structs = jax.tree.map(_struct, target)
-    state, problem = _read_item(folder, "state", ocp.args.StandardRestore(structs))
-    digest = digest_of_rows if record.get("by_row") else digest_of_tree
-    if problem or digest(state) != record["digest"]:
-        return problem or "its arrays are not what was saved"
-    return state, record["meta"]
-
-
-def _read_item(folder: pathlib.Path, name: str, how: Any) -> tuple[Any, str]:
-    handler = ocp.CompositeCheckpointHandler(
-        state=ocp.StandardCheckpointHandler(), meta=ocp.JsonCheckpointHandler()
-    )
-
-    def read() -> Any:
-        with ocp.Checkpointer(handler) as reader:
-            return reader.restore(folder, ocp.args.Composite(**{name: how}))[name]
-
-    item, problem = _attempt(read)
-    return item, problem and f"its {name} cannot be read ({problem})"
-
-
-def _write_sums(folder: pathlib.Path) -> None:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    lines = [f"{sha256(p.read_bytes())}  {p.relative_to(folder)}\n" for p in files]
-    unfinished = folder / f"{SUMS}.tmp"
-    unfinished.write_text("".join(lines))
-    unfinished.replace(folder / SUMS)
-
-
-def _check_sums(folder: pathlib.Path) -> str:
-    """In a few words what is wrong with the files of this step, if anything."""
-    sums = folder / SUMS
-    if not sums.is_file():  # a save killed at its very end: the arrays' digest decides
-        return ""
-    for line in sums.read_bytes().decode(errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
-        try:
-            content = (folder / name).read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or _brief(error)
-            return f"{name}: {reason}"
-        if sha256(content) != digest:
-            return f"{name} is not what was saved"
-    return ""
-
-
-def _attempt(action: Callable[[], Any]) -> tuple[Any, str]:
-    """Result of a call of Orbax, and in one line what went wrong, if anything.
-
-    Orbax and tensorstore raise anything, log it over pages, and abandon asyncio tasks
-    and threads that complain afterwards: hence the silence, a collection within it,
-    and three filters that stay once a call has failed.
-    """
-    problem = ""
-    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(logging.CRITICAL + 1)
-    hook = sys.unraisablehook
-    sys.unraisablehook = functools.partial(_report, hook)
-    try:
-        return action(), problem
-    except Exception as error:
-        problem = _brief(error)
-    finally:
-        if problem:
-            logging.getLogger("asyncio").addFilter(_not_from_orbax)
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-            gc.collect()
-        else:
-            sys.unraisablehook = hook
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
-    return None, problem
-
-
-def _not_from_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.getMessage()
-
-
-def _report(report: Callable[[Any], Any], event: Any) -> None:
-    """Pass on an exception that nobody can catch, unless it comes from dead tasks."""
-    late = str(event.exc_value) == "Event loop is closed"
-    if not late and not inspect.iscoroutine(event.object):
-        report(event)
-
-
-def _seal(step: int, state: Any, meta: dict) -> dict[str, str]:
-    """The JSON part: a text that describes the state, and the digest of that text."""
-    # No process sees all of a state that is spread over several.
-    by_row = not all(
-        getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(state)
-    )
-    record = {
-        "step": step,
-        "leaves": describe(state),
-        "digest": digest_of_rows(state) if by_row else digest_of_tree(state),
-        "by_row": by_row,
-        "meta": meta,
+def _sums(folder: Path) -> dict[str, str]:
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != SUMS]
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in files
     }
-    text = json.dumps(record)
-    return {"record": text, "sha256": sha256(text.encode())}
 
 
-def _compare(saved: dict, wanted: dict, folder: pathlib.Path) -> None:
+def _damage(folder: Path) -> str:
+    """In a few words what is wrong with the files of a step, if anything."""
+    try:
+        lines = (folder / SUMS).read_bytes().decode(errors="replace").splitlines()
+        there = _sums(folder)
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    saved = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
+    wrong = [n for n in [*saved, *there] if saved.get(n) != there.get(n)]
+    return f"{wrong[0]} is not what was saved" if wrong else ""
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / "meta.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    # As the first release kept it.
+    return json.loads(json.loads((folder / "meta" / "metadata").read_text())["record"])
+
+
+def _read(folder: Path, record: dict, target: Callable[[dict], Any]) -> Any:
+    wanted = target(record["meta"])
     # Orbax casts another dtype silently and does not name the leaf of another shape.
-    for name in [*wanted, *saved]:
-        if saved.get(name) != wanted.get(name):
+    saved, here = record["leaves"], _describe(wanted)
+    for name in [*here, *saved]:
+        if saved.get(name) != here.get(name):
             was, now = (
-                "{0[0]}{0[1]}".format(x[name]) if name in x else "nothing"
-                for x in (saved, wanted)
+                "{0[0]}{0[1]}".format(leaves[name]) if name in leaves else "nothing"
+                for leaves in (saved, here)
             )
             raise ValueError(
                 f"checkpoint {folder.name} in {folder.parent} does not fit this run: "
                 f"state{name} is {was} there, {now} here; use another directory"
             )
+    with _silence(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+        return orbax.restore(
+            folder / "state", args=ocp.args.StandardRestore(wanted, strict=True)
+        )
 
 
-def _struct(leaf: Any) -> Any:
-    if isinstance(leaf, np.ndarray):
-        return leaf
-    sharding = getattr(leaf, "sharding", None)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+def _describe(tree: Any) -> dict[str, list]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): [str(leaf.dtype), list(leaf.shape)]
+        for path, leaf in leaves
+    }
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps Orbax from telling over pages what the error that it raises tells.
+
+    It also abandons asyncio tasks and threads that complain afterwards: hence the
+    collection within the silence, and three filters that stay once a call has failed.
+    """
+    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [log.level for log in logs], sys.unraisablehook
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
+
+    def report(event: Any) -> None:
+        late = str(event.exc_value) == "Event loop is closed"
+        if not late and not inspect.iscoroutine(event.object):
+            hook(event)
+
+    sys.unraisablehook = report
+    try:
+        yield
+        sys.unraisablehook = hook
+    except Exception:
+        logging.getLogger("asyncio").addFilter(lambda r: "orbax" not in r.getMessage())
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+        gc.collect()
+        raise
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def _brief(error: Exception) -> str:
     text = " ".join(str(error).split())
-    found = re.search(r"os_error_code='(\d+)'", text)  # tensorstore
-    return os.strerror(int(found[1])) if found else text[:100] or type(error).__name__
+    code = re.search(r"os_error_code='(\d+)'", text)  # tensorstore
+    if code or isinstance(error, OSError) and error.strerror:
+        return os.strerror(int(code[1])) if code else str(error.strerror)
+    return text[:100] or type(error).__name__

@@ -8,7 +8,7 @@ import numpy as np
 from jaxattn.config import Config
 from jaxattn.experiment.wave import Outcome
 from jaxattn.metrics.statistics import interval
-from jaxattn.reports.results import Result
+from jaxattn.reports.results import Result, interval_text, told
 
 MAIN = "the config's own"
 
@@ -29,7 +29,7 @@ def chosen(config: Config, methods: Mapping[str, Outcome]) -> list[Choice]:
     The test split has no say. Settings in which a seed diverged are left out, for the
     mean of the others would flatter them; empty where a run has one setting only.
     """
-    found = []
+    choices = []
     for method in config.methods if config.also else ():
         scores = {}
         for setting in ("", *config.also):
@@ -40,19 +40,19 @@ def chosen(config: Config, methods: Mapping[str, Outcome]) -> list[Choice]:
                     scores[setting] = tuple(interval([float(x) for x in last]))[:3]
         if scores:
             best = max(scores, key=lambda setting: scores[setting][0])
-            found.append(Choice(method, best, scores))
-    return found
+            choices.append(Choice(method, best, scores))
+    return choices
 
 
 def sentences(choices: Sequence[Choice]) -> list[str]:
     """What was chosen, in words."""
     if not choices:
         return []
-    told = "; ".join(
+    settings = "; ".join(
         f"{c.method} {c.setting or MAIN} ({c.validation[c.setting][0]:.3f})"
         for c in choices
     )
-    return [f"Chosen on the validation split, by accuracy: {told}."]
+    return [f"Chosen on the validation split, by accuracy: {settings}."]
 
 
 def markdown(
@@ -78,13 +78,7 @@ def markdown(
         for setting, values in c.validation.items():
             mark = "**" if setting == c.setting else ""
             result = tested.get((c.method, setting))
-            test = (result.mean, result.ci_low, result.ci_high) if result else None
-            cells = [c.method, f"{mark}{setting or MAIN}{mark}", _text(values)]
-            lines.append(f"| {' | '.join([*cells, _text(test)])} |")
+            cells = [c.method, f"{mark}{setting or MAIN}{mark}"]
+            cells += [interval_text(*values), told(result) if result else "-"]
+            lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
-
-
-def _text(values: tuple[float, float, float] | None) -> str:
-    if values is None:
-        return "-"
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*values)

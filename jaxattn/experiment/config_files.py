@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxattn import config as configs
-from jaxattn.config import Config, at_setting, check, to_dict
-from jaxattn.system.errors import suggest
+from jaxattn.config import Config, at_setting, check, walk
+from jaxattn.system.errors import reason, suggest
 
 
 def load(path: str | Path) -> Config:
@@ -57,15 +57,19 @@ def _setting(changes: Any) -> str:
 def grid(axes: Sequence[str]) -> list[str]:
     """Every combination of axes such as 'optimizer.learning-rate=1e-3,3e-3'.
 
-    Raises: ValueError for an axis of another form, or a field that two of them vary.
+    Raises:
+        ValueError: for an axis of another form, or a field that two of them vary.
+
+    >>> grid(["epochs=1,2", "model.hidden=8"])
+    ['epochs=1 model.hidden=8', 'epochs=2 model.hidden=8']
     """
     choices = []
     for axis in axes:
         path, equals, values = axis.partition("=")
-        path, found = path.replace("-", "_"), [v for v in values.split(",") if v]
-        if not (path and equals and found):
+        path, given = path.replace("-", "_"), filter(None, values.split(","))
+        choices.append([f"{path}={value}" for value in dict.fromkeys(given)])
+        if not (path and equals and choices[-1]):
             raise ValueError(f"sweep {axis!r} is not of the form FIELD=VALUE,VALUE")
-        choices.append([f"{path}={value}" for value in dict.fromkeys(found)])
     paths = [words[0].partition("=")[0] for words in choices]
     twice = {path for path in paths if paths.count(path) > 1}
     if twice:
@@ -83,40 +87,33 @@ def placed(config: Config, points: Sequence[str]) -> Config:
     """
     if not points:
         return config
-    own = [_plain(at_setting(config, point)) for point in points]
-    if _plain(config) not in own:
-        also = config.also
-        config = dataclasses.replace(at_setting(config, points[0]), also=also)
-    kept: dict[str, str] = {}
-    for setting in (*config.also, *points):
-        config_there = at_setting(config, setting)
-        if _plain(config_there) != _plain(config):
-            kept.setdefault(str(_plain(config_there)), _named(config, config_there))
-    return dataclasses.replace(config, also=tuple(kept.values()))
+    main, asked = _alone(config), [_alone(at_setting(config, p)) for p in points]
+    if main not in asked:
+        main = asked[0]
+    settings = [
+        _setting_from(main, _alone(at_setting(main, setting)))
+        for setting in (*config.also, *points)
+    ]
+    also = tuple(dict.fromkeys(filter(None, settings)))
+    return dataclasses.replace(main, also=also)
 
 
-def _plain(config: Config) -> dict[str, Any]:
-    return {k: v for k, v in to_dict(config).items() if k != "also"}
+def _alone(config: Config) -> Config:
+    return dataclasses.replace(config, also=())
 
 
-def _named(main: Config, config: Config) -> str:
-    """What tells a config from the main one, as a setting."""
+def _setting_from(main: Config, config: Config) -> str:
+    """What makes a config of the main one, as a setting; '' where they are equal."""
     words = []
-
-    def walk(a: Any, b: Any, prefix: str) -> None:
-        for name, value in b.items():
-            if isinstance(value, dict):
-                walk(a[name], value, f"{prefix}{name}.")
-            elif a[name] != value:
-                text = f"{value:.12g}" if isinstance(value, float) else str(value)
-                words.append(f"{prefix}{name}={text}")
-
-    walk(_plain(main), _plain(config), "")
+    for (path, old, _), (_, new, _) in zip(walk(main), walk(config), strict=True):
+        if old != new:
+            value = f"{new:.12g}" if isinstance(new, float) else str(new)
+            words.append(f"{path}={value}")
     return " ".join(words)
 
 
 def _explain(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = reason(error)
     if isinstance(error, TypeError) and "unexpected keyword argument '" in text:
         wrong = text.rsplit("argument '", 1)[1].split("'")[0]
         owner = text.split(".__init__")[0]
@@ -124,4 +121,4 @@ def _explain(error: BaseException) -> str:
         if dataclasses.is_dataclass(node):
             names = [f.name for f in dataclasses.fields(node)]
             return f"unknown field {wrong} in {owner}: {suggest(wrong, names)}"
-    return f"{type(error).__name__}: {text}"
+    return reason(error, kind=True)

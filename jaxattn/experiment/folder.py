@@ -3,7 +3,8 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,26 +75,24 @@ def _compare(config: Config, workdir: Path, written: Path) -> None:
             f"{written} is damaged; delete {workdir} or choose another --workdir"
         ) from error
     # A field that a later version added had its default before there was one.
-    found = differences(_filled(old, to_dict(Config())), to_dict(config))
-    if found:
+    changed = differences(_filled(old, to_dict(Config())), to_dict(config))
+    if changed:
         raise ValueError(
             f"workdir {workdir} holds a run of another configuration "
-            f"({'; '.join(found)}); choose another --workdir or delete it"
+            f"({'; '.join(changed)}); choose another --workdir or delete it"
         )
 
 
 def _filled(old: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
     """A stored config with the default of every field that it lacks."""
-    found = default | old
+    filled = default | old
     for name, value in default.items():
-        if isinstance(value, dict) and isinstance(found[name], dict):
-            found[name] = _filled(found[name], value)
-    return found
+        if isinstance(value, dict) and isinstance(filled[name], dict):
+            filled[name] = _filled(filled[name], value)
+    return filled
 
 
-def claim(
-    config: Config, workdir: Path, digest: str, say: Callable[[str], None]
-) -> None:
+def claim(config: Config, workdir: Path, digest: str) -> None:
     """Writes config and environment once all of the input has proved good.
 
     Raises: ValueError where the folder holds a run on other data.
@@ -113,10 +112,10 @@ def claim(
             "data_digest": digest,
         }
         write_text(path, json.dumps(text, indent=2) + "\n")
-    _add_start(workdir / "environment.json", say)
+    _add_start(workdir / "environment.json")
 
 
-def _add_start(path: Path, say: Callable[[str], None]) -> None:
+def _add_start(path: Path) -> None:
     """Notes this start, and says so if it runs on other versions than the last."""
     starts = []
     with contextlib.suppress(OSError, ValueError):
@@ -125,7 +124,7 @@ def _add_start(path: Path, say: Callable[[str], None]) -> None:
     before = starts[-1].get("versions", {}) if starts else now["versions"]
     changed = differences(before, now["versions"])
     if changed:
-        say(
+        logging.getLogger("jaxattn").info(
             "this run was begun with other versions, so that the last digits may "
             f"differ: {'; '.join(changed)}"
         )

@@ -1,27 +1,21 @@
 """From the outcomes of a sweep to the files of a run."""
 
-import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import entropy
 
-from jaxattn.config import Config, labels_of, numbers
+from jaxattn.config import Config, labels_of
 from jaxattn.experiment import artifacts, choice, seed_diagnostics
 from jaxattn.experiment.plan import Program
 from jaxattn.experiment.source import Source, majority
 from jaxattn.experiment.wave import Outcome
 from jaxattn.methods.table import FULL_TEXT
-from jaxattn.metrics.definitions import NULLS
-from jaxattn.reports import comparison, figures, findings, page
-from jaxattn.reports.results import (
-    Result,
-    Row,
-    choose,
-    summarise,
-    write_results,
-    write_seeds,
-)
+from jaxattn.metrics.definitions import current_name
+from jaxattn.metrics.divergence import entropy
+from jaxattn.reports import comparison, page
+from jaxattn.reports.results import Row, summarise, write_results, write_seeds
+from jaxattn.reports.run import Run, load_run
 from jaxattn.reports.tables import write_markdown
 
 REFERENCE = "reference"
@@ -31,21 +25,21 @@ ORDER = ("accuracy", "nll")
 
 REFERENCES = ("majority", "label_entropy")
 
-Found = dict[str, dict[str, Outcome]]
-"""By task and by method."""
+ByTask = dict[str, dict[str, Outcome]]
+"""Outcomes by task and by method."""
 
 
 def collect(
     config: Config, programs: list[Program], outcomes: list[list[Outcome]]
-) -> Found:
+) -> ByTask:
     """One outcome for each method of each task, in the order of the config.
 
     Seeds are in order, and those that diverged become NaN.
     """
     order = [*labels_of(config.methods, config.also), FULL_TEXT]
-    found: Found = {}
+    by_task: ByTask = {}
     for program, parts in zip(programs, outcomes, strict=True):
-        of_task = found.setdefault(program.source.task, {})
+        of_task = by_task.setdefault(program.source.task, {})
         for label in dict.fromkeys(label for label, _ in program.cells):
             places = [
                 (seed, outcome, i)
@@ -57,7 +51,7 @@ def collect(
                 of_task[label] = _joined(label, sorted(places, key=lambda p: p[0]))
     return {
         task: {label: methods[label] for label in order if label in methods}
-        for task, methods in found.items()
+        for task, methods in by_task.items()
     }
 
 
@@ -98,7 +92,7 @@ def rows_of(config: Config, source: Source, methods: dict[str, Outcome]) -> list
             names = [n for n in names if n in ORDER]
 
         def add(metric, values, split, outcome=outcome, method=method, setting=setting):
-            metric, _, variant = metric.partition(":")
+            metric, _, variant = current_name(metric).partition(":")
             variant = " ".join(filter(None, (variant, setting)))
             rows.extend(
                 Row(source.task, method, seed, metric, variant, split, float(value))
@@ -137,153 +131,61 @@ def _references(source: Source, methods: dict[str, Outcome]) -> list[Row]:
     ]
 
 
-def _gathered(
-    config: Config,
-    sources: list[Source],
-    programs: list[Program],
-    outcomes: list[list[Outcome]],
-) -> tuple[Found, list[Row]]:
-    found = collect(config, programs, outcomes)
-    return found, [row for s in sources for row in rows_of(config, s, found[s.task])]
+class Sweep(NamedTuple):
+    """What a run has to do, and what of it is finished."""
+
+    config: Config
+    sources: list[Source]
+    programs: list[Program]
+    outcomes: list[list[Outcome]]
+    """Of each program."""
 
 
-def write_seeds_so_far(
-    folder: Path,
-    config: Config,
-    sources: list[Source],
-    programs: list[Program],
-    outcomes: list[list[Outcome]],
-) -> None:
+def _by_task(sweep: Sweep) -> tuple[ByTask, list[Row]]:
+    """The outcomes by task and method, and the rows of `seeds.csv`."""
+    config = sweep.config
+    methods = collect(config, sweep.programs, sweep.outcomes)
+    rows = [row for s in sweep.sources for row in rows_of(config, s, methods[s.task])]
+    return methods, rows
+
+
+def write_seeds_so_far(folder: Path, sweep: Sweep) -> None:
     """Writes `seeds.csv` of what is finished, so that it can be looked at meanwhile."""
-    _, rows = _gathered(config, sources, programs, outcomes)
-    write_seeds(folder / "seeds.csv", rows)
+    write_seeds(folder / "seeds.csv", _by_task(sweep)[1])
 
 
-def write(
-    folder: Path,
-    config: Config,
-    sources: list[Source],
-    programs: list[Program],
-    outcomes: list[list[Outcome]],
-) -> tuple[list[Result], list[str], list[tuple[str, int]]]:
-    """Writes results, masks and figures; gives means, sentences, diverged cells."""
-    found, rows = _gathered(config, sources, programs, outcomes)
-    results = summarise(rows, NULLS, config.statistic)
-    sentences, all_diverged = [], []
-    for source in sources:
-        methods = found[source.task]
-        diverged = [
-            cell
-            for outcome in methods.values()
-            for cell, alive in zip(outcome.cells, outcome.alive, strict=True)
-            if not alive
-        ]
-        all_diverged += diverged
-        missing = sum(
-            len(p.cells) for p in programs if p.source.task == source.task
-        ) - sum(len(outcome.cells) for outcome in methods.values())
-        one = dataclasses.replace(config, tasks=(source.task,))
-        said = findings.sentences(one, results, diverged, missing)
-        prefix = f"{source.task}: " if len(sources) > 1 else ""
-        said += choice.sentences(choice.chosen(config, methods))
-        sentences += [prefix + sentence for sentence in said]
-        inside = source.task if len(sources) > 1 else ""
-        artifacts.write_masks(folder / "masks" / inside, source, methods)
-        artifacts.write_names(folder / "data", source)
-        main = {m: o for m, o in methods.items() if "@" not in m}
-        _draw(folder / "figures" / inside, config, source, main, results)
+def write(folder: Path, sweep: Sweep) -> Run:
+    """Writes all that is made of the outcomes, and reads it back.
+
+    Args:
+      folder: of the run.
+      sweep: with at least one outcome.
+
+    Returns:
+      The run, whose findings are those of `results.md`.
+
+    Raises:
+      OSError: a file cannot be written.
+    """
+    config, sources = sweep.config, sweep.sources
+    methods, rows = _by_task(sweep)
+    results = summarise(rows, config.statistic)
     write_seeds(folder / "seeds.csv", rows)
     write_results(folder / "results.csv", results)
+    chosen = {s.task: choice.chosen(config, methods[s.task]) for s in sources}
+    for source in sources:
+        inside = source.task if len(sources) > 1 else ""
+        artifacts.write_masks(folder / "masks" / inside, source, methods[source.task])
+        artifacts.write_names(folder / "data", source)
+    run = load_run(folder)
+    said, more = run.findings, comparison.markdown(results)
+    for task, choices in chosen.items():
+        prefix = f"{task}: " if len(sources) > 1 else ""
+        said += [prefix + sentence for sentence in choice.sentences(choices)]
+        more += choice.markdown(task, choices, results)
+    said += comparison.sentences(results)
     title = f"{config.name}: {', '.join(config.tasks)}"
-    sentences += comparison.sentences(results)
-    more = comparison.markdown(results)
-    for s in sources:
-        picked = choice.chosen(config, found[s.task])
-        more += choice.markdown(s.task, picked, results)
-    statistic = {"mean": "mean", "iqm": "interquartile mean"}[config.statistic]
-    path = folder / "results.md"
-    write_markdown(path, title, results, sentences, more=more, statistic=statistic)
-    page.write(folder)
-    return results, sentences, all_diverged
-
-
-def _draw(
-    folder: Path,
-    config: Config,
-    source: Source,
-    methods: dict[str, Outcome],
-    results: list[Result],
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    task = source.task
-
-    def interval(method: str | None, name: str) -> tuple[float, ...]:
-        found = choose(results, task, method, name)
-        return (found.mean, found.ci_low, found.ci_high) if found else (np.nan,) * 3
-
-    def values(method: str, name: str) -> np.ndarray:
-        return methods[method].measured[name]
-
-    trained = [m for m in methods if m != FULL_TEXT]
-    trained = [m for m in trained if methods[m].alive.any()]
-    if not trained:
-        return
-    chance = interval(REFERENCE, "majority")[0]
-    nats = interval(REFERENCE, "label_entropy")[0]
-    full_text = interval(FULL_TEXT, "full_text_accuracy")
-    where = config.model.values.replace("_", " ")
-    figures.accuracy_by_method(
-        folder / "accuracy.svg",
-        {m: values(m, "accuracy") for m in trained},
-        {m: interval(m, "accuracy") for m in trained},
-        chance,
-        full_text if np.isfinite(full_text[0]) else None,
-        f"Test accuracy on {task}, attention over {where}",
-    )
-    figures.leak_by_method(
-        folder / "leak.svg",
-        {m: values(m, "leak_bits") for m in trained},
-        {m: values(m, "leak_bits:permuted") for m in trained},
-        nats / np.log(2),
-        f"Bits of the label in the mask alone, {task}",
-    )
-    validation = majority(source, "validation")
-    figures.learning_curves(
-        folder / "learning_curves.svg",
-        {m: methods[m].curves["validation_accuracy"] for m in trained},
-        "validation accuracy",
-        f"Learning curves, {task}",
-        chance if validation is None else float(validation.max()),
-    )
-    for method in trained:
-        examples, alive = methods[method].examples, methods[method].alive
-        if "instance_weights" not in examples:
-            continue
-        stored = source.dataset
-        figures.histograms(
-            folder / "overlap.svg",
-            examples["instance_weights"][alive],
-            examples["labels"][alive] if stored is None else stored.test.labels,
-            majority(source, "train"),
-            source.classes,
-            f"Do masks of {method} leave every class possible? {task}",
-        )
-    if config.model.values != "inputs":
-        figures.codes(
-            folder / "codes.svg",
-            {m: methods[m].class_means for m in trained},
-            source.classes,
-            f"Mean mask on the default tokens by class, {task}",
-            config.first_seed,
-        )
-    varied = [s.partition("=")[0] for s in config.also if " " not in s]
-    varied = [path for path in varied if path in numbers(config)]
-    if varied:
-        number = varied[0]
-        figures.curves(
-            folder / "tradeoff.svg",
-            results,
-            task,
-            f"{number}={numbers(config)[number]:g}",
-            f"{task}: what the selection finds and costs, over {number}",
-        )
+    write_markdown(folder / "results.md", title, results, said, more)
+    assert run.contents is not None
+    page.write(run.contents)
+    return run

@@ -1,17 +1,16 @@
-"""What is left of a run: programs, how their cells lie on the devices, their price.
-
-How many cells run side by side: a first guess, memory, and a short measurement.
+"""How the cells that are left lie on the devices, and what they cost.
 
 On a CPU one cell at a time is usually best, for its state stays in the cache; an
-accelerator wants as many as its memory holds. Where a program will run for long, other
-lanes are tried, each for one chunk, and the fastest is taken.
+accelerator wants as many side by side (a lane) as its memory holds. The first guess is
+halved until it fits into memory. Where a program will run for long, other lanes are
+tried, each for one chunk, and the fastest is taken.
 """
 
 import concurrent.futures
 import contextlib
 import json
+import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,18 +21,18 @@ from jax.sharding import Mesh
 from jaxattn.config import Name
 from jaxattn.experiment import wave
 from jaxattn.experiment.plan import Program
-from jaxattn.experiment.wave import Compiled, Shape, Splits
+from jaxattn.experiment.wave import Compiled, Shape, Splits, Wave
 from jaxattn.system import console, processes, runtime
+from jaxattn.system.errors import out_of_memory
 from jaxattn.system.files import write_text
+
+logger = logging.getLogger("jaxattn")
 
 WAVES = 64
 """More waves than this cost more between chunks than they are worth."""
 
 WIDEST = 256
 """Cells side by side on an accelerator at first: more seldom make it any faster."""
-
-CHUNK_SECONDS = 5.0
-"""The longest chunk that is made of several lanes: a run is stopped between chunks."""
 
 TRIAL_SECONDS = 60.0
 """Where training takes longer than this, other lanes are tried."""
@@ -44,11 +43,36 @@ SHARE = 0.9
 """Of the memory that is there, which a program may take."""
 
 
+class Job(NamedTuple):
+    """A program with cells left to run."""
+
+    number: int
+    program: Program
+    splits: Splits
+    left: list[Name]
+    setting: int
+    """Of `lane`; 0 lets it be chosen."""
+
+    @property
+    def key(self) -> Any:
+        """What jobs share that ask for the same compiled program and data."""
+        shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), self.splits)
+        return self.program.cell, str(shapes)
+
+
 class Price(NamedTuple):
     """What a program costs: seconds of training, most bytes on one device."""
 
     seconds: float
     memory: int
+
+
+class Plan(NamedTuple):
+    """Jobs in order with what was compiled for each and what it will cost."""
+
+    jobs: list[Job]
+    compiled: list[Compiled]
+    prices: list[Price]
 
 
 def guess(program: Program, mesh: Mesh, lane: int) -> Shape:
@@ -80,14 +104,14 @@ def halved(shape: Shape) -> Shape | None:
 
 def memory(compiled: Compiled) -> int:
     """Bytes that a chunk takes on one device; 0 where that cannot be known."""
-    found: Any = compiled.chunk.memory_analysis()
-    if found is None:
+    analysis: Any = compiled.chunk.memory_analysis()
+    if analysis is None:
         return 0
     return (
-        found.argument_size_in_bytes
-        + found.output_size_in_bytes
-        + found.temp_size_in_bytes
-        - found.alias_size_in_bytes
+        analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+        + analysis.temp_size_in_bytes
+        - analysis.alias_size_in_bytes
     )
 
 
@@ -100,39 +124,34 @@ def available(mesh: Mesh) -> int:
     return stats.get("bytes_limit", 0)
 
 
-def fitting(
-    program: Program,
-    splits: Splits,
-    mesh: Mesh,
-    shape: Shape,
-    say: Callable[[str], None],
-) -> Compiled:
+def _compiled_or_why_not(
+    program: Program, splits: Splits, mesh: Mesh, shape: Shape
+) -> Compiled | str:
+    try:
+        compiled = wave.compile_training(program, splits, mesh, shape)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return "does not fit into memory"
+    room, taken = available(mesh), memory(compiled)
+    if not room or taken <= SHARE * room:
+        return compiled
+    return f"takes {taken / 1e9:.1f} of {room / 1e9:.1f} GB"
+
+
+def fitting(program: Program, splits: Splits, mesh: Mesh, shape: Shape) -> Compiled:
     """The program compiled for a shape, halved until it fits into memory.
 
     Raises: ValueError where not even one cell at a time fits.
     """
     while True:
-        try:
-            compiled = wave.compile_training(program, splits, mesh, shape)
-            room, taken = available(mesh), memory(compiled)
-            if not room or taken <= SHARE * room:
-                return compiled
-            why = f"takes {taken / 1e9:.1f} of {room / 1e9:.1f} GB"
-        except RuntimeError as error:
-            if not exhausted(error):
-                raise
-            why = "does not fit into memory"
-        shape = smaller(program, shape, why, say)
+        compiled = _compiled_or_why_not(program, splits, mesh, shape)
+        if not isinstance(compiled, str):
+            return compiled
+        shape = smaller(program, shape, compiled)
 
 
-def exhausted(error: BaseException) -> bool:
-    """Whether an error of jax says that memory has run out."""
-    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
-
-
-def smaller(
-    program: Program, shape: Shape, why: str, say: Callable[[str], None]
-) -> Shape:
+def smaller(program: Program, shape: Shape, why: str) -> Shape:
     """The halved shape, and says so; raises ValueError where there is none."""
     less = halved(shape)
     if less is None:
@@ -140,124 +159,79 @@ def smaller(
             f"{program.label} {why} with one cell at a time: choose a smaller "
             "--batch-size or model, or a machine with more memory"
         )
-    say(
+    logger.info(
         f"{program.label} {why} with {shape.lane} cells side by side: goes on with "
         f"{less.lane}"
     )
     return less
 
 
-def time_program(
-    program: Program,
-    compiled: Compiled,
-    splits: Splits,
-    mesh: Mesh,
-    say: Callable[[str], None],
-) -> tuple[Compiled, float]:
+def time_program(timed: Wave) -> tuple[Compiled, float]:
     """`seconds` of a program, halved where memory runs out though it seemed to fit.
 
     Raises: ValueError where not even one cell at a time fits.
     """
+    program, compiled, splits, mesh = timed
     while True:
         try:
-            return compiled, seconds(program, compiled, splits, mesh)
+            return compiled, seconds(timed._replace(compiled=compiled))
         except RuntimeError as error:
             # Processes that meet no error would wait for the one that does.
-            if not exhausted(error) or jax.process_count() > 1:
+            if not out_of_memory(error) or jax.process_count() > 1:
                 raise
-        shape = smaller(program, compiled.shape, "has run out of memory", say)
-        compiled = fitting(program, splits, mesh, shape, say)
+        shape = smaller(program, compiled.shape, "has run out of memory")
+        compiled = fitting(program, splits, mesh, shape)
 
 
-def seconds(program: Program, compiled: Compiled, splits: Splits, mesh: Mesh) -> float:
+def seconds(timed: Wave) -> float:
     """How long one chunk of a full wave takes; the first one, which warms up, apart."""
+    program, compiled, splits, mesh = timed
     cells = list(program.cells)[: compiled.shape.cells(mesh)]
     cells = wave.filled(cells, compiled.shape, mesh)
     stacked = wave.stack(program, cells, mesh)
-    state, best = compiled.init(stacked), np.inf
+    state, shortest = compiled.init(stacked), np.inf
     for _ in range(2):
         jax.block_until_ready(state)
         begun = time.perf_counter()
         state, curve = compiled.chunk(state, stacked, splits.stored)
         jax.block_until_ready((state, curve))
-        best = min(best, time.perf_counter() - begun)
-        if best > 1:  # a long chunk needs no second look
+        shortest = min(shortest, time.perf_counter() - begun)
+        if shortest > 1:  # a long chunk needs no second look
             break
     # Processes that decide by their own clocks would decide apart.
-    return processes.most(best)[0]
+    return processes.most(shortest)[0]
 
 
-def best(
-    program: Program,
-    compiled: Compiled,
-    splits: Splits,
-    mesh: Mesh,
-    chunk_seconds: float,
-    say: Callable[[str], None],
-) -> tuple[Compiled, float]:
-    """The fastest shape found for a program that will run long, and its chunk seconds.
+def fastest(timed: Wave, chunk_seconds: float) -> tuple[Compiled, float]:
+    """The fastest shape tried for a program that will run long, and its chunk seconds.
 
     Wider lanes are tried as long as they gain; where the first does not, narrower ones.
     """
-    found = compiled, chunk_seconds
-    chunks = (
-        waves(len(program.cells), compiled.shape, mesh) * program.static.config.epochs
-    )
+    program, first, splits, mesh = timed
+    best, best_seconds = first, chunk_seconds
+    chunks = waves(len(program.cells), first.shape, mesh) * program.cell.config.epochs
     if chunks * chunk_seconds <= TRIAL_SECONDS:
-        return found
+        return best, best_seconds
     for factor in (2, 0.5):
-        begun = found[0].shape.lane
-        while True:
-            lane = found[0].shape.lane * factor
+        gained = best is first
+        while gained:
+            lane = best.shape.lane * factor
             if lane < 1 or lane > _power(-(-len(program.cells) // mesh.size)):
                 break
             shape = guess(program, mesh, int(lane))
-            with contextlib.suppress(ValueError):
-                other = fitting(program, splits, mesh, shape, lambda _: None)
-                if other.shape != shape:
-                    break
-                took = seconds(program, other, splits, mesh)
-                faster = _rate(found, mesh) * GAIN < shape.cells(mesh) / took
-                say(
-                    f"{program.label}: {shape.lane} cells side by side, "
-                    f"{shape.cells(mesh) / took:.3g} cell-epochs a second"
-                )
-                if faster:
-                    found = other, took
-                    continue
-            break
-        if found[0].shape.lane != begun:
-            break
-    return found
-
-
-def _rate(found: tuple[Compiled, float], mesh: Mesh) -> float:
-    return found[0].shape.cells(mesh) / found[1]
-
-
-class Job(NamedTuple):
-    """A program with cells left to run."""
-
-    number: int
-    program: Program
-    splits: Splits
-    left: list[Name]
-    setting: int
-    """Of `lane`; 0 lets it be chosen."""
-
-    @property
-    def key(self) -> Any:
-        """What jobs share that ask for the same compiled program and data."""
-        shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), self.splits)
-        return self.program.static, str(shapes)
-
-
-class Plan(NamedTuple):
-    """Jobs in order with what was compiled for each and what it will cost."""
-
-    jobs: list[Job]
-    compiled: list[Compiled]
-    prices: list[Price]
+            other = _compiled_or_why_not(program, splits, mesh, shape)
+            if isinstance(other, str):
+                break
+            took = seconds(timed._replace(compiled=other))
+            rate = shape.cells(mesh) / took
+            logger.info(
+                f"{program.label}: {shape.lane} cells side by side, {rate:.3g} "
+                "cell-epochs a second"
+            )
+            gained = rate > GAIN * best.shape.cells(mesh) / best_seconds
+            if gained:
+                best, best_seconds = other, took
+    return best, best_seconds
 
 
 def make_plan(jobs: list[Job], mesh: Mesh, folder: Path, timed: bool = True) -> Plan:
@@ -269,33 +243,30 @@ def make_plan(jobs: list[Job], mesh: Mesh, folder: Path, timed: bool = True) -> 
     by_key: dict[Any, Any] = {}
 
     def compiled_for(job: Job) -> Compiled:
-        first = guess(job.program, mesh, job.setting)
+        shape = guess(job.program, mesh, job.setting)
         if str(job.number) in shapes:
-            first = Shape(*shapes[str(job.number)])
-        return fitting(job.program, job.splits, mesh, first, console.say)
+            shape = Shape(*shapes[str(job.number)])
+        return fitting(job.program, job.splits, mesh, shape)
 
-    compiled, prices = [], []
     with concurrent.futures.ThreadPoolExecutor(max(1, len(mesh.local_devices))) as pool:
         # Processes must compile in one order: they meet in what they make there.
         for job in jobs:
             if job.key not in by_key:
                 one = compiled_for(job) if jax.process_count() > 1 else None
                 by_key[job.key] = one or pool.submit(compiled_for, job)
-        for job in jobs:
-            one = by_key[job.key]
-            compiled.append(one.result() if hasattr(one, "result") else one)
+        every = [by_key[job.key] for job in jobs]
+        compiled = [one.result() if hasattr(one, "result") else one for one in every]
+    prices = []
     for i, job in enumerate(jobs):
-        given, took = (job.splits, mesh), 0.0
+        one, took = Wave(job.program, compiled[i], job.splits, mesh), 0.0
         if timed:
-            one = job.program, compiled[i]
-            compiled[i], took = time_program(*one, *given, console.say)
+            compiled[i], took = time_program(one)
         # Chosen before, or by the user: not to be questioned.
         if timed and not job.setting and str(job.number) not in shapes:
-            one = job.program, compiled[i]
-            compiled[i], took = best(*one, *given, took, console.say)
-        n = waves(len(job.left), compiled[i].shape, mesh)
-        n *= job.program.static.config.epochs
-        prices.append(Price(took * n, memory(compiled[i])))
+            compiled[i], took = fastest(one._replace(compiled=compiled[i]), took)
+        chunks = waves(len(job.left), compiled[i].shape, mesh)
+        chunks *= job.program.cell.config.epochs
+        prices.append(Price(took * chunks, memory(compiled[i])))
         shapes[str(job.number)] = list(compiled[i].shape)
     return Plan(jobs, compiled, prices)
 
@@ -327,6 +298,6 @@ def _shapes(folder: Path) -> dict[str, list[int]]:
     """By program number; those that cannot be read are chosen again."""
     path = folder / "checkpoints" / "shapes.json"
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(k): [max(1, int(n)) for n in v][:2] for k, v in found.items()}
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {str(k): [max(1, int(n)) for n in v][:2] for k, v in kept.items()}
     return {}

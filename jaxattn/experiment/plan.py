@@ -2,22 +2,59 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from jaxattn.config import Config, Name, _label, at_setting, numbers, with_numbers
-from jaxattn.data.sources.synthetic import FAMILIES, SYNTHETIC
+import jax
+
+from jaxattn.config import (
+    Config,
+    Name,
+    at_setting,
+    check_name,
+    label_of,
+    numbers,
+)
+from jaxattn.data import tasks
+from jaxattn.data.sources.synthetic import SYNTHETIC, members
 from jaxattn.experiment.source import Source, check_fit
-from jaxattn.methods.table import FULL_TEXT, METHODS, Numbers, Structure
+from jaxattn.methods.table import FULL_TEXT, METHODS, Method, Numbers
 from jaxattn.nn.subsets import MAX_DRAWS
-from jaxattn.training import cell
-from jaxattn.training.cell import Static
+from jaxattn.training.cell import Cell, Task, check_parts, make_cell
 
 
 class Program(NamedTuple):
+    """What compiles once: cells whose tree structures are equal."""
+
     label: str
     source: Source
-    static: Static
+    settings: dict[str, Cell]
+    """The cell of each label; keys and numbers are Python's, the key is no key yet."""
     cells: tuple[Name, ...]
+
+    @property
+    def cell(self) -> Cell:
+        """One of the cells, for what they have in common."""
+        return next(iter(self.settings.values()))
+
+    @property
+    def structure(self) -> Any:
+        """What tells programs apart."""
+        return jax.tree.structure(self.cell)
+
+
+def check_names(config: Config) -> None:
+    """Whether the names of a config, at each of its settings, are in their registries.
+
+    Raises: ValueError, one line, with the name that was probably meant.
+    """
+    for i, name in enumerate(config.methods):
+        check_name(f"methods[{i}]", name, METHODS)
+    for i, name in enumerate(config.tasks):
+        check_name(f"tasks[{i}]", name, tasks.names())
+    check_name("data.asked_about", config.data.asked_about, (*tasks.stored(), "own"))
+    for setting in ("", *config.also):
+        check_parts(at_setting(config, setting))
 
 
 def plan(config: Config, source: Source) -> list[Program]:
@@ -26,85 +63,75 @@ def plan(config: Config, source: Source) -> list[Program]:
     Raises: ValueError where a batch is larger than the training split or where parts
     of the model, methods and task do not fit together.
     """
-    statics: dict[Static, list[str]] = {}
+    programs: dict[Any, dict[str, Cell]] = {}
     for setting in ("", *config.also):
         there = at_setting(config, setting)
         check_fit(there, source.task)
-        # What does not decide the program must not tell programs apart.
-        bare = with_numbers(_bare(there), numbers(config))
         for name in config.methods:
-            static = _static(config, bare, source, METHODS[name].structure)
-            statics.setdefault(static, []).append(_label(name, setting))
+            cell = _cell(config, there, METHODS[name], source)
+            cells = programs.setdefault(jax.tree.structure(cell), {})
+            cells[label_of(name, setting)] = cell
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     prefix = f"{source.task}: " if len(config.tasks) > 1 else ""
-    programs = []
-    for static, labels in statics.items():
-        names = list(dict.fromkeys(label.partition("@")[0] for label in labels))
-        title = prefix + (names[0] if len(names) == 1 else f"{len(names)} methods")
-        cells = tuple((label, seed) for seed in seeds for label in labels)
-        programs.append(Program(title, source, static, cells))
+
+    def program(title: str, cells: dict[str, Cell]) -> Program:
+        named = tuple((label, seed) for seed in seeds for label in cells)
+        return Program(prefix + title, source, cells, named)
+
+    made = []
+    for cells in programs.values():
+        names = list(dict.fromkeys(label.partition("@")[0] for label in cells))
+        title = names[0] if len(names) == 1 else f"{len(names)} methods"
+        made.append(program(title, cells))
     if config.model.values != "inputs":
-        bare = _bare(config)
         # Without noise, which belongs to the probe: the reference must be strong.
-        model = dataclasses.replace(bare.model, values="inputs", normalizer="softmax")
-        words = dataclasses.replace(
-            bare, model=model, epochs=config.full_text_epochs, metrics=()
-        )
-        cells = tuple((FULL_TEXT, seed) for seed in seeds)
-        static = _static(config, words, source, METHODS["joint"].structure)
-        programs.append(Program(prefix + "full text", source, static, cells))
-    return programs
+        model = dataclasses.replace(config.model, values="inputs", normalizer="softmax")
+        epochs = config.full_text_epochs
+        words = dataclasses.replace(config, model=model, epochs=epochs, metrics=())
+        cell = _cell(config, words, METHODS["joint"], source)
+        made.append(program("full text", {FULL_TEXT: cell}))
+    return made
 
 
-def _bare(config: Config) -> Config:
-    """The config without what a run consists of, how it is named and laid out."""
-    one = Config()
-    # Where the data come from; of the tasks there is no word left here.
-    names = ("source", "fields", "tokenizer", "black_box", "asked_about")
-    usual = {name: getattr(one.data, name) for name in names}
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, **usual),
-        name=one.name,
-        tasks=one.tasks,
-        methods=one.methods,
-        also=one.also,
-        seeds=one.seeds,
-        first_seed=one.first_seed,
-        statistic=one.statistic,
-        lane=one.lane,
-    )
+def _cell(whole: Config, config: Config, method: Method, source: Source) -> Cell:
+    """The cell of one setting of the whole config; its leaves are Python's numbers.
 
-
-def _static(
-    whole: Config, config: Config, source: Source, structure: Structure
-) -> Static:
-    return cell.make_static(
-        config,
-        structure,
+    Nothing is left in its config that neither trains nor measures it.
+    """
+    usual, model = Config(), config.model
+    black_box: Callable | None = source.black_box and source.black_box.apply
+    leaks = "leak" in config.metrics and model.values == "inputs"
+    task = Task(
         source.inputs,
         len(source.classes),
         source.examples,
-        family=source.family,
-        evaluated=source.known
-        or source.black_box is not None
-        or ("leak" in config.metrics and config.model.values == "inputs"),
-        black_box=source.black_box and source.black_box.apply,
         draws=_largest_budget(whole, source),
+        which=source.which,
+        control=source.control,
+        family=source.family,
+        evaluated=source.known or black_box is not None or leaks,
+        black_box=black_box,
     )
-
-
-def numbers_of(program: Program, label: str) -> tuple[dict[str, float], Numbers]:
-    """The numbers of a cell's config, its task's budget among them, and its method."""
-    name, _, setting = label.partition("@")
-    values = numbers(at_setting(program.static.config, setting))
-    values["model.budget"] = values["model.budget"] or float(program.source.budget)
-    return values, METHODS["joint" if name == FULL_TEXT else name].numbers
+    # Where the data come from; of the tasks there is no word left here.
+    of_data = ("source", "fields", "tokenizer", "black_box", "asked_about")
+    of_run = "name tasks methods also seeds first_seed statistic lane".split()
+    data = {name: getattr(usual.data, name) for name in of_data}
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, **data),
+        model=dataclasses.replace(model, budget=model.budget or source.budget),
+        metrics=tuple(config.metrics),
+        **{name: getattr(usual, name) for name in of_run},
+    )
+    cell = make_cell(config, method, task)
+    shares = Numbers(*map(float, method.numbers))
+    floats = jax.tree.map(float, config)
+    return dataclasses.replace(cell, config=floats, method=shares)
 
 
 def _largest_budget(config: Config, source: Source) -> int:
     """Of all cells of all tasks that share the program; no more is ever drawn."""
-    family = FAMILIES.get(source.family, ())
+    family = members(source.family)
     own = max([source.budget, *(SYNTHETIC[task].budget for task in family)])
     asked = [
         numbers(at_setting(config, also))["model.budget"] or own

@@ -15,10 +15,12 @@ runs/NAME/config.json         what was asked; another config is refused
 
 import contextlib
 import hashlib
+import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxattn import config as configs
 from jaxattn.config import Config
@@ -33,110 +35,126 @@ from jaxattn.experiment import (
 )
 from jaxattn.experiment.folder import claim, hold
 from jaxattn.experiment.placement import Job, Plan
-from jaxattn.experiment.plan import Program, plan
-from jaxattn.experiment.source import Source
+from jaxattn.experiment.plan import Program, check_names, plan
+from jaxattn.experiment.source import Loading, Source
 from jaxattn.experiment.wave import Outcome
 from jaxattn.reports.run import Run
 from jaxattn.system import console, processes, runtime
+from jaxattn.system.runtime import Stop
+
+logger = logging.getLogger("jaxattn")
+
+
+class Execution(NamedTuple):
+    """How a run is carried out; none of it changes a number."""
+
+    checkpoint_seconds: float = 15.0
+    """The least time between two checkpoints of what is under way."""
+    model_gigabytes: float = artifacts.MOST_GIGABYTES
+    """Room for parameters: of the first seeds where not of all."""
+    dry_run: bool = False
+    """Say what would be run, and what it would cost, and leave nothing."""
+    stopping: Callable[[], contextlib.AbstractContextManager[Stop]] = lambda: (
+        contextlib.nullcontext(Stop())
+    )
+    """What may end it early: the command gives `runtime.stop_signal`, so that a run
+    inside somebody's program leaves its signal handlers alone."""
 
 
 def run(
     config: Config,
     folder: str | os.PathLike[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
-    checkpoint_seconds: float = 15.0,
-    dry_run: bool = False,
     download: bool = False,
-    model_gigabytes: float = artifacts.MOST_GIGABYTES,
+    quiet: bool = False,
+    execution: Execution = Execution(),  # noqa: B008
 ) -> Run:
-    """Runs or resumes a config in `folder` (runs/NAME) and writes everything there.
+    """Runs or resumes a config in a folder and writes everything there.
 
-    `data_dir` is where the embedded data are prepared (TFDS's usual place).
-    `checkpoint_seconds` is the least time between two checkpoints of what is under way.
-    `dry_run` says what would be run, and what it would cost, and leaves nothing. With
-    `download`, data may be fetched from the network. Parameters are kept up to
-    `model_gigabytes`, of the first seeds where not of all.
+    Args:
+        config: what is run.
+        folder: where it is kept; runs/NAME if None.
+        data_dir: where the embedded data are prepared; TFDS's usual place if None.
+        download: whether data may be fetched from the network.
+        quiet: print nothing.
+        execution: how often it is saved, and how much is kept.
 
-    Raises: ValueError or OSError, one line, for whatever the user can put right: a
-    field, data, folder, a config that differs from the folder's, damaged checkpoints.
+    Returns:
+        The run with its results and findings.
+
+    Raises:
+        ValueError or OSError: one line, for whatever the user can put right: a field,
+            data, folder, a config that differs from the folder's, damaged checkpoints.
 
     >>> import jaxattn
     >>> config = jaxattn.Config(name="probe", epochs=1, seeds=2)
     >>> run = jaxattn.run(config)  # doctest: +SKIP
     >>> run.save_html("probe.html")  # doctest: +SKIP
     """
-    configs.check(config)
+    check_names(configs.check(config))
     folder = Path(folder or Path("runs") / config.name)
     data_dir = None if data_dir is None else Path(data_dir)
     runtime.configure()  # from Python, nobody has done it before
-    pool = runtime.threads()
-    if not pool.ok:
-        console.paragraph(f"warning: {pool.found} -> {pool.todo}")
+    dry_run = execution.dry_run
     with contextlib.ExitStack() as held:
+        held.enter_context(console.messages_shown(quiet))
+        pool = runtime.threads()
+        if not pool.ok:
+            logger.info(f"warning: {pool.state} -> {pool.todo}")
         begun = processes.lead(lambda: held.enter_context(hold(config, folder)))
         begun = processes.share(begun)
         cache = None if dry_run else folder / "black_boxes"
-        sources = _load(config, data_dir, cache, download)
+        sources = _load(config, Loading(data_dir, cache, download))
         mesh = wave.mesh_of_all_devices()
         splits = {s.task: wave.make_splits(s, mesh) for s in sources}
         programs = [p for s in sources for p in plan(config, s)]
         if not dry_run:
-            digest = _digest(sources)
-            processes.lead(lambda: claim(config, folder, digest, console.say))
+            processes.lead(lambda: claim(config, folder, _digest(sources)))
         announce.tell(config, sources, programs, mesh, begun)
         outcomes: list[list[Outcome]] = [[] for _ in programs]
         if processes.first():
             outcomes = schedule.finished(folder, programs, dry_run)
+        sweep = outputs.Sweep(config, sources, programs, outcomes)
         left = _left(config, programs, outcomes, splits)
-        if not left and dry_run:
-            console.say("all of its cells are finished")
-        received = None
-        with runtime.stop_signal(console.urgent) as stop:
+        if dry_run and not left:
+            logger.info("all of its cells are finished")
+
+        def finish(number: int, outcome: Outcome) -> None:
+            outcomes[number].append(outcome)
+            outputs.write_seeds_so_far(folder, sweep)
+
+        with execution.stopping() as stop:
             if left:
                 planned = _planned(left, mesh, folder, begun and not dry_run)
-                room = artifacts.room(programs, model_gigabytes)
-                console.say(artifacts.say(room, config.seeds, model_gigabytes))
+                gigabytes = execution.model_gigabytes
+                room = artifacts.room(programs, gigabytes)
+                logger.info(artifacts.told(room, config.seeds, gigabytes))
             if left and not dry_run:
                 processes.lead(lambda: placement.keep_shapes(folder, planned))
                 if room.seeds:
                     processes.lead(lambda: artifacts.describe(folder, config, programs))
-
-                def finish(number: int, outcome: Outcome) -> None:
-                    outcomes[number].append(outcome)
-                    outputs.write_seeds_so_far(
-                        folder, config, sources, programs, outcomes
-                    )
-
                 if processes.first():
                     _trim(folder, left)
-                schedule.run(
-                    planned,
+                orders = schedule.Orders(
                     mesh,
                     folder,
-                    checkpoint_seconds,
-                    stop,
+                    execution.checkpoint_seconds,
+                    lambda: stop.received is not None,
                     finish,
                     room.seeds,
                 )
+                schedule.run(planned, orders)
             received = int(processes.most(stop.received or 0)[0]) or None
         if dry_run or not processes.first() or not any(outcomes):
-            return Run(folder, [], [], [], received)
-        results, findings, diverged = outputs.write(
-            folder, config, sources, programs, outcomes
-        )
-        return Run(folder, results, findings, diverged, received)
+            return Run(folder, None, [], [], received)
+        return outputs.write(folder, sweep)._replace(signal=received)
 
 
-def _load(
-    config: Config, data_dir: Path | None, cache: Path | None, download: bool
-) -> list[Source]:
+def _load(config: Config, loading: Loading) -> list[Source]:
     """The sources of a run; what has to be prepared, the first process prepares."""
 
     def load() -> list[Source]:
-        return [
-            source.load(config, task, data_dir, cache, console.say, download)
-            for task in config.tasks
-        ]
+        return [source.load(config, task, loading) for task in config.tasks]
 
     return processes.lead(load) or load()
 
@@ -149,8 +167,8 @@ def _left(
 ) -> list[Job]:
     """The programs that have cells left to run, as the first process sees it."""
     left = []
-    for program, found in zip(programs, outcomes, strict=True):
-        done = {cell for outcome in found for cell in outcome.cells}
+    for program, parts in zip(programs, outcomes, strict=True):
+        done = {cell for outcome in parts for cell in outcome.cells}
         left.append([cell for cell in program.cells if cell not in done])
     return [
         Job(
@@ -169,19 +187,18 @@ def _left(
 
 def _planned(left: list[Job], mesh: Any, folder: Path, resumed: bool) -> Plan:
     """The plan of what is left, told: programs, cells, memory, time."""
-    console.say(
+    logger.info(
         f"compiling {len(left)} program{'s' * (len(left) > 1)} "
         "(kept in a cache for the next run) ..."
     )
     begun = time.monotonic()
     planned = placement.make_plan(left, mesh, folder, timed=not resumed)
-    console.say(f"ready to train after {time.monotonic() - begun:.1f} s")
-    headers, rows = placement.table(planned, mesh)
+    logger.info(f"ready to train after {time.monotonic() - begun:.1f} s")
     if not console.settings.quiet:
-        console.table(headers, rows)
+        console.table(*placement.table(planned, mesh))
     seconds = sum(price.seconds for price in planned.prices)
     if seconds:
-        console.say(
+        logger.info(
             f"training takes about {console.clock(seconds)}; measuring comes to it"
         )
     return planned

@@ -1,20 +1,22 @@
 """Runs the programs of a sweep to their end: what is left, in waves, saved as they go.
 
-checkpoints/shapes.json              cells side by side, as they were chosen
+checkpoints/shapes.json                 cells side by side, as they were chosen
             program-N/METHOD-SEED.npz   a finished wave
-            program-N/running-DIGEST/   a wave under way (Orbax)
+            program-N/running-DIGEST/   a wave under way (see `checkpoint`)
 
-Finished waves on disk: a run that is killed starts again behind the last of them.
+A run that is killed goes on behind the last finished wave and the newest checkpoint.
 """
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,9 +26,27 @@ from jaxattn.config import Name
 from jaxattn.experiment import after_training, artifacts, checkpoint, placement, wave
 from jaxattn.experiment.placement import Job, Plan, keep_shapes
 from jaxattn.experiment.plan import Program
-from jaxattn.experiment.wave import Compiled, Outcome, Start
+from jaxattn.experiment.wave import Compiled, Outcome, Part, Saving, Start, Wave
 from jaxattn.system import console, processes
-from jaxattn.system.files import append_json, replace_file, write_text
+from jaxattn.system.errors import out_of_memory, reason
+from jaxattn.system.files import append_json, read_arrays, write_arrays, write_text
+
+logger = logging.getLogger("jaxattn")
+
+
+class Orders(NamedTuple):
+    """What holds for all jobs of a run."""
+
+    mesh: Mesh
+    folder: Path
+    every: float
+    """Least seconds between two checkpoints of a wave."""
+    stop: Callable[[], bool]
+    """Whether the run was asked to end after the chunk under way."""
+    finish: Callable[[int, Outcome], None]
+    """Is given the job's number and each wave when it is done."""
+    kept_seeds: frozenset[int] = frozenset()
+    """Their parameters go to `models/`."""
 
 
 def keep_wave(folder: Path, outcome: Outcome) -> None:
@@ -38,59 +58,38 @@ def keep_wave(folder: Path, outcome: Outcome) -> None:
         "alive": outcome.alive,
         "class_means": outcome.class_means,
     }
-    arrays |= {f"example/{k}": v for k, v in outcome.examples.items()}
-    arrays |= {f"curve/{k}": v for k, v in outcome.curves.items()}
-    arrays |= {f"measured/{k}": v for k, v in outcome.measured.items()}
-    arrays["digest"] = np.array(_digest_of_arrays(arrays))
+    for prefix, named in (
+        ("example/", outcome.examples),
+        ("curve/", outcome.curves),
+        ("measured/", outcome.measured),
+    ):
+        arrays |= {prefix + name: array for name, array in named.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    with replace_file(folder / f"{method}-{seed}.npz") as file:
-        np.savez(file, **arrays)
+    write_arrays(folder / f"{method}-{seed}.npz", arrays, salt="")
 
 
-def finished_waves(
-    folder: Path, say: Callable[[str], None], keep_damaged: bool = False
-) -> list[Outcome]:
+def finished_waves(folder: Path, keep_damaged: bool = False) -> list[Outcome]:
     """The finished waves of a program; a damaged one is named and run again."""
     outcomes = []
     for path in sorted(folder.glob("*.npz")):
         try:
-            # numpy leaves a file open that is no archive.
-            with path.open("rb") as file, np.load(file) as stored:
-                found = {name: stored[name] for name in stored.files}
-            if str(found.pop("digest")) != _digest_of_arrays(found):
-                raise ValueError("it is not what was saved")
+            stored = read_arrays(path, salt="")
+            labels, seeds = map(str, stored["methods"]), map(int, stored["seeds"])
             outcomes.append(
                 Outcome(
-                    cells=list(
-                        zip(
-                            map(str, found["methods"]),
-                            map(int, found["seeds"]),
-                            strict=True,
-                        )
-                    ),
-                    alive=found["alive"],
-                    examples=_under("example/", found),
-                    class_means=found["class_means"],
-                    curves=_under("curve/", found),
-                    measured=_under("measured/", found),
+                    cells=list(zip(labels, seeds, strict=True)),
+                    alive=stored["alive"],
+                    examples=_under("example/", stored),
+                    class_means=stored["class_means"],
+                    curves=_under("curve/", stored),
+                    measured=_under("measured/", stored),
                 )
             )
-        # A damaged archive makes zipfile raise nearly anything.
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            say(f"{path} is damaged ({reason}); its cells are run again")
+        except (ValueError, KeyError, OSError) as error:
+            logger.info("%s; its cells are run again", reason(error))
             if not keep_damaged:
                 path.unlink(missing_ok=True)
     return outcomes
-
-
-def _digest_of_arrays(arrays: dict[str, np.ndarray]) -> str:
-    state = hashlib.sha256()
-    for name in sorted(arrays):
-        value = np.ascontiguousarray(arrays[name])
-        state.update(f"{name} {value.dtype.str} {value.shape}".encode())
-        state.update(value.tobytes())
-    return state.hexdigest()
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -104,99 +103,67 @@ def finished(
 
     With `look_only` nothing is removed, however damaged it is.
     """
-    kept = folder / "checkpoints"
-    found = []
-    for number, _ in enumerate(programs):
-        own = kept / f"program-{number}"
-        found.append(finished_waves(own, console.say, look_only))
+    folders = [folder / "checkpoints" / f"program-{i}" for i in range(len(programs))]
+    for own in folders:
         if not look_only:
             shutil.rmtree(own / "done", ignore_errors=True)
-    return found
+    return [finished_waves(own, look_only) for own in folders]
 
 
-def run(
-    plan: Plan,
-    mesh: Mesh,
-    folder: Path,
-    every: float,
-    stop: Any,
-    finish: Callable[[int, Outcome], None],
-    kept_seeds: frozenset[int] = frozenset(),
-) -> None:
-    """Runs what is left of every job; `finish` is given each wave when it is done.
+def run(plan: Plan, orders: Orders) -> None:
+    """Runs what is left of every job."""
+    mesh = orders.mesh
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(mesh.local_devices))) as pool:
+        measures = []
+        for job, compiled in zip(plan.jobs, plan.compiled, strict=True):
+            common = Wave(job.program, compiled, job.splits, mesh)
+            compile_measure = functools.partial(_compile_measure, common)
+            # Ahead of its time: while one program trains the next can be compiled. But
+            # several processes must compile in one order.
+            if jax.process_count() == 1:
+                compile_measure = pool.submit(compile_measure).result
+            measures.append(functools.cache(compile_measure))
+        try:
+            for *given, measure in zip(plan.jobs, plan.compiled, measures, strict=True):
+                _run_job(*given, measure, orders)
+                if processes.most(orders.stop())[0]:
+                    break
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    Parameters of `kept_seeds` go to `models/`.
-    """
-    pool = concurrent.futures.ThreadPoolExecutor(max(1, len(mesh.local_devices)))
-    # Ahead of their time: while one program trains the next can be compiled.
-    measures = [
-        pool.submit(
-            wave.compile_measure, job.program, job.splits, mesh, one.shape, one.state
-        )
-        if jax.process_count() == 1
-        else None
-        for job, one in zip(plan.jobs, plan.compiled, strict=True)
-    ]
-    try:
-        for job, compiled, measure in zip(
-            plan.jobs, plan.compiled, measures, strict=True
-        ):
-            run_on = mesh, folder, every, stop, finish, kept_seeds
-            _run_job(job, compiled, measure, *run_on)
-            if processes.most(stop.received is not None)[0]:
-                break
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+def _compile_measure(common: Wave) -> Callable:
+    program, compiled, splits, mesh = common
+    return wave.compile_measure(program, splits, mesh, compiled.shape, compiled.state)
 
 
 def _run_job(
-    job: Job,
-    compiled: Compiled,
-    measure: Any,
-    mesh: Mesh,
-    folder: Path,
-    every: float,
-    stop: Any,
-    finish: Callable[[int, Outcome], None],
-    kept_seeds: frozenset[int],
+    job: Job, compiled: Compiled, measure: Callable[[], Callable], orders: Orders
 ) -> None:
-    program, epochs = job.program, job.program.static.config.epochs
-    kept = folder / "checkpoints" / f"program-{job.number}"
+    program, mesh = job.program, orders.mesh
+    common = Wave(program, compiled, job.splits, mesh)
+    kept = orders.folder / "checkpoints" / f"program-{job.number}"
     begun = _begun(kept, job.left, compiled.state)
     queue = _in_waves(job.left, begun, compiled.shape.cells(mesh))
-    folders = {path: set(cells) for path, cells, _ in begun}
-    measured: list[Callable] = []
-
-    def measure_of() -> Callable:
-        if not measured:
-            again = (program, job.splits, mesh, compiled.shape, compiled.state)
-            measured.append(
-                measure.result() if measure else wave.compile_measure(*again)
-            )
-        return measured[0]
-
-    done: set[Name] = set()
-    with console.bar(program.label, len(queue) * epochs) as advance:
-        for cells, start in queue:
+    folders = {path: set(part.cells) for path, part in begun}
+    cell, done = program.cell, set[Name]()
+    examples = cell.steps * cell.config.batch_size * len(job.left)
+    with console.bar(program.label, examples) as advance:
+        for part in queue:
+            cells = part.cells
             running = kept / f"running-{_digest(cells)}"
             folders.setdefault(running, set(cells))
             try:
                 outcome = wave.run_wave(
-                    program,
-                    compiled,
-                    measure_of,
-                    cells,
-                    start,
-                    job.splits,
-                    mesh,
-                    running,
-                    every=every,
-                    stop=lambda: stop.received is not None,
-                    advance=_log(folder, job, cells, advance),
-                    with_params=any(seed in kept_seeds for _, seed in cells),
+                    common,
+                    part,
+                    measure,
+                    Saving(running, orders.every, orders.stop),
+                    _log(orders.folder, job, cells, advance),
+                    with_params=any(seed in orders.kept_seeds for _, seed in cells),
                 )
             except RuntimeError as error:
-                if not placement.exhausted(error) or jax.process_count() > 1:
+                if not out_of_memory(error) or jax.process_count() > 1:
                     raise
                 break
             if outcome is None:
@@ -204,18 +171,16 @@ def _run_job(
             done |= set(cells)
             if processes.first():
                 # Before the wave counts as finished.
-                artifacts.keep(folder, program.source.task, outcome, kept_seeds)
+                task = program.source.task
+                artifacts.keep(orders.folder, task, outcome, orders.kept_seeds)
                 outcome = outcome._replace(params=())
-                if after_training.audits_masks(program):
-                    outcome = after_training.with_audits(program, outcome)
-                if after_training.asks_black_box(program):
-                    outcome = after_training.with_post_hoc_accuracy(program, outcome)
+                outcome = after_training.complete(program, outcome)
                 keep_wave(kept, outcome)
                 for path, theirs in folders.items():
                     if theirs <= done:
                         _remove(path)
-                finish(job.number, outcome)
-            if processes.most(stop.received is not None)[0]:
+                orders.finish(job.number, outcome)
+            if processes.most(orders.stop())[0]:
                 return
         else:
             # Also those whose cells another one held further on.
@@ -223,75 +188,78 @@ def _run_job(
                 _remove(path)
             return
     # Memory ran out while a wave ran, though the compiler had promised that it fits.
-    shape = placement.smaller(
-        program, compiled.shape, "has run out of memory", console.say
-    )
-    less = placement.fitting(program, job.splits, mesh, shape, console.say)
+    shape = placement.smaller(program, compiled.shape, "has run out of memory")
+    less = placement.fitting(program, job.splits, mesh, shape)
     left = [cell for cell in job.left if cell not in done]
     trim(
-        folder / "metrics.jsonl",
+        orders.folder / "metrics.jsonl",
         lambda number, cells: number != job.number or not cells & set(left),
     )
-    keep_shapes(folder, Plan([job], [less], []))
-    again = job._replace(left=left)
-    _run_job(again, less, None, mesh, folder, every, stop, finish, kept_seeds)
+    keep_shapes(orders.folder, Plan([job], [less], []))
+    again = functools.cache(lambda: _compile_measure(common._replace(compiled=less)))
+    _run_job(job._replace(left=left), less, again, orders)
 
 
-def _begun(
-    kept: Path, left: list[Name], state: Any
-) -> list[tuple[Path, list[Name], Start]]:
+def _begun(kept: Path, left: list[Name], state: Any) -> list[tuple[Path, Part]]:
     """What checkpoints hold of cells that are left: folder, cells, where they go on."""
-    names = (
-        sorted(p.name for p in kept.glob("running-*")) if processes.first() else None
-    )
-    found = []
+    names = sorted(p.name for p in kept.glob("running-*")) if processes.first() else ()
 
     def rows_like(meta: dict) -> Any:
         return jax.tree.map(
             lambda x: np.zeros((meta["rows"], *x.shape[1:]), x.dtype), state
         )
 
+    checkpoints = []
     for name in processes.share(names):
-        restored = checkpoint.restore(kept / name, rows_like, console.say)
+        restored = checkpoint.restore(kept / name, rows_like)
         if restored is not None:
-            epoch, saved, meta = restored
-            found.append((epoch, kept / name, saved, meta))
+            checkpoints.append((kept / name, *restored))
     chosen, taken = [], set()
-    for epoch, path, saved, meta in sorted(found, key=lambda x: -x[0]):
+    for path, epoch, saved, meta in sorted(checkpoints, key=lambda x: -x[1]):
         cells = [(str(label), int(seed)) for label, seed in meta["cells"]]
         rows = [i for i, c in enumerate(cells) if c in left and c not in taken]
         if rows:
-            curves = {k: np.array(v).T[rows] for k, v in meta["curves"].items()}
-            start = Start(epoch, jax.tree.map(lambda x, r=rows: x[r], saved), curves)
-            chosen.append((path, [cells[i] for i in rows], start))
-            taken |= {cells[i] for i in rows}
+            curves = {k: np.array(v).T for k, v in meta["curves"].items()}
+            part = _rows(Part(cells, Start(epoch, saved, curves)), rows)
+            chosen.append((path, part))
+            taken |= set(part.cells)
     return chosen
 
 
+def _rows(part: Part, rows: list[int]) -> Part:
+    """Some of the cells of a part that was begun."""
+    assert part.start is not None
+    epoch, state, curves = part.start
+    return Part(
+        [part.cells[i] for i in rows],
+        Start(
+            epoch,
+            jax.tree.map(lambda x: x[rows], state),
+            {k: v[rows] for k, v in curves.items()},
+        ),
+    )
+
+
 def _in_waves(
-    left: list[Name], begun: list, size: int
-) -> list[tuple[list[Name], Start | None]]:
+    left: list[Name], begun: list[tuple[Path, Part]], size: int
+) -> list[Part]:
     """All that is left in waves of at most `size` cells, what was begun first.
 
     So a checkpoint serves any number of devices: its cells need not stay together.
     """
-    queue: list[tuple[list[Name], Start | None]] = []
-    for _, cells, start in begun:
-        for i in range(0, len(cells), size):
-            part = slice(i, i + size)
-            state = jax.tree.map(lambda x, p=part: x[p], start.state)
-            curves = {k: v[part] for k, v in start.curves.items()}
-            queue.append((cells[part], Start(start.epoch, state, curves)))
-    taken = {cell for _, cells, _ in begun for cell in cells}
+    queue = []
+    for _, part in begun:
+        places = list(range(len(part.cells)))
+        queue += [_rows(part, places[i : i + size]) for i in places[::size]]
+    taken = {cell for _, part in begun for cell in part.cells}
     rest = [cell for cell in left if cell not in taken]
-    queue += [(rest[i : i + size], None) for i in range(0, len(rest), size)]
-    return queue
+    return queue + [Part(rest[i : i + size]) for i in range(0, len(rest), size)]
 
 
 def _log(folder: Path, job: Job, cells: list[Name], advance: Callable) -> Callable:
     """What is told of each chunk of a wave: a line in metrics.jsonl and the bar."""
-    static = job.program.static
-    examples = static.steps_per_epoch * static.config.batch_size * len(cells)
+    cell = job.program.cell
+    examples = cell.steps_per_epoch * cell.config.batch_size * len(cells)
 
     def log(epoch: int, curve: dict[str, np.ndarray]) -> None:
         task = job.program.source.task
@@ -300,9 +268,9 @@ def _log(folder: Path, job: Job, cells: list[Name], advance: Callable) -> Callab
             append_json(folder / "metrics.jsonl", record | curve)
         finite = [v for v in curve["train_nll"] if np.isfinite(v)]
         note = f"loss {np.mean(finite) if finite else np.nan:.3f}"
-        if epoch == static.config.epochs:
+        if epoch == cell.config.epochs:
             note += ", measuring"
-        advance(1, examples, note)
+        advance(examples, note)
 
     return log
 

@@ -1,14 +1,14 @@
-"""Numbers of each seed that are made from the examples kept of it, once all is run.
+"""Numbers of each seed that need the examples of all seeds, made once all are trained.
 
-How far a seed's masks are from those of other seeds, and whether instance weights can
-be trusted.
+They say how far a seed's masks are from those of other seeds, and whether its instance
+weights can be trusted.
 """
 
 import numpy as np
-from scipy.special import rel_entr, xlogy
 
 from jaxattn.experiment.wave import Outcome
-from jaxattn.metrics import weights as trust
+from jaxattn.metrics import weights as instance_weights
+from jaxattn.metrics.divergence import entropy, jsd
 
 MOST_OTHERS = 15
 """Seeds that each seed's masks are compared with."""
@@ -25,9 +25,9 @@ def by_seed(
     `labels` [N] are of the examples, unless each seed has its own. With `words`,
     positions mean the same for every seed, and so do the examples.
     """
-    found: dict[str, np.ndarray] = {}
+    numbers: dict[str, np.ndarray] = {}
     if words and len(outcome.cells) > 1:
-        found["seed_jsd"] = seed_jsd(outcome.examples["masks"], outcome.alive)
+        numbers["seed_jsd"] = seed_jsd(outcome.examples["masks"], outcome.alive)
     if "instance_weights" in outcome.examples:
         made, masks = outcome.examples["instance_weights"], outcome.examples["masks"]
         own = outcome.examples.get("labels")
@@ -35,8 +35,8 @@ def by_seed(
             _trust(made[i], masks[i], labels if own is None else own[i], alive)
             for i, alive in enumerate(outcome.alive)
         ]
-        found |= {k: np.array([row[k] for row in rows]) for k in rows[0]}
-    return found
+        numbers |= {k: np.array([row[k] for row in rows]) for k in rows[0]}
+    return numbers
 
 
 def seed_jsd(masks: np.ndarray, alive: np.ndarray) -> np.ndarray:
@@ -46,20 +46,14 @@ def seed_jsd(masks: np.ndarray, alive: np.ndarray) -> np.ndarray:
     are compared with at most 15 that follow them, in a ring.
     """
     kept = np.flatnonzero(alive)
-    found = np.full(len(alive), np.nan)
+    apart = np.full(len(alive), np.nan)
     steps = range(1, min(len(kept) - 1, MOST_OTHERS) + 1)
     for i, seed in enumerate(kept):
         others = [kept[(i + step) % len(kept)] for step in steps]
         if others:
             own = masks[seed]
-            found[seed] = np.mean([_jsd(own, masks[other]) for other in others])
-    return found
-
-
-def _jsd(a: np.ndarray, b: np.ndarray) -> float:
-    middle = (a + b) / 2
-    both = rel_entr(a, middle).sum(axis=1) + rel_entr(b, middle).sum(axis=1)
-    return float(both.mean() / 2)
+            apart[seed] = np.mean([float(jsd(own, masks[o]).mean()) for o in others])
+    return apart
 
 
 def summaries(masks: np.ndarray) -> np.ndarray:
@@ -67,7 +61,7 @@ def summaries(masks: np.ndarray) -> np.ndarray:
     total = np.maximum(masks.sum(axis=1, keepdims=True), 1e-12)
     shares = masks / total
     places = shares @ np.arange(masks.shape[1])
-    columns = -xlogy(shares, shares).sum(axis=1), masks.max(axis=1), places
+    columns = entropy(shares), masks.max(axis=1), places
     return np.stack(columns, axis=1)
 
 
@@ -75,18 +69,16 @@ def _trust(weights, masks, labels, alive) -> dict[str, float]:
     """Of untruncated weights P(y) / P(y given m) [N]."""
     x = summaries(masks)
     nothing = np.ones_like(weights)
-    tables = trust.truncations(weights, CUTS)
-    found = {
-        "pareto_k": trust.pareto_k(weights),
-        "imbalance": trust.imbalance(x, labels, weights).max(),
-        "imbalance:unweighted": trust.imbalance(x, labels, nothing).max(),
+    tables = instance_weights.truncations(weights, CUTS)
+    numbers = {
+        "pareto_k": instance_weights.pareto_k(weights),
+        "imbalance": instance_weights.imbalance(x, labels, weights).max(),
+        "imbalance:unweighted": instance_weights.imbalance(x, labels, nothing).max(),
     }
     for row in tables:
         variant = f":cut at {row.low:g} %" if row.low else ""
-        found[f"weight_mean{variant}"] = row.mean
-        found[f"largest_weight_share{variant}"] = row.largest_share
+        numbers[f"weight_mean{variant}"] = row.mean
+        numbers[f"largest_weight_share{variant}"] = row.largest_share
         if row.low:
-            found[f"ess_share{variant}"] = row.ess_share
-    if not alive:
-        found = dict.fromkeys(found, np.nan)
-    return found
+            numbers[f"ess_share{variant}"] = row.ess_share
+    return numbers if alive else dict.fromkeys(numbers, np.nan)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,20 +10,9 @@ import numpy as np
 from jaxattn.config import Config
 from jaxattn.data import tasks
 from jaxattn.data.dataset import Dataset
-from jaxattn.data.sources.synthetic import FAMILIES, SYNTHETIC
+from jaxattn.data.sources.synthetic import SYNTHETIC, members
 from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
-
-BUDGETS = {
-    "explain_linear": 5,
-    "explain_cnn": 5,
-    "explain_gru": 5,
-    # 4 % of the pixels, as in the published run of REAL-X (arXiv 2103.01890).
-    "explain_digits_pixels": 31,
-    "explain_digits_patches": 4,
-    "explain_own": 5,
-}
-"""How many positions a subset has where the task does not say it."""
 
 
 class Source(NamedTuple):
@@ -58,7 +46,7 @@ def check_fit(config: Config, task: str) -> None:
     """
     normalizer, explains = config.model.normalizer, task.startswith("explain_")
     subset = normalizer in ("top_k", "gumbel_top_k")
-    known = task in BUDGETS or task in SYNTHETIC
+    known = task in SYNTHETIC or bool(tasks.TASKS[task].budget)
     if subset and not (config.model.budget or known):
         raise ValueError(
             f"{task} does not say how many positions {normalizer} selects: "
@@ -94,17 +82,19 @@ def check_fit(config: Config, task: str) -> None:
             )
 
 
-def load(
-    config: Config,
-    task: str,
-    data_dir: Path | None,
-    cache: Path | None,
-    say: Callable[[str], None],
-    download: bool = False,
-) -> Source:
-    """The source of a task; what takes long to make is kept in `cache`.
+class Loading(NamedTuple):
+    """Where data come from."""
 
-    Nothing is fetched from the network unless `download`.
+    data_dir: Path | None = None
+    """Where the embedded ones are prepared; TFDS's usual place if None."""
+    cache: Path | None = None
+    """Keeps what takes long to make."""
+    download: bool = False
+    """Whether data may be fetched from the network."""
+
+
+def load(config: Config, task: str, loading: Loading) -> Source:
+    """The source of a task.
 
     Raises: ValueError or OSError, one line, for whatever the user can put right.
     """
@@ -116,17 +106,15 @@ def load(
     if task == "explain_own":
         from jaxattn.experiment import user_black_box
 
-        dataset = _stored(config, config.data.asked_about, data_dir, say, download)
-        dataset, black_box = user_black_box.explained(config, dataset, cache, say)
+        dataset = _stored(config, config.data.asked_about, loading)
+        dataset, black_box = user_black_box.explained(config, dataset, loading.cache)
     elif task.startswith("explain_"):
         from jaxattn.experiment import black_box
 
-        length, min_count = config.data.length, config.data.min_count
-        dataset, black_box = black_box.explained(
-            task, length, min_count, data_dir, cache, say
-        )
+        about = _stored(config, black_box.EXPLAINED[task].task, loading)
+        dataset, black_box = black_box.explained(task, about, loading.cache)
     else:
-        dataset = _stored(config, task, data_dir, say, download)
+        dataset = _stored(config, task, loading)
     return Source(
         task=task,
         inputs=inputs_of(dataset),
@@ -134,40 +122,31 @@ def load(
         examples=len(dataset.train.labels),
         digest=dataset.digest,
         dataset=dataset,
-        budget=BUDGETS.get(task, 0),
+        budget=tasks.TASKS[task].budget,
         known=dataset.train.truth is not None,
         black_box=black_box,
     )
 
 
-def _stored(
-    config: Config,
-    task: str,
-    data_dir: Path | None,
-    say: Callable[[str], None],
-    download: bool,
-) -> Dataset:
+def _stored(config: Config, task: str, loading: Loading) -> Dataset:
     own = config.data
     if task != "own":
-        return tasks.load(task, own.length, own.min_count, data_dir, say)
+        return tasks.load(task, own.length, own.min_count, loading.data_dir)
     # Here, since most runs need none of it.
-    from jaxattn.data.readers import choice
+    from jaxattn.data import readers
+    from jaxattn.data.readers.options import Options
 
-    return choice.load_own(
-        own.source,
-        own.length,
-        own.min_count,
-        data_dir,
-        own.fields,
-        download,
-        say,
-        own.tokenizer,
+    sizes = (own.length, own.min_count)
+    options = Options(
+        *sizes, loading.data_dir, own.fields, loading.download, own.tokenizer
     )
+    return readers.load_own(own.source, options)
 
 
 def _generated(config: Config, task: str) -> Source:
     made = SYNTHETIC[task]
-    recipe = [1, made._asdict(), config.data.examples, config.data.test_examples]
+    row = {name: value for name, value in made._asdict().items() if name != "make"}
+    recipe = [1, row, config.data.examples, config.data.test_examples]
     text = json.dumps([*recipe, config.data.fresh, task])
     return Source(
         task=task,
@@ -176,7 +155,7 @@ def _generated(config: Config, task: str) -> Source:
         examples=config.data.examples,
         digest=hashlib.sha256(text.encode()).hexdigest(),
         family=made.family,
-        which=FAMILIES[made.family].index(task),
+        which=members(made.family).index(task),
         control=-1 if made.control is None else made.control,
         budget=made.budget,
         known=True,

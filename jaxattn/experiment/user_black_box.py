@@ -1,15 +1,14 @@
 """Models of the user's, to be explained: any function that gives probabilities.
 
-It is asked once about every split, and its answers are kept with the run. A function
-has no gradient to give, and words are not faded out but left out.
-
-Functions of the user's: found by name, asked in parts, every answer checked.
+It is imported by name and asked once about every split, in parts; every answer is
+checked, and all of them are kept with the run. A function has no gradient to give, and
+words are not faded out but left out.
 """
 
-import difflib
 import hashlib
 import importlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,17 +19,25 @@ import numpy as np
 
 from jaxattn.config import Config
 from jaxattn.data.dataset import Dataset, Split
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 from jaxattn.experiment.black_box import MOST_BLANKED, BlackBox, answered, read, write
 from jaxattn.leakage.masks import to_array
 from jaxattn.system import console
-from jaxattn.system.errors import suggest
+from jaxattn.system.errors import nearest, reason, suggest
+
+logger = logging.getLogger("jaxattn")
 
 PART = 1000
 """Rows of one call."""
 
 REPEATED = 16
 """Rows that are asked twice: they must get the same answers."""
+
+LONGEST = 3600.0
+"""Seconds that leaving out one position at a time may take."""
+
+ALL_AT_ONCE = 20_000
+"""Queries that are made up at a time."""
 
 
 def resolve(name: str) -> Callable[[Any], Any]:
@@ -48,55 +55,53 @@ def resolve(name: str) -> Callable[[Any], Any]:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module_name)
+        function: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name + ".").startswith(error.name + "."):
             raise ValueError(
                 f"black box {name}: no module {error.name} in the current folder or "
                 "among the installed ones"
             ) from None
-        raise ValueError(f"black box {name}: {_told(error)}") from error
+        raise ValueError(f"black box {name}: {reason(error, kind=True)}") from error
     except (Exception, SystemExit) as error:
-        raise ValueError(
-            f"black box {name}: its module fails: {_told(error)}"
-        ) from error
+        why = reason(error, kind=True)
+        raise ValueError(f"black box {name}: its module fails: {why}") from error
     for part in path.split("."):
-        if not hasattr(found, part):
-            names = [n for n in dir(found) if not n.startswith("_")]
-            near = difflib.get_close_matches(part, names, n=1)
-            names = [*near, *(n for n in names if n not in near)]
+        if not hasattr(function, part):
+            names = [n for n in dir(function) if not n.startswith("_")]
+            names = list(dict.fromkeys([*nearest(part, names), *names]))
             raise ValueError(
                 f"black box {name}: no {part}; {suggest(part, names[:20])}"
             )
-        found = getattr(found, part)
-    if not callable(found):
+        function = getattr(function, part)
+    if not callable(function):
         raise ValueError(f"black box {name}: {path} is no function")
-    return found
+    return function
 
 
 def answers_of(
     function: Callable[[Any], Any],
     name: str,
     rows: Sequence[str] | np.ndarray,
-    advance: Callable[[int, int], Any] = lambda parts, rows: None,
+    advance: Callable[[int], Any] = lambda rows: None,
 ) -> np.ndarray:
     """Probabilities [N, classes] of texts or of an array [N, ...], part by part.
 
     Raises: ValueError, one line, for an answer that is none: another shape, numbers
     that are not finite, rows that do not sum to 1, an exception of the function.
     """
-    found: list[np.ndarray] = []
+    answers: list[np.ndarray] = []
     for start in range(0, len(rows), PART):
         part = rows[start : start + PART]
         one = _checked(function, name, part, start)
-        if found and one.shape[1] != found[0].shape[1]:
+        if answers and one.shape[1] != answers[0].shape[1]:
             raise ValueError(
                 f"black box {name} gave {one.shape[1]} classes for rows from {start}, "
-                f"and {found[0].shape[1]} before"
+                f"and {answers[0].shape[1]} before"
             )
-        found.append(one)
-        advance(len(part), len(part))
-    return np.concatenate(found)
+        answers.append(one)
+        advance(len(part))
+    return np.concatenate(answers)
 
 
 def _checked(function: Callable, name: str, part: Any, start: int) -> np.ndarray:
@@ -104,11 +109,12 @@ def _checked(function: Callable, name: str, part: Any, start: int) -> np.ndarray
     try:
         given = function(part)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{where}: {_told(error)}") from error
+        raise ValueError(f"{where}: {reason(error, kind=True)}") from error
     try:
         answers = np.asarray(to_array(given), np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: no array of numbers: {_told(error)}") from None
+        why = reason(error, kind=True)
+        raise ValueError(f"{where}: no array of numbers: {why}") from None
     if answers.ndim != 2 or len(answers) != len(part) or answers.shape[1] < 2:
         raise ValueError(
             f"{where}: shape {list(answers.shape)}, expected [{len(part)}, classes]: "
@@ -147,24 +153,8 @@ def repeat(
     return None
 
 
-def _told(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    kind = type(error).__name__
-    return f"{kind}: {text[:200]}" if text else kind
-
-
-LONGEST = 3600.0
-"""Seconds that leaving out one position at a time may take."""
-
-ALL_AT_ONCE = 20_000
-"""Queries that are made up at a time."""
-
-
 def explained(
-    config: Config,
-    dataset: Dataset,
-    cache: Path | None,
-    say: Callable[[str], None],
+    config: Config, dataset: Dataset, cache: Path | None
 ) -> tuple[Dataset, BlackBox]:
     """A data set with the model's answers as labels, and the model.
 
@@ -186,10 +176,10 @@ def explained(
     path = None if cache is None else cache / "explain_own.npz"
     first = dataset.train
     few = shown(dataset, *(x[:REPEATED] for x in _whole(first)))
-    stored = read(path, fingerprint, say)
+    stored = read(path, fingerprint)
     if stored is not None:
         if repeat(function, name, few, stored["train/targets"]) is not None:
-            say(f"{name} answers otherwise than before: it is asked again")
+            logger.info(f"{name} answers otherwise than before: it is asked again")
             stored = None
     if stored is None:
         stored = _asked(name, ask, dataset, leave_out)
@@ -205,7 +195,7 @@ def explained(
     classes = stored["train/targets"].shape[1]
     same = classes == len(dataset.classes)
     names = dataset.classes if same else tuple(f"class {i}" for i in range(classes))
-    bare = {side: getattr(dataset, side)._replace(truth=None) for side in SIDES}
+    bare = {side: getattr(dataset, side)._replace(truth=None) for side in SPLITS}
     known = dataset._replace(classes=names, **bare)
     made = answered(known, f"explain_{dataset.name}", stored)
     hits = (made.test.labels == dataset.test.labels).mean() if same else np.nan
@@ -236,7 +226,7 @@ def _asked(
 ) -> dict[str, np.ndarray]:
     """Answers, and where asked for leave-one-out, of every split."""
     began, stored = time.monotonic(), {}
-    splits = {side: getattr(dataset, side) for side in SIDES}
+    splits = {side: getattr(dataset, side) for side in SPLITS}
     rows = sum(len(split.labels) for split in splits.values())
     with console.bar(f"asking {name}", rows, "queries", note="") as advance:
         for side, split in splits.items():
@@ -273,7 +263,7 @@ def _without_each(
 ) -> np.ndarray:
     """How much the probability of the answer falls without each position [N, T]."""
     n, positions = split.inputs.shape[:2]
-    found = np.zeros((n, positions), np.float32)
+    falls = np.zeros((n, positions), np.float32)
     who, place = np.nonzero(np.arange(positions) < split.lengths[:, None])
     for start in range(0, len(who), ALL_AT_ONCE):
         i, t = who[start : start + ALL_AT_ONCE], place[start : start + ALL_AT_ONCE]
@@ -281,5 +271,5 @@ def _without_each(
         chosen = targets[i].argmax(axis=1)
         left = ask(split.inputs[i], split.lengths[i], keep, advance)
         rows = np.arange(len(i))
-        found[i, t] = targets[i, chosen] - left[rows, chosen]
-    return found
+        falls[i, t] = targets[i, chosen] - left[rows, chosen]
+    return falls

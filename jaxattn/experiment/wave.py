@@ -7,6 +7,7 @@ wave filled up and the filling dropped, so that one compilation serves all waves
 cell's result does not depend on which cells run beside it.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,13 +22,12 @@ from jax.sharding import PartitionSpec as P
 from jaxattn.config import Name
 from jaxattn.data.text import STOP_WORDS
 from jaxattn.experiment import checkpoint
-from jaxattn.experiment.plan import Program, numbers_of
+from jaxattn.experiment.plan import Program
 from jaxattn.experiment.source import Source
-from jaxattn.methods import table
 from jaxattn.system import processes
 from jaxattn.training import step
 from jaxattn.training.cell import Arrays, Cell
-from jaxattn.training.evaluation import measure as measures
+from jaxattn.training.evaluation import measure
 from jaxattn.training.evaluation.measure import Vocabulary
 
 
@@ -86,6 +86,15 @@ class Compiled(NamedTuple):
     """Shapes and shardings of a wave's state."""
 
 
+class Wave(NamedTuple):
+    """What all waves of a program have in common."""
+
+    program: Program
+    compiled: Compiled
+    splits: Splits
+    mesh: Mesh
+
+
 def mesh_of_all_devices() -> Mesh:
     return Mesh(np.array(jax.devices()), ("cells",))
 
@@ -96,30 +105,26 @@ def by_cell(mesh: Mesh) -> NamedSharding:
 
 def stack(program: Program, cells: list[Name], mesh: Mesh) -> Cell:
     """Cells as one, sharded by cell; in place of a key each has its seed."""
-    source = program.source
-    values, rows = zip(*[numbers_of(program, label) for label, _ in cells], strict=True)
-    places: Any = np.full((2, len(cells)), [[source.which], [source.control]], np.int32)
+
+    def column(*values: float) -> Any:
+        # The same bits for every program: numbers are floats, places whole numbers.
+        return np.array(
+            values, np.float32 if isinstance(values[0], float) else np.int32
+        )
+
+    stacked = jax.tree.map(column, *[program.settings[label] for label, _ in cells])
     seeds: Any = np.array([seed for _, seed in cells], np.uint32)
-    stacked = Cell(
-        key=seeds,
-        numbers={k: np.array([v[k] for v in values], np.float32) for k in values[0]},
-        method=table.Numbers(*np.array(rows, np.float32).T),
-        which=places[0],
-        control=places[1],
-    )
+    stacked = dataclasses.replace(stacked, key=seeds)
     return jax.tree.map(lambda x: processes.placed(x, by_cell(mesh)), stacked)
 
 
 def _keyed(cell: Cell) -> Cell:
     # Keys are made inside the program: they cannot be put on another host's device.
-    return cell._replace(key=jax.random.key(cell.key))
+    return dataclasses.replace(cell, key=jax.random.key(cell.key))
 
 
-def functions(
-    program: Program, mesh: Mesh, shape: Shape
-) -> tuple[Callable, Callable, Callable]:
+def functions(mesh: Mesh, shape: Shape) -> tuple[Callable, Callable, Callable]:
     """Jitted init, chunk and measure over a wave of cells, sharded by cell."""
-    static = program.static
 
     def sharded(function, *in_specs, **kwargs):
         # Cells never talk to each other, so there is nothing for the check to protect.
@@ -134,22 +139,20 @@ def functions(
         lanes = jax.tree.map(
             lambda x: x.reshape(shape.depth, shape.lane, *x.shape[1:]), cells
         )
-        found = jax.lax.map(lambda lane: side_by_side(*lane), lanes)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+        made = jax.lax.map(lambda lane: side_by_side(*lane), lanes)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
 
     def init(cells):
-        return in_lanes(lambda c: step.init(static, _keyed(c)), cells)
+        return in_lanes(lambda c: step.init(_keyed(c)), cells)
 
     def chunk(state, cells, stored):
-        return in_lanes(
-            lambda s, c: step.chunk(static, _keyed(c), s, stored), state, cells
-        )
+        return in_lanes(lambda s, c: step.chunk(_keyed(c), s, stored), state, cells)
 
-    def measure(state, cells, splits):
+    def measure_all(state, cells, splits):
         # One cell after another: the measurements of a whole lane at once would
         # multiply the memory and gain nothing.
         return jax.lax.map(
-            lambda sc: measures.measure(static, _keyed(sc[1]), sc[0], *splits),
+            lambda sc: measure.measure(_keyed(sc[1]), sc[0], *splits),
             (state, cells),
         )
 
@@ -157,7 +160,7 @@ def functions(
     return (
         sharded(init, each),
         sharded(chunk, each, each, all_, donate_argnums=0),
-        sharded(measure, each, each, all_),
+        sharded(measure_all, each, each, all_),
     )
 
 
@@ -166,7 +169,7 @@ def compile_training(
 ) -> Compiled:
     """Traces and compiles what trains the waves of a program."""
     cells = stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
-    init, chunk, _ = functions(program, mesh, shape)
+    init, chunk, _ = functions(mesh, shape)
     state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_cell(mesh)),
         jax.eval_shape(init, cells),
@@ -184,8 +187,7 @@ def compile_measure(
 ) -> Callable:
     """Traces and compiles what measures the waves of a program."""
     cells = stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
-    measure = functions(program, mesh, shape)[2]
-    return measure.lower(state, cells, splits).compile()
+    return functions(mesh, shape)[2].lower(state, cells, splits).compile()
 
 
 def filled(cells: list[Name], shape: Shape, mesh: Mesh) -> list[Name]:
@@ -193,27 +195,37 @@ def filled(cells: list[Name], shape: Shape, mesh: Mesh) -> list[Name]:
     return cells + [cells[-1]] * (shape.cells(mesh) - len(cells))
 
 
+class Part(NamedTuple):
+    """Cells of one wave, and where they go on if an earlier run began them."""
+
+    cells: list[Name]
+    start: Start | None = None
+
+
+class Saving(NamedTuple):
+    """Where and how often a wave under way is saved, and whether it must stop."""
+
+    folder: Path
+    every: float
+    """Least seconds between two checkpoints."""
+    stop: Callable[[], bool]
+
+
 def run_wave(
-    program: Program,
-    compiled: Compiled,
+    wave: Wave,
+    part: Part,
     measure: Callable[[], Callable],
-    cells: list[Name],
-    start: Start | None,
-    splits: Splits,
-    mesh: Mesh,
-    folder: Path,
-    *,
-    every: float,
-    stop: Callable[[], bool],
+    saving: Saving,
     advance: Callable[[int, dict[str, np.ndarray]], None],
     with_params: bool = False,
 ) -> Outcome | None:
-    """Trains and measures some cells; None if `stop` asked to end before the last.
+    """Trains and measures some cells; None if told to stop before the last epoch.
 
-    The state is saved in `folder` at most every `every` seconds and when stopped.
     `advance` is given the epoch and its curves (each [cells]) after every chunk, those
-    of `start` included.
+    of `part.start` included.
     """
+    program, compiled, splits, mesh = wave
+    cells, start = part
     n, all_ = len(cells), filled(cells, compiled.shape, mesh)
     stacked = stack(program, all_, mesh)
     curves: dict[str, list] = {}
@@ -230,7 +242,7 @@ def run_wave(
         }
         for past in range(epoch):
             advance(past + 1, {k: np.array(v[past]) for k, v in curves.items()})
-    epochs, saved = program.static.config.epochs, time.monotonic()
+    epochs, saved = program.cell.config.epochs, time.monotonic()
     stopping = False
     while epoch < epochs and not stopping:
         state, curve = compiled.chunk(state, stacked, splits.stored)
@@ -239,12 +251,12 @@ def run_wave(
             curves.setdefault(name, []).append([float(v) for v in values])
         epoch += 1
         advance(epoch, curve)
-        late = time.monotonic() - saved >= every
+        late = time.monotonic() - saved >= saving.every
         # All processes must save, and stop, after the same chunk.
-        stopping, late = map(bool, processes.most(stop(), late))
+        stopping, late = map(bool, processes.most(saving.stop(), late))
         if epoch < epochs and (stopping or late):
             meta = {"cells": cells, "rows": len(all_), "curves": curves}
-            checkpoint.save(folder, epoch, state, meta)
+            checkpoint.save(saving.folder, epoch, state, meta)
             saved = time.monotonic()
     if epoch < epochs:
         return None
@@ -271,35 +283,28 @@ def _small(values: np.ndarray) -> np.ndarray:
     return values.astype(np.uint8) if whole else values
 
 
-def arrays(split: Any) -> Arrays:
-    """What the engine needs of a split."""
-    return Arrays(
-        split.inputs,
-        split.lengths,
-        split.labels,
-        split.truth,
-        split.targets,
-        split.attributions,
-        split.evidence,
-    )
-
-
 def make_splits(source: Source, mesh: Mesh) -> Splits:
     """What all cells of a task share, copied to every device."""
     stored: Any = ()
-    nothing = np.zeros(0, bool)
-    vocabulary: Any = (nothing, nothing, nothing)
+    vocabulary = Vocabulary(*[np.zeros(0, bool)] * 3)  # type: ignore[arg-type]
     dataset = source.dataset
     if dataset is not None:
-        stored = tuple(map(arrays, (dataset.train, dataset.validation, dataset.test)))
-        vocabulary = (
+        stored = tuple(
+            Arrays(*(getattr(split, name) for name in Arrays._fields))
+            for split in (dataset.train, dataset.validation, dataset.test)
+        )
+        stop_words = [word.lower() in STOP_WORDS for word in dataset.vocabulary]
+        known: Any = (
             dataset.kind == 2,
             ~np.isnan(dataset.lexicon),
-            np.array([w.lower() in STOP_WORDS for w in dataset.vocabulary], bool),
+            np.array(stop_words, bool),
         )
+        vocabulary = Vocabulary(*known)
     black_box = () if source.black_box is None else source.black_box.params
-    shared = Splits(stored, Vocabulary(*vocabulary), black_box)
     everywhere = NamedSharding(mesh, P())
-    # Through jax, which makes of 64 bits what the program will take.
-    shared = jax.tree.map(lambda x: np.asarray(jnp.asarray(x)), shared)
-    return jax.tree.map(lambda x: processes.placed(x, everywhere), shared)
+
+    def put(x):
+        # Through jax, which makes of 64 bits what the program will take.
+        return processes.placed(np.asarray(jnp.asarray(x)), everywhere)
+
+    return jax.tree.map(put, Splits(stored, vocabulary, black_box))

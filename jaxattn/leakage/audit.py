@@ -39,7 +39,7 @@ class Example(NamedTuple):
 
 
 class LeakReport(NamedTuple):
-    """What an audit found; all bits are beyond what exchanged labels give.
+    """What `jaxattn.audit` found; all bits are beyond what exchanged labels give.
 
     In a notebook it shows its verdict and its table.
     """
@@ -119,16 +119,34 @@ def audit(
     seed: int = 0,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> LeakReport:
-    """How many bits of labels [N] attention masks carry, of whatever framework.
+    """How many bits of the label attention masks carry by themselves.
 
-    `masks` are [N, T], [N, heads, T], [N, heads, T, T], a list of rows, or flat with
-    `offsets` [N + 1]; `lengths` [N] say where padding begins, `groups` [N] which
-    examples belong together (patients; folds never split one), `tokens` [N, T] which
-    words were attended, `predictions` [N] what the model answered, `values` [N, T, D]
-    or, pooled, [N, D] what the mask lets through. `kind` is auto, weights or scores
-    (a softmax makes weights of them); `row` says which queries of [N, heads, T, T]
-    count: mean, cls or all. `progress` is told what is asked, how many fits are done,
-    and of how many. Raises: ValueError, one line, for whatever is no such thing.
+    Folds, permutations and the probe's bits are as in `jaxattn.leak`; the whole
+    procedure is told in the report.
+
+    Args:
+        masks: of any framework: `[N, T]`, `[N, heads, T]`, `[N, heads, T, T]`, a list
+            of N rows, or flat with `offsets`.
+        labels: classes `[N]`, numbers or names.
+        lengths: where padding begins `[N]`.
+        offsets: where each row begins in flat masks `[N + 1]`.
+        groups: which examples belong together `[N]`, such as patients; folds never
+            split one.
+        tokens: which words were attended `[N, T]`.
+        predictions: what the model answered `[N]`.
+        values: what the mask lets through, `[N, T, D]` or pooled `[N, D]`.
+        kind: "weights", "scores" (a softmax makes weights of them) or "auto".
+        row: which queries of `[N, heads, T, T]` count: "mean", "cls" or "all".
+        n_folds: of the cross-fitting.
+        permutations: how often labels are exchanged for the null.
+        seed: of folds and exchanges.
+        progress: called with what is asked, how many fits are done, and of how many.
+
+    Returns:
+        A `LeakReport`: verdict, bits with intervals and p, and where the leak is.
+
+    Raises:
+        ValueError: one line, for arguments that are no such thing or do not fit.
 
     >>> import jax, jaxattn
     >>> masks, labels = jaxattn.planted_shortcut(jax.random.key(1), 1000, bits=0.5)
@@ -136,6 +154,29 @@ def audit(
     >>> report.verdict, round(report.masks.bits, 1)
     ('leak', 0.5)
     >>> report.save_html("audit.html")
+
+    Args:
+      masks: `[N, T]`, `[N, heads, T]`, `[N, heads, T, T]`, a list of rows of different
+        lengths, or flat with `offsets`.
+      labels: Classes `[N]`: whole numbers or names.
+      lengths: How many positions of each mask are no padding, `[N]`.
+      offsets: Where each row begins in flat masks, `[N + 1]`.
+      groups: Which examples belong together (patients), `[N]`; no fold splits one.
+      tokens: Which words were attended, `[N, T]`.
+      predictions: What the model answered, `[N]`.
+      values: What the mask lets through, `[N, T, D]` or, pooled, `[N, D]`.
+      kind: `auto`, `weights` or `scores` (a softmax makes weights of them).
+      row: Which queries of `[N, heads, T, T]` count: `mean`, `cls` or `all`.
+      n_folds: Folds of the cross-fitting, 2 to 20.
+      permutations: How often labels are exchanged for the null, 19 to 9999.
+      seed: Seed of folds and exchanges.
+      progress: Told the question, how many fits are done, and of how many.
+
+    Returns:
+      A verdict, the bits with interval and p value, and where the leak lives.
+
+    Raises:
+      ValueError: One line that says what is wrong with an argument.
     """
     if not 2 <= n_folds <= 20:
         raise ValueError(f"folds = {n_folds}: allowed are 2 to 20")
@@ -143,89 +184,43 @@ def audit(
         raise ValueError(f"permutations = {permutations}: allowed are 19 to 9999")
     given = to_array(labels)
     classes = len(np.unique(given)) if given.ndim == 1 else 0
-    found = masks_of(
+    weights = masks_of(
         masks, lengths=lengths, offsets=offsets, kind=kind, row=row, classes=classes
     )
-    n = len(found.every)
+    n = len(weights.every)
     y, names = labels_of(given, n)
-    groups_ = None
-    if groups is not None:
-        groups_ = np.unique(one_each(groups, n, "groups"), return_inverse=True)[1]
-    words = None if tokens is None else tokens_of(tokens, found)
-    predicted = None
-    if predictions is not None:
-        array = one_each(predictions, n, "predictions")
-        # A model that always answers the same has nothing to betray.
-        if len(np.unique(array)) > 1:
-            predicted, _ = labels_of(array, n, "predictions")
-    asked, warned = questions.ask(
-        found,
+    data = questions.Data(
+        weights,
         y,
-        groups=groups_,
-        words=words,
-        predicted=predicted,
+        groups=None if groups is None else _numbered(groups, n),
+        words=None if tokens is None else tokens_of(tokens, weights),
+        predicted=None if predictions is None else _predicted(predictions, n),
         values=None if values is None else to_array(values),
-        n_folds=n_folds,
-        permutations=permutations,
-        seed=seed,
     )
-    equal = not np.ptp(found.every, axis=0).any()
-    if equal:
+    settings = questions.Settings(n_folds, permutations, seed)
+    asked, warned = questions.ask(data, settings)
+    counts = {name: int(k) for name, k in zip(names, np.bincount(y), strict=True)}
+    if not np.ptp(weights.every, axis=0).any():
         asked = {}
     answers = _answers(asked, progress)
-    shares = np.bincount(y) / n
-    label_bits = float(-(shares * np.log2(shares)).sum())
-    counts = {name: int(k) for name, k in zip(names, np.bincount(y), strict=True)}
-    leak = answers.get("masks") or _nothing(float(shares.max()), n)
-    where = {k: f for k, f in answers.items() if k in questions.CHANNELS}
-    channel_p = holm({k: f.p for k, f in where.items()})
-    word, sentence = (
-        ("none", "All masks are equal: they carry exactly 0 bits of the label.")
-        if equal
-        else verdict.verdict(leak, label_bits)
-    )
-    profile, bins = _profile(found.mean, y), _binned(found.mean)
-    top = [] if equal else np.argsort(-leak.pointwise, kind="stable")[:MOST_LEAKING]
-    return LeakReport(
-        verdict=word,
-        sentence=sentence,
-        masks=leak,
-        beyond_length=answers.get("beyond length"),
-        beyond_values=answers.get("beyond values"),
-        prediction=answers.get("prediction"),
-        channels=where,
-        channel_p=channel_p,
-        label_bits=label_bits,
-        fano_bits=significance.fano_bits(leak.accuracy, shares),
-        hsic_p=1.0 if equal else _hsic_p(found.every, y, permutations, seed, groups_),
-        profile=profile,
-        examples=tuple(
-            Example(
-                int(i),
-                names[y[i]],
-                float(leak.pointwise[i]),
-                bins[i],
-                _most_attended(found.mean[i], None if words is None else words[i]),
-            )
-            for i in top
-        ),
-        n=n,
-        positions=found.mean.shape[1],
-        classes=counts,
-        groups=0 if groups_ is None else int(groups_.max()) + 1,
-        folds=n_folds,
-        permutations=permutations,
-        seed=seed,
-        assumed=found.assumed,
-        warned=(
-            *found.warned,
-            *warned,
-            *verdict.warnings(answers, channel_p, counts, predictions),
-        ),
-    )
+    if predictions is not None and data.predicted is None:
+        warned.append("predictions are all the same: there is nothing to betray")
+    return _report(data, settings, answers, counts, warned)
 
 
-def _answers(asked, progress) -> dict[str, Finding]:
+def _numbered(groups: Any, n: int) -> np.ndarray:
+    return np.unique(one_each(groups, n, "groups"), return_inverse=True)[1]
+
+
+def _predicted(predictions: Any, n: int) -> np.ndarray | None:
+    """Predicted classes from 0, [N]; None where the model always answers the same."""
+    array = one_each(predictions, n, "predictions")
+    return labels_of(array, n, "predictions")[0] if len(np.unique(array)) > 1 else None
+
+
+def _answers(
+    asked: dict[str, questions.Question], progress: Callable[[str, int, int], None]
+) -> dict[str, Finding]:
     total = sum(question.fits for question in asked.values())
     done, answers = 0, {}
     for what, question in asked.items():
@@ -240,21 +235,88 @@ def _answers(asked, progress) -> dict[str, Finding]:
     return answers
 
 
+def _report(
+    data: questions.Data,
+    settings: questions.Settings,
+    answers: dict[str, Finding],
+    counts: dict[str, int],
+    warned: list[str],
+) -> LeakReport:
+    """All that is told; without answers, because all masks are equal, of no leak."""
+    masks, y = data.masks, data.labels
+    n = len(y)
+    shares = np.bincount(y) / n
+    label_bits = float(-(shares * np.log2(shares)).sum())
+    leak = answers.get("masks") or _nothing(float(shares.max()), n)
+    channels = {k: f for k, f in answers.items() if k in questions.CHANNELS}
+    channel_p = holm({k: f.p for k, f in channels.items()})
+    word, sentence = (
+        verdict.verdict(leak, label_bits)
+        if answers
+        else ("none", "All masks are equal: they carry exactly 0 bits of the label.")
+    )
+    return LeakReport(
+        verdict=word,
+        sentence=sentence,
+        masks=leak,
+        beyond_length=answers.get("beyond length"),
+        beyond_values=answers.get("beyond values"),
+        prediction=answers.get("prediction"),
+        channels=channels,
+        channel_p=channel_p,
+        label_bits=label_bits,
+        fano_bits=significance.fano_bits(leak.accuracy, shares),
+        hsic_p=_hsic_p(data, settings) if answers else 1.0,
+        profile=_profile(masks.mean, y),
+        examples=_most_leaking(data, leak, list(counts)) if answers else (),
+        n=n,
+        positions=masks.mean.shape[1],
+        classes=counts,
+        groups=0 if data.groups is None else int(data.groups.max()) + 1,
+        folds=settings.n_folds,
+        permutations=settings.permutations,
+        seed=settings.seed,
+        assumed=masks.assumed,
+        warned=(
+            *masks.warned,
+            *warned,
+            *verdict.warnings(answers, channel_p, counts),
+        ),
+    )
+
+
 def _nothing(accuracy: float, n: int) -> Finding:
     return Finding(0.0, 0.0, 0.0, 1.0, "linear", 0.0, accuracy, 0.0, np.zeros(n))
 
 
-def _hsic_p(every, labels, permutations, seed, groups) -> float:
-    rng = np.random.default_rng(seed)
-    kept = np.sort(rng.permutation(len(labels))[:HSIC_EXAMPLES])
-    y = labels[kept]
-    few = None if groups is None else groups[kept]
-    null = folds.exchanged(rng, y, permutations, np.zeros_like(y), groups=few)
-    x = questions.whole(every[kept])
+def _hsic_p(data: questions.Data, settings: questions.Settings) -> float:
+    rng = np.random.default_rng(settings.seed)
+    kept = np.sort(rng.permutation(len(data.labels))[:HSIC_EXAMPLES])
+    y = data.labels[kept]
+    groups = None if data.groups is None else data.groups[kept]
+    one_fold = np.zeros_like(y)
+    null = folds.exchanged(rng, y, settings.permutations, one_fold, groups=groups)
+    x = questions.weights_and_logs(data.masks.every[kept])
     spread = x.std(axis=0)
     x = x / np.where(spread > 1e-6, spread, np.inf)
     test = jax.jit(hsic, static_argnames="classes")
-    return float(test(x, y, null.astype(np.int32), int(labels.max()) + 1).p)
+    return float(test(x, y, null.astype(np.int32), int(data.labels.max()) + 1).p)
+
+
+def _most_leaking(
+    data: questions.Data, leak: Finding, names: list[str]
+) -> tuple[Example, ...]:
+    mean, bins = data.masks.mean, _binned(data.masks.mean)
+    return tuple(
+        Example(
+            int(i),
+            names[data.labels[i]],
+            float(leak.pointwise[i]),
+            bins[i],
+            _most_attended(mean[i], None if data.words is None else data.words[i]),
+        )
+        for i in np.argsort(-leak.pointwise, kind="stable")[:MOST_LEAKING]
+    )
 
 
 def _binned(mean: np.ndarray) -> np.ndarray:

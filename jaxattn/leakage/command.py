@@ -24,13 +24,14 @@ LABELS = ("labels", "label", "y")
 class Flags:
     """How many bits of the label do attention masks alone carry?
 
-    MASKS is a .npz, .npy, .jsonl or .h5 file of any framework, or a folder of .h5 files
-    (one a bag, as CLAM writes them). Where an array is asked for, give FILE, FILE:ARRAY
-    or the name of an ARRAY in MASKS; arrays of MASKS with these names are taken anyway.
-    Exit codes: 0 fine, 2 wrong input, 3 above --fail-above, 4 inconclusive.
+    - MASKS is a .npz, .npy, .jsonl or .h5 file of any framework, or a folder of
+      .h5 files (one a bag, as CLAM writes them).
+    - Arrays are given as FILE, FILE:ARRAY or as an ARRAY of MASKS; those of MASKS
+      that are named like an option are taken anyway.
+    - Exit codes: 0 fine, 2 wrong input, 3 above --fail-above, 4 inconclusive.
     """
 
-    masks: tyro.conf.Positional[str]
+    masks: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MASKS")]
     """[N, T], [N, heads, T], [N, heads, T, T], or rows of different lengths."""
     labels: str | None = None
     """Classes [N]; for a folder of .h5 files a CSV file of bag and label."""
@@ -70,10 +71,11 @@ class Flags:
     """Print audit.json, without its pointwise bits, as the last line."""
 
 
+@console.messages_shown()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
-        flags = tyro.cli(Flags, args=arguments, prog="python -m jaxattn.audit")
+        flags = tyro.cli(Flags, args=arguments, prog="jaxattn audit")
         console.settings.quiet = flags.quiet
         return _run(flags)
     except (ValueError, OSError) as error:
@@ -95,26 +97,26 @@ def _run(flags: Flags) -> int:
     options = {"kind": flags.kind, "row": flags.row, "seed": flags.seed}
     options |= {"n_folds": flags.folds, "permutations": flags.permutations}
     with _progress() as progress:
-        found = audit.audit(masks, labels, **more, **options, progress=progress)
+        report = audit.audit(masks, labels, **more, **options, progress=progress)
     folder = flags.out or Path("audits") / path.stem
     folder.mkdir(parents=True, exist_ok=True)
     source = {"masks": flags.masks, "labels": flags.labels, **options, "with": [*more]}
-    written = rendering.document(found, source)
-    page = rendering.page(written, rendering.rows(found))
+    written = rendering.document(report, source)
+    page = rendering.page(written, rendering.rows(report))
     write_text(folder / "audit.json", json.dumps(written, allow_nan=False) + "\n")
     write_text(folder / "audit.html", page)
     if not flags.quiet:
-        rendering.show(found, path.name)
+        rendering.show(report, path.name)
         console.say(f"{folder}: audit.html, audit.json")
     if flags.json:
         del written["masks"]["pointwise_bits"]
         print(json.dumps(written, allow_nan=False))
-    if flags.fail_above is not None and found.masks.bits > flags.fail_above:
+    if flags.fail_above is not None and report.masks.bits > flags.fail_above:
         console.error(
-            f"the leak of {found.masks.bits:.3f} bits is above {flags.fail_above:g}"
+            f"the leak of {report.masks.bits:.3f} bits is above {flags.fail_above:g}"
         )
         return ABOVE
-    return INCONCLUSIVE if found.verdict == "inconclusive" else FINE
+    return INCONCLUSIVE if report.verdict == "inconclusive" else FINE
 
 
 def _given(flags: Flags) -> tuple[Any, Any, dict[str, Any], Path]:
@@ -161,29 +163,29 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             nonlocal advance, before
             if advance is None:
                 advance = stack.enter_context(console.bar("audit", of, "fits"))
-            advance(done - before, done - before, what)
+            advance(done - before, what)
             before = done
 
         yield progress
 
 
-def _one_seed(found: dict[str, Any], seed: int | None, path: Path) -> dict[str, Any]:
-    """Of a file that jaxattn.train wrote, which holds many seeds, those of one."""
-    if not {"seeds", "alive", "masks"} <= found.keys():
+def _one_seed(arrays: dict[str, Any], seed: int | None, path: Path) -> dict[str, Any]:
+    """The arrays of one seed of a file that jaxattn.train wrote for many."""
+    if not {"seeds", "alive", "masks"} <= arrays.keys():
         if seed is not None:
             raise ValueError(f"{path}: run-seed is for files that jaxattn.train wrote")
-        return found
-    seeds = found["seeds"].tolist()
-    alive = [s for s, lives in zip(seeds, found["alive"], strict=True) if lives]
+        return arrays
+    seeds = arrays["seeds"].tolist()
+    alive = [s for s, lives in zip(seeds, arrays["alive"], strict=True) if lives]
     seed = alive[0] if seed is None and alive else seed
     if seed not in alive:
         raise ValueError(f"run-seed = {seed}: {path} has {', '.join(map(str, alive))}")
     i = seeds.index(seed)
     gone = {"seeds", "alive", "ids"}
-    words = found.get("tokens")
-    if words is not None and words.shape[-1] != found["masks"].shape[-1]:
+    words = arrays.get("tokens")
+    if words is not None and words.shape[-1] != arrays["masks"].shape[-1]:
         # Masks that reach default tokens: the words' own lengths do not bound them.
         gone |= {"tokens", "lengths"}
-    many = {k: v for k, v in found.items() if k not in gone}
+    many = {k: v for k, v in arrays.items() if k not in gone}
     console.say(f"seed {seed} of a run's {len(seeds)}; another with --run-seed")
     return {k: v[i] if len(v) == len(seeds) else v for k, v in many.items()}

@@ -43,32 +43,34 @@ def exchanged(
 ) -> np.ndarray:
     """Labels [times, N] exchanged at random, within each `fold` [N] and of `strata`.
 
-    Within folds, for these have been given equal shares of the classes: labels that
-    lost that would be harder to tell for no other reason. Where every one of the
+    Within folds, because folds have equal shares of the classes: labels without that
+    balance would be harder to tell for no other reason. Where every one of the
     `groups` [N] has one label only, whole groups are exchanged; otherwise the examples
     within each group are.
     """
     strata = _crossed(fold, np.zeros(len(labels), int) if strata is None else strata)
     if groups is None:
-        return _within(rng, labels, times, strata)
+        return labels[orders_within(rng, strata, times)]
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     if (labels[first][inverse] == labels).all():
-        return _within(rng, labels[first], times, strata[first])[:, inverse]
-    return _within(rng, labels, times, _crossed(strata, inverse))
+        return labels[first][orders_within(rng, strata[first], times)][:, inverse]
+    return labels[orders_within(rng, _crossed(strata, inverse), times)]
 
 
 def _crossed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.unique(np.stack([a, b]), axis=1, return_inverse=True)[1].reshape(-1)
 
 
-def _within(rng, labels, times, strata):
-    # Sorting noise within strata is a random order of each.
+def orders_within(
+    rng: np.random.Generator, strata: np.ndarray, times: int
+) -> np.ndarray:
+    """Random orders [times, N] of the examples within each of the `strata` [N]."""
     by_stratum = np.argsort(strata, kind="stable")
-    found = np.empty((times, len(labels)), labels.dtype)
-    for row in found:
-        shuffled = np.lexsort((rng.random(len(labels)), strata))
-        row[by_stratum] = labels[shuffled]
-    return found
+    orders = np.empty((times, len(strata)), int)
+    for order in orders:
+        # Sorting noise within strata is a random order of each.
+        order[by_stratum] = np.lexsort((rng.random(len(strata)), strata))
+    return orders
 
 
 def length_strata(lengths: np.ndarray, most: int = 10) -> np.ndarray:

@@ -10,7 +10,7 @@ SMALLEST = 50
 
 
 class Masks(NamedTuple):
-    """Weights of all examples on one footing."""
+    """Weights of all examples as arrays of one shape."""
 
     every: np.ndarray
     """All weights of an example in one row, [N, P]: heads one after another."""
@@ -18,7 +18,7 @@ class Masks(NamedTuple):
     """Their mean over heads [N, T]; the same where there is one."""
     lengths: np.ndarray
     assumed: tuple[str, ...]
-    """What was found out or assumed, in sentences."""
+    """What had to be assumed about the input, in sentences."""
     warned: tuple[str, ...]
 
 
@@ -49,7 +49,7 @@ def masks_of(
     row: str = "mean",
     classes: int = 0,
 ) -> Masks:
-    """Masks [N, T], [N, heads, T] or [N, heads, T, T], padded or ragged, made even.
+    """Masks [N, T], [N, heads, T] or [N, heads, T, T], padded or ragged, as one array.
 
     Ragged ones are a list of rows, or flat weights with `offsets` [N + 1]. `kind` is
     auto, weights or scores (which a softmax makes weights of); `row` says which queries
@@ -60,7 +60,7 @@ def masks_of(
     warned: list[str] = []
     if offsets is not None:
         given = _split(to_array(given), to_array(offsets))
-    array, found = _even(given)
+    array, counted = _even(given)
     if array.ndim == 4:
         array, said = _row(array, row)
         assumed.append(said)
@@ -86,26 +86,26 @@ def masks_of(
     if width == 0:
         raise ValueError("masks have no position: nothing to read")
     if lengths is not None:
-        found = _lengths(to_array(lengths), n, width)
+        counted = _lengths(to_array(lengths), n, width)
         assumed.append("lengths as given; what lies behind them is padding")
-    within = np.arange(width) < (width if found is None else found[:, None, None])
+    within = np.arange(width) < (width if counted is None else counted[:, None, None])
     within = np.broadcast_to(within, array.shape)
     _finite(array, within)
     array = np.where(within, array, 0)
-    if found is None:
-        found = _without_padding(array)
-        if (found < width).any():
+    if counted is None:
+        counted = _without_padding(array)
+        if (counted < width).any():
             assumed.append(
                 "zeros at the end of a row are padding; give lengths if they are not"
             )
-    array, said = _weights(array, found, kind)
+    array, said = _weights(array, counted, kind)
     assumed.append(said)
     flat = int((np.ptp(array.reshape(n, -1), axis=1) == 0).sum())
     if 0 < flat < n:
         assumed.append(f"{flat:,} masks are constant")
     every = array.reshape(n, heads * width).astype(np.float32, copy=False)
     mean = every if heads == 1 else array.mean(axis=1).astype(np.float32)
-    return Masks(every, mean, found, tuple(assumed), tuple(warned))
+    return Masks(every, mean, counted, tuple(assumed), tuple(warned))
 
 
 def labels_of(given: Any, n: int, what: str = "labels") -> tuple[np.ndarray, list[str]]:

@@ -1,13 +1,14 @@
 """Files that hold masks, labels and what belongs to them."""
 
 import csv
-import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxattn.system.files import read_arrays
+from jaxattn.system.lines import json_rows
 
 SUFFIXES = (".npz", ".npy", ".jsonl", ".h5", ".hdf5")
 
@@ -32,22 +33,16 @@ def read(path: Path, allow_pickle: bool = False) -> dict[str, Any]:
         allowed = ", ".join(SUFFIXES)
         raise ValueError(f"{path}: allowed are {allowed} and folders of .h5 files")
     try:
-        # Opened here: numpy leaves a file that it cannot read open.
-        with open(path, "rb") as file:
-            found = np.load(file, allow_pickle=allow_pickle)
-            if isinstance(found, np.ndarray):
-                return {"masks": found}
-            return {name: found[name] for name in found.files}
+        arrays = read_arrays(path, allow_pickle=allow_pickle)
     except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise ValueError(
-                f"{path} holds pickled objects, and reading such a file runs code from "
-                "it: save flat weights with offsets instead, or give --allow-pickle if "
-                "you made it yourself"
-            ) from None
-        raise ValueError(f"{path}: not a whole {path.suffix} file: {error}") from None
-    except (zipfile.BadZipFile, EOFError, KeyError, OSError) as error:
-        raise ValueError(f"{path}: not a whole {path.suffix} file: {error}") from None
+        if "allow_pickle" not in str(error):
+            raise
+        raise ValueError(
+            f"{path} holds pickled objects, and reading such a file runs code from it: "
+            "save flat weights with offsets instead, or give --allow-pickle if you "
+            "made it yourself"
+        ) from None
+    return {name or "masks": array for name, array in arrays.items()}
 
 
 def fetch(where: str, beside: dict[str, Any], allow_pickle: bool = False) -> Any:
@@ -63,10 +58,10 @@ def fetch(where: str, beside: dict[str, Any], allow_pickle: bool = False) -> Any
             f"{where}: neither a file nor an array of the masks' file "
             f"({', '.join(beside)})"
         )
-    found = read(path, allow_pickle)
-    if name is None and len(found) == 1:
-        return next(iter(found.values()))
-    return pick(found, path, name, (path.stem,))
+    arrays = read(path, allow_pickle)
+    if name is None and len(arrays) == 1:
+        return next(iter(arrays.values()))
+    return pick(arrays, path, name, (path.stem,))
 
 
 def split(where: str) -> tuple[Path, str | None]:
@@ -78,14 +73,14 @@ def split(where: str) -> tuple[Path, str | None]:
 
 
 def pick(
-    found: dict[str, Any], path: Path, name: str | None, known: Sequence[str] = ()
+    arrays: dict[str, Any], path: Path, name: str | None, known: Sequence[str] = ()
 ) -> Any:
     """The array called `name`, or the first of the names `known` that there is."""
     wanted = known if name is None else (name,)
     for each in wanted:
-        if each in found:
-            return found[each]
-    there = ", ".join(found) or "none"
+        if each in arrays:
+            return arrays[each]
+    there = ", ".join(arrays) or "none"
     if name is not None:
         raise ValueError(f"{path} has no array {name!r}: there are {there}")
     raise ValueError(f"{path}: which array? There are {there}: give {path}:ARRAY")
@@ -113,21 +108,14 @@ def labels_of_bags(path: Path, names: Sequence[str]) -> np.ndarray:
 
 def _json_lines(path: Path) -> dict[str, Any]:
     found: dict[str, list] = {}
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                raise ValueError(f"{path}, line {number}: not a JSON object") from None
-            row = {"masks": row} if isinstance(row, list) else row
-            if not isinstance(row, dict) or (number > 1 and row.keys() != found.keys()):
-                raise ValueError(
-                    f"{path}, line {number}: not an object with the keys of line 1"
-                )
-            for name, value in row.items():
-                found.setdefault(name, []).append(value)
+    for where, row in json_rows(path):
+        row = {"masks": row} if isinstance(row, list) else row
+        if not isinstance(row, dict) or (found and row.keys() != found.keys()):
+            raise ValueError(f"{where}: not an object with the keys of the first row")
+        for name, value in row.items():
+            found.setdefault(name, []).append(value)
     if not found:
-        raise ValueError(f"{path}: there is no line in it")
+        raise ValueError(f"{path} has no row")
     for name, values in found.items():
         if not isinstance(values[0], list):
             found[name] = np.array(values)  # type: ignore[assignment]
@@ -143,15 +131,13 @@ def _hdf5(path: Path) -> dict[str, Any]:
         ) from None
     try:
         with h5py.File(path, "r") as file:
-            found: dict[str, Any] = {}
-            file.visititems(
-                lambda name, item: (
-                    found.update({name: item[()]})
-                    if isinstance(item, h5py.Dataset)
-                    else None
-                )
-            )
-            return found
+            names: list[str] = []
+            file.visit(names.append)
+            return {
+                name: file[name][()]
+                for name in names
+                if isinstance(file[name], h5py.Dataset)
+            }
     except OSError as error:
         raise ValueError(f"{path}: not a whole HDF5 file: {error}") from None
 

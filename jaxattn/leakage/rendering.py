@@ -1,7 +1,4 @@
-"""An audit as a JSON document, whose shape is a promise, and as a page.
-
-An audit on a terminal: one screen of 80 columns.
-"""
+"""An audit as a JSON document, as a page, and on a terminal of 80 columns."""
 
 import contextlib
 import importlib.metadata
@@ -14,7 +11,18 @@ from jaxattn.system import console, pages
 from jaxattn.system.files import plain
 
 SCHEMA = 1
-"""Rises whenever a key of audit.json changes its meaning or goes."""
+"""Rises whenever a key of audit.json goes or changes its meaning."""
+
+MEANING = {
+    "the masks": "all weights",
+    "beyond length": "given how long the input is",
+    "beyond values": "given the values let through",
+    "length": "how long the input is",
+    "shape": "how peaked, wherever",
+    "place": "where the largest weight is",
+    "types": "which tokens are attended",
+    "prediction": "bits of the model's answer",
+}
 
 
 def document(report: Any, source: dict[str, Any]) -> dict[str, Any]:
@@ -40,8 +48,9 @@ def document(report: Any, source: dict[str, Any]) -> dict[str, Any]:
     version = "(source)"
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         version = importlib.metadata.version("jaxattn")
+    units = {"unit": "bits", "direction": "lower", "interval": 0.95}
     return plain(
-        {"schema": SCHEMA, "jaxattn": version, "source": source, **fields, **_units()}
+        {"schema": SCHEMA, "jaxattn": version, "source": source, **fields, **units}
     )
 
 
@@ -49,30 +58,14 @@ def _finding(finding: Finding) -> dict[str, Any]:
     return {k: v for k, v in finding._asdict().items() if k != "pointwise"}
 
 
-def _units() -> dict[str, Any]:
-    return {"unit": "bits", "direction": "lower", "interval": 0.95}
-
-
 def page(document: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """The document as one HTML page that needs no network; `rows` are of its table."""
     return pages.render("leakage/page.html", report=document, rows=rows)
 
 
-MEANING = {
-    "the masks": "all weights",
-    "beyond length": "given how long the input is",
-    "beyond values": "given the values let through",
-    "length": "how long the input is",
-    "shape": "how peaked, wherever",
-    "place": "where the largest weight is",
-    "types": "which tokens are attended",
-    "prediction": "bits of the model's answer",
-}
-
-
 def rows(report: Any) -> list[dict[str, Any]]:
     """The findings of a LeakReport in reading order: name, bits, p and meaning."""
-    found: dict[str, Finding | None] = {
+    findings: dict[str, Finding | None] = {
         "the masks": report.masks,
         "beyond length": report.beyond_length,
         "beyond values": report.beyond_values,
@@ -89,7 +82,7 @@ def rows(report: Any) -> list[dict[str, Any]]:
             "detectable": f.detectable,
             "meaning": MEANING[name],
         }
-        for name, f in found.items()
+        for name, f in findings.items()
         if f is not None
     ]
 

@@ -47,6 +47,19 @@ class Finding(NamedTuple):
     """Raw bits [N] of each example."""
 
 
+class Trial(NamedTuple):
+    """Labels, which examples judge which, and the labels exchanged."""
+
+    labels: np.ndarray
+    """Classes from 0, [N]."""
+    fold: np.ndarray
+    """The fold that each example is held out in, [N]."""
+    exchanged: np.ndarray
+    """Labels in random orders, [B, N]."""
+    groups: np.ndarray | None = None
+    """Examples that belong together, [N]."""
+
+
 @functools.partial(jax.jit, static_argnames=("family", "folds", "units"))
 def _prepare(features, fold, family, folds, units):
     hidden, ridge = FAMILIES[family]
@@ -66,29 +79,33 @@ def _fit(x, many, shared, classes):
 
 def assess(
     features: np.ndarray,
-    labels: np.ndarray,
-    exchanged: np.ndarray,
-    fold: np.ndarray,
-    groups: np.ndarray | None = None,
+    trial: Trial,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Finding:
-    """What features [N, F] tell of labels [N], against labels exchanged [B, N].
+    """What features tell of labels, measured against the same labels exchanged.
 
-    V-information by cross-fitting over `fold` [N] (Xu et al., arXiv 2002.10689), the
-    best of nested families; the null is given the same choice, so that choosing costs
-    nothing. The interval allows for examples of one of the `groups` [N] being alike.
-    `advance` is told how many labellings each call has fitted.
+    V-information by cross-fitting (Xu et al., arXiv 2002.10689), the best of nested
+    families of probes. The exchanged labels may choose their family too, so that
+    choosing costs nothing.
+
+    Args:
+      features: One row for each example, `[N, F]`.
+      trial: Labels, folds and exchanges.
+      advance: Told how many labellings have been fitted since it was last called.
+
+    Returns:
+      Bits, interval and p value; the interval allows for examples of one group being
+      alike.
     """
+    labels, fold, groups = trial.labels, trial.fold, trial.groups
     classes, folds = int(labels.max()) + 1, int(fold.max()) + 1
-    n, times = len(labels), len(exchanged)
-    units = n if groups is None else len(np.unique(groups))
-    share = np.bincount(labels, minlength=classes) / n
-    prior = np.log(np.maximum(share, 1e-12))[labels]
+    n, times = len(labels), len(trial.exchanged)
+    units, prior = _units(trial), _log_prior(labels)
     entropy = -prior.mean()
-    exchanged = exchanged.astype(np.int32)
+    exchanged = trial.exchanged.astype(np.int32)
     size = max(1, min(_ELEMENTS // (n * folds * classes), times))
     size = -(-times // -(-times // size))
-    found, own, right = {}, {}, {}
+    bits_of, own, right = {}, {}, {}
     for family in FAMILIES:
         x, shared = _prepare(features, fold, family, folds, units)
         # The labels themselves take many more steps than the exchanged ones.
@@ -100,10 +117,10 @@ def assess(
             filled = np.concatenate([part, part[:1].repeat(size - len(part), axis=0)])
             means.append(np.asarray(_fit(x, filled, shared, classes)[0])[: len(part)])
             advance(len(part))
-        found[family] = (np.concatenate(means) + entropy) / LN2
+        bits_of[family] = (np.concatenate(means) + entropy) / LN2
     # The infimum over the families, for exchanged labels as for one's own.
-    best = np.stack(list(found.values())).max(axis=0)
-    family = max(found, key=lambda name: found[name][0])
+    best = np.stack(list(bits_of.values())).max(axis=0)
+    family = max(bits_of, key=lambda name: bits_of[name][0])
     null = best[1:]
     most = float(entropy) / LN2
     # No mask can tell more than the whole label.
@@ -133,22 +150,29 @@ def assess(
 def assess_pair(
     first: np.ndarray,
     second: np.ndarray,
-    labels: np.ndarray,
+    trial: Trial,
     orders: np.ndarray,
-    fold: np.ndarray,
-    groups: np.ndarray | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Finding:
-    """What `second` [N, F] tells of labels [N] beyond `first` [N, D].
+    """What one set of features tells of labels beyond another.
 
-    The bits of both together, minus those with the rows of `second` in each of the
-    `orders` [B, N] instead of their own: the probe stays as large.
+    The bits of both together, minus those of `first` with rows of other examples in
+    `second`: the probe stays as large.
+
+    Args:
+      first: What is known already, `[N, D]`.
+      second: What may add to it, `[N, F]`.
+      trial: Labels and folds; its exchanged labels are not used.
+      orders: Orders of the rows of `second`, `[B, N]`.
+      advance: Told how many fits are done since it was last called.
+
+    Returns:
+      Bits beyond `first`, with interval and p value.
     """
+    labels, fold, groups = trial.labels, trial.fold, trial.groups
     classes, folds = int(labels.max()) + 1, int(fold.max()) + 1
     n, times = len(labels), len(orders)
-    units = n if groups is None else len(np.unique(groups))
-    share = np.bincount(labels, minlength=classes) / n
-    prior = np.log(np.maximum(share, 1e-12))[labels]
+    units, prior = _units(trial), _log_prior(labels)
     many = labels[None].astype(np.int32)
     own, right = [], 0.0
     for order in np.concatenate([np.arange(n)[None], orders]):
@@ -174,6 +198,19 @@ def assess_pair(
         detectable=float(np.quantile(null, 0.95) + 0.84 * null.std()),
         pointwise=pointwise,
     )
+
+
+def _units(trial: Trial) -> int:
+    """How many examples, or groups of examples that may be alike, there are."""
+    if trial.groups is None:
+        return len(trial.labels)
+    return len(np.unique(trial.groups))
+
+
+def _log_prior(labels: np.ndarray) -> np.ndarray:
+    """Logarithm of how frequent each example's label is, [N]."""
+    share = np.bincount(labels) / len(labels)
+    return np.log(np.maximum(share, 1e-12))[labels]
 
 
 def _variance_of_mean(values: np.ndarray, groups: np.ndarray | None) -> float:

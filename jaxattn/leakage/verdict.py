@@ -1,7 +1,6 @@
 """What an audit's numbers mean, in words."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -36,10 +35,9 @@ def verdict(leak: Finding, label_bits: float) -> tuple[str, str]:
 
 
 def warnings(
-    found: Mapping[str, Finding],
+    answers: Mapping[str, Finding],
     channel_p: Mapping[str, float],
     classes: Mapping[str, int],
-    predictions: Any,
 ) -> list[str]:
     """What a reader must know before believing the numbers."""
     warned = []
@@ -53,9 +51,7 @@ def warnings(
             "length tells the label, and any mask tells the length: see the bits "
             "beyond length"
         )
-    if predictions is not None and "prediction" not in found:
-        warned.append("predictions are all the same: there is nothing to betray")
-    if "prediction" in found and found["prediction"].low > found["masks"].high:
+    if "prediction" in answers and answers["prediction"].low > answers["masks"].high:
         warned.append(
             "masks tell the prediction more than the label: they may have been chosen "
             "by it (a map of the predicted class), which leaks it by construction"

@@ -1,32 +1,78 @@
-"""What one batch teaches, whoever's model it is: the losses of selector and predictor.
+"""Losses of selector and predictor on one batch, for any model.
 
 A model comes in as `lose(params, masks [batch, ..., P])`, which gives the nats [batch]
-lost under these masks and whether the label was hit [batch]. Each lesson gives a value
-to differentiate once; whatever else stands in a term is held fixed there.
+lost under these masks and whether the label was hit [batch]. Each way to learn gives a
+`Lesson`, whose value is differentiated once: whatever else stands in it is held fixed.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
-from jaxattn.config import Weighting
-from jaxattn.methods import weighting
 from jaxattn.methods.score_function import rebar, reinforce
-from jaxattn.methods.table import Structure
+from jaxattn.methods.table import Numbers, Structure
+from jaxattn.nn.masks import foreign_masks
+from jaxattn.nn.normalizers import uniform
 
 Lose = Callable[[Any, Array], tuple[Array, Array]]
 
 
 class Lesson(NamedTuple):
-    """What a batch taught; `value` is to be differentiated, the rest is told."""
+    """What a batch teaches; `value` is to be differentiated, the rest is reported."""
 
     value: Array
     masks: Array
     """The model's own masks, as they were drawn [batch, ..., P]."""
     nats: Array
     hits: Array
+
+
+class Gates(NamedTuple):
+    """Gates of a batch that are drawn to be 0 or 1."""
+
+    keys: Array
+    """[batch]"""
+    scores: Array
+    """Log-odds [batch, P] of being open."""
+    candidates: Array
+    """Positions [batch, P] that have a gate."""
+    temperature: Array | float
+
+
+def own_mask(
+    numbers: Numbers, mask: Array, candidates: Array, simplex: bool = True
+) -> Array:
+    """The mask [P] that the model itself uses, given the one that it computed [P]."""
+    flat = uniform(candidates) if simplex else candidates.astype(mask.dtype)
+    return jnp.where(numbers.uniform > 0.5, flat, mask)
+
+
+def seen_masks(
+    key: Array,
+    numbers: Numbers,
+    own: Array,
+    random: Array,
+    candidates: Array,
+    simplex: bool = True,
+) -> Array:
+    """The masks [batch, P] or [batch, heads, P] that the predictor learns from.
+
+    Args:
+        key: decides whose mask an example sees.
+        numbers: the method's shares of foreign and of random masks.
+        own: the model's own masks.
+        random: masks that depend on nothing, shaped as `own`.
+        candidates: positions [batch, P] that a mask may choose.
+        simplex: whether masks sum to 1.
+    """
+    a, b = jax.random.split(key)
+    draw = jax.random.uniform(a, (own.shape[0], *[1] * (own.ndim - 1)))
+    foreign = foreign_masks(b, own, candidates, simplex)
+    seen = jnp.where(draw < numbers.foreign + numbers.random, random, own)
+    return jnp.where(draw < numbers.foreign, foreign, seen)
 
 
 def judge_of(structure: Structure, params: Any) -> Any:
@@ -43,17 +89,24 @@ def relaxed(lose: Lose, judge: Any, own: Array) -> Lesson:
     return Lesson(nats.mean(), own, nats, hits)
 
 
+def weighted(lose: Lose, params: Any, own: Array, weights: Array) -> Lesson:
+    """Both halves learn from their own masks, with example weights [batch]."""
+    nats, hits = lose(params, own)
+    return Lesson((weights * nats).mean(), own, nats, hits)
+
+
 def reinforced(
-    lose: Lose, judge: Any, scores: Array, own: Array, usable: Array, baseline: Array
+    lose: Lose, judge: Any, gates: Gates, own: Array, baseline: Array
 ) -> Lesson:
-    """INVASE (Yoon, Jordon and van der Schaar, ICLR 2019): gates of scores [batch, P].
+    """The selector learns by the score function of gates drawn as `own` [batch, P].
 
     `baseline` [batch] is the loss in nats on all of the input, by a network of its own.
+    See INVASE (Yoon, Jordon and van der Schaar, ICLR 2019).
     """
     own = jax.lax.stop_gradient(own)
     nats, hits = lose(judge, own)
     advantage = jax.lax.stop_gradient(nats - baseline)
-    surrogate = jax.vmap(reinforce)(scores, usable, own, advantage)
+    surrogate = jax.vmap(reinforce)(gates.scores, gates.candidates, own, advantage)
     value = surrogate.mean() + baseline.mean() + nats.mean()
     return Lesson(value, own, nats, hits)
 
@@ -62,50 +115,27 @@ def rebarred(
     lose: Lose,
     lose_one: Callable[[Any, Any, Array], Array],
     judge: Any,
-    keys: Array,
-    scores: Array,
-    usable: Array,
+    gates: Gates,
     examples: Any,
-    temperature: Array | float,
 ) -> Lesson:
-    """REAL-X (Jethani et al., arXiv 2103.01890): REBAR on a predictor that learns
-    from random masks.
+    """The selector learns by REBAR; the predictor, from random masks, judges it.
 
-    `lose_one(params, example, mask [P])` gives the nats of one of the `examples`.
+    `lose_one(params, example, mask [P])` gives the nats of one of the `examples`. See
+    REAL-X (Jethani et al., arXiv 2103.01890).
     """
 
-    def one(key, scores, usable, example):
+    def one(key, scores, candidates, example):
         def lost(mask):
             return lose_one(judge, example, mask)
 
-        return rebar(key, scores, usable, temperature, lost)
+        return rebar(key, scores, candidates, gates.temperature, lost)
 
-    own, surrogate = jax.vmap(one)(keys, scores, usable, examples)
+    own, surrogate = jax.vmap(one)(gates.keys, gates.scores, gates.candidates, examples)
     own = jax.lax.stop_gradient(own)
     nats, hits = lose(judge, own)
     return Lesson(surrogate.mean(), own, nats, hits)
 
 
-def weighted(
-    config: Weighting,
-    lose: Lose,
-    params: Any,
-    estimator: Any,
-    own: Array,
-    labels: Array,
-    fold: Array,
-    prior: Array,
-) -> tuple[Lesson, Any, dict[str, Array]]:
-    """The weighted loss of both halves, the fitted estimator, and its diagnostics."""
-    fixed = jax.lax.stop_gradient(own).reshape(len(own), -1)
-    weights, estimator, more = weighting.weigh(
-        config, estimator, fixed, labels, fold, prior
-    )
-    nats, hits = lose(params, own)
-    return Lesson((weights * nats).mean(), own, nats, hits), estimator, more
-
-
 def predictor(lose: Lose, params: Any, seen: Array) -> Array:
-    """What the predictor learns from masks seen [batch, ..., P] beside its own."""
-    learnt, _ = lose(params, seen)
-    return learnt.mean()
+    """What the predictor learns from the masks [batch, ..., P] that it is shown."""
+    return lose(params, seen)[0].mean()

@@ -1,10 +1,8 @@
-"""Mask-neutral learning for anyone's model and anyone's training loop.
+"""Mask-neutral learning for any model and any training loop.
 
 A model comes in as two functions, `select(params, batch, key) -> masks` and
 `predict(params, batch, masks) -> logits`. They may share parameters: the predictor's
 lesson never reaches through a mask, and the selector's reaches through nothing else.
-
-A model and a method as they were asked for, and what of them does not fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,113 +15,12 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxattn.config import RandomMasks, Weighting
-from jaxattn.methods import losses, phases, table, weighting
+from jaxattn.config import RandomMasks, Weighting, check_name
+from jaxattn.methods import losses, phases, weighting
 from jaxattn.methods.table import METHODS, Method
 from jaxattn.nn import gates
 from jaxattn.nn.masks import random_rates, random_scores
 from jaxattn.nn.normalizers import softmax, uniform
-from jaxattn.system.errors import suggest
-
-
-class Asked(NamedTuple):
-    """A model and a method for it, as they were asked for."""
-
-    row: Method
-    select: Callable[[Any, Any, Array], Array]
-    predict: Callable[[Any, Any, Array], Array]
-    baseline: Callable[[Any, Any], Array] | None
-    random: Callable[[Array, Array], Array] | None
-    names: tuple[str, ...]
-    prior: Any
-    temperature: float
-    weights: Weighting
-    spread: RandomMasks
-    flat: bool
-    """Whether masks sum to 1."""
-    gated: bool
-    """Whether select returns scores of gates, not masks."""
-
-
-def phased(row: Method) -> bool:
-    """Whether a method moves one half before the other."""
-    return bool(row.numbers.pretraining or row.numbers.delayed)
-
-
-def row_of(
-    method: str | Method, steps: int | None, selector: Any, baseline: Any
-) -> Method:
-    """A method's row; raises ValueError where it is unknown or lacks what it needs."""
-    if isinstance(method, str) and method not in METHODS:
-        raise ValueError(f"method = {method!r}: {suggest(method, METHODS)}")
-    row = METHODS[method] if isinstance(method, str) else method
-    if row.structure.scores != "selector":
-        raise ValueError(
-            f"method = {method!r} learns no masks: let select return the masks that it "
-            "means, and choose joint"
-        )
-    if row.structure.mixed != (row.numbers.foreign + row.numbers.random > 0):
-        raise ValueError(
-            f"method = {method!r}: mixed, in its structure, belongs to methods with a "
-            "share of foreign or random masks, and to them only"
-        )
-    if phased(row) and (not selector or steps is None or steps < 1):
-        raise ValueError(
-            f"method = {method!r} has two phases: give steps, of the whole training, "
-            "and selector, the names of its parameters"
-        )
-    if row.structure.gradient == "reinforce" and baseline is None:
-        raise ValueError(
-            f"method = {method!r} needs baseline(params, batch) -> logits, a network "
-            "of its own that sees all of the input"
-        )
-    return row
-
-
-def check_masks(asked: Asked, masks: Any) -> None:
-    """Raises ValueError where what select returns is no masks, nor scores of gates."""
-    if masks.ndim not in ((2,) if asked.gated else (2, 3)):
-        allowed = "[batch, P]" + ("" if asked.gated else " and [batch, heads, P]")
-        raise ValueError(
-            f"select returned shape {list(masks.shape)}: allowed are {allowed}"
-        )
-
-
-def check_logits(asked: Asked, logits: Any, n: int) -> None:
-    """Raises ValueError where what predict returns is no logits of n examples."""
-    if logits.ndim != 2 or len(logits) != n:
-        raise ValueError(
-            f"predict returned shape {list(logits.shape)}: logits [batch, classes] of "
-            f"{n} examples were expected"
-        )
-    classes = logits.shape[1]
-    if asked.prior is not None and np.shape(asked.prior) != (classes,):
-        raise ValueError(f"prior must be one share for each of {classes} classes")
-
-
-def labels_of(labels: Any) -> Array:
-    """Labels [batch] as int32; raises ValueError for anything else."""
-    found = jnp.asarray(labels)
-    if found.ndim != 1 or not jnp.issubdtype(found.dtype, jnp.integer):
-        raise ValueError(
-            f"labels are {found.dtype}{list(found.shape)}: whole numbers [batch] are "
-            "needed"
-        )
-    return found.astype(jnp.int32)
-
-
-def usable(valid: Array | None, masks: Array) -> Array:
-    """Valid [batch, P] of masks [batch, ..., P], all where none is given."""
-    shape = masks.shape[0], masks.shape[-1]
-    if valid is None:
-        return jnp.ones(shape, bool)
-    if valid.shape != shape:
-        raise ValueError(
-            f"valid has shape {list(valid.shape)}; masks {list(masks.shape)} need "
-            f"{list(shape)}"
-        )
-    return jnp.asarray(valid, bool)
-
 
 WEIGHTS, SPREAD = Weighting(), RandomMasks()
 """What is used where nothing else is asked for."""
@@ -171,66 +68,137 @@ def mask_neutral(
     weights: Weighting = WEIGHTS,
     random_masks: RandomMasks = SPREAD,
 ) -> MaskNeutral:
-    """A method of `METHODS`, or a row of your own, for a model of your own.
-
-    `select(params, batch, key)` gives masks [batch, P] or [batch, heads, P] that sum to
-    1, or with `simplex=False` weights in [0, 1] each by itself; `predict(params, batch,
-    masks)` gives logits [batch, classes]. For `invase` and `realx` select returns
-    scores [batch, P] of gates instead, drawn at this `temperature`, and invase needs
-    `baseline(params, batch) -> logits`, a network of its own that sees all the input.
+    """A method of `METHODS`, or a row of your own, for a model and loop of your own.
 
     Args:
+        method: its name, or a `Method`.
+        select: (params, batch, key) to masks `[batch, P]` or `[batch, heads, P]` that
+            sum to 1, or with `simplex=False` weights in [0, 1], each by itself. For
+            `invase` and `realx` it gives the scores `[batch, P]` of gates.
+        predict: (params, batch, masks) to logits `[batch, classes]`.
         steps: of the whole training, for methods in phases.
         selector: names in the paths of the selector's parameters, for the same.
-        random: (key, valid [batch, P]) -> random masks of the model's kind; softmaxes
+        simplex: whether masks sum to 1.
+        random: (key, valid `[batch, P]`) to random masks of the model's kind; softmaxes
             of normal scores, or subsets of every size, if not given.
-        prior: P(y) [classes]; the mean of the labels met so far, if not given.
+        baseline: (params, batch) to logits, for `invase`: a network of its own that
+            sees all of the input.
+        prior: P(y) `[classes]`; the mean of the labels met so far, if not given.
+        temperature: at which gates are drawn (`invase`, `realx`).
         weights: the estimator behind `instance_weighting`. It is cross-fitted: `loss`
             needs the `index` of each example in the training set.
         random_masks: their spread, and the share of the steps that phase 1 takes.
 
-    Raises: ValueError for an unknown method, or one that lacks what it needs.
+    Returns:
+        A `MaskNeutral` of pure functions: `init`, `loss`, `predict`, and `optimizer`,
+        which wraps an Optax optimizer for methods in phases.
+
+    Raises:
+        ValueError: unknown method, or one that lacks what it needs.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> select = lambda params, x, key: jax.nn.softmax(params["query"] * x)
+    >>> predict = lambda params, x, mask: mask @ params["values"]
+    >>> params = {"query": jnp.ones(4), "values": jnp.zeros((4, 2))}
+    >>> key, x, y = jax.random.key(0), jnp.eye(4), jnp.array([0, 1, 0, 1])
+    >>> made = jaxattn.mask_neutral("mask_swap", select, predict)
+    >>> loss, (state, told) = made.loss(params, made.init(key, params, x), x, y, key)
+    >>> round(float(told["nll"]), 3), float(told["accuracy"])
+    (0.693, 0.5)
     """
-    row = row_of(method, steps, selector, baseline)
+    row = _row(method, steps, selector, baseline)
     names = (selector,) if isinstance(selector, str) else tuple(selector)
     gated = row.structure.gradient != "relaxed"
-    asked = Asked(
+    request = _Request(
         row, select, predict, baseline, random, names, prior, temperature, weights,
         random_masks, simplex and not gated, gated,
     )  # fmt: skip
 
     def optimizer(tx: optax.GradientTransformation):
-        if not phased(row):
+        if not has_phases(row):
             return optax.with_extra_args_support(tx)
         share = random_masks.pretraining_share
         return phases.in_phases(tx, row, int(steps or 0), share, names)
 
     return MaskNeutral(
-        init=partial(_init, asked),
-        loss=partial(_loss, asked),
-        masks=partial(_masks, asked),
-        predict=partial(_predict, asked),
+        init=partial(_init, request),
+        loss=partial(_loss, request),
+        masks=partial(_masks, request),
+        predict=partial(_predict, request),
         optimizer=optimizer,
     )
 
 
-def _init(asked: Asked, key: Array, params: Any, batch: Any) -> NeutralState:
-    masks = jax.eval_shape(asked.select, params, batch, key)
-    check_masks(asked, masks)
-    logits = jax.eval_shape(asked.predict, params, batch, masks)
-    check_logits(asked, logits, len(masks))
+class _Request(NamedTuple):
+    """The validated arguments of `mask_neutral`."""
+
+    row: Method
+    select: Callable[[Any, Any, Array], Array]
+    predict: Callable[[Any, Any, Array], Array]
+    baseline: Callable[[Any, Any], Array] | None
+    random: Callable[[Array, Array], Array] | None
+    names: tuple[str, ...]
+    prior: Any
+    temperature: float
+    weights: Weighting
+    spread: RandomMasks
+    simplex: bool
+    gated: bool
+    """Whether select returns scores of gates, not masks."""
+
+
+def has_phases(row: Method) -> bool:
+    """Whether a method moves one half before the other."""
+    return bool(row.numbers.pretraining or row.numbers.delayed)
+
+
+def _row(
+    method: str | Method, steps: int | None, selector: Any, baseline: Any
+) -> Method:
+    """A method's row; raises ValueError where it is unknown or lacks what it needs."""
+    if isinstance(method, str):
+        check_name("method", method, METHODS)
+    row = METHODS[method] if isinstance(method, str) else method
+    if row.structure.scores != "selector":
+        raise ValueError(
+            f"method = {method!r} learns no masks: let select return the masks that it "
+            "means, and choose joint"
+        )
+    if row.structure.mixed != (row.numbers.foreign + row.numbers.random > 0):
+        raise ValueError(
+            f"method = {method!r}: mixed, in its structure, belongs to methods with a "
+            "share of foreign or random masks, and to them only"
+        )
+    if has_phases(row) and (not selector or steps is None or steps < 1):
+        raise ValueError(
+            f"method = {method!r} has two phases: give steps, of the whole training, "
+            "and selector, the names of its parameters"
+        )
+    if row.structure.gradient == "reinforce" and baseline is None:
+        raise ValueError(
+            f"method = {method!r} needs baseline(params, batch) -> logits, a network "
+            "of its own that sees all of the input"
+        )
+    return row
+
+
+def _init(request: _Request, key: Array, params: Any, batch: Any) -> NeutralState:
+    masks = jax.eval_shape(request.select, params, batch, key)
+    _check_masks(request, masks)
+    logits = jax.eval_shape(request.predict, params, batch, masks)
+    _check_logits(request, logits, len(masks))
     classes = logits.shape[1]
-    if asked.names:
-        phases.selector_leaves(params, asked.names)
+    if request.names:
+        phases.selector_leaves(params, request.names)
     estimator = ()
-    if asked.row.structure.weighted:
+    if request.row.structure.weighted:
         positions = masks.size // len(masks)
-        estimator = weighting.init(asked.weights, key, positions, classes)
+        estimator = weighting.init(request.weights, key, positions, classes)
     return NeutralState(jnp.zeros(classes), estimator)
 
 
 def _loss(
-    asked: Asked,
+    request: _Request,
     params: Any,
     state: NeutralState,
     batch: Any,
@@ -239,16 +207,16 @@ def _loss(
     valid: Array | None = None,
     index: Array | None = None,
 ) -> tuple[Array, tuple[NeutralState, dict[str, Array]]]:
-    structure, labels = asked.row.structure, labels_of(labels)
+    structure, labels = request.row.structure, _labels(labels)
     # As the engine splits it, so that the two can be held against each other.
     own_key, scores_key, random_key, seen_key = jax.random.split(key, 4)
-    found = asked.select(params, batch, own_key)
-    valid = usable(valid, found)
-    if len(labels) != len(found):
-        raise ValueError(f"{len(labels)} labels for {len(found)} masks")
+    selected = request.select(params, batch, own_key)
+    candidates = _candidates(valid, selected)
+    if len(labels) != len(selected):
+        raise ValueError(f"{len(labels)} labels for {len(selected)} masks")
 
     def lose(params, masks):
-        return _nats(asked.predict(params, batch, masks), labels)
+        return _nats(request.predict(params, batch, masks), labels)
 
     counts = state.counts + jnp.bincount(labels, length=len(state.counts))
     estimator, more = state.estimator, {}
@@ -258,68 +226,69 @@ def _loss(
                 "instance_weighting is cross-fitted: give loss the index of each "
                 "example in the training set"
             )
-        prior = counts / counts.sum() if asked.prior is None else asked.prior
-        own, fold = _own(asked, found, valid), jnp.asarray(index) % 2
-        lesson, estimator, more = losses.weighted(
-            asked.weights,
-            lose,
-            params,
-            estimator,
-            own,
-            labels,
-            fold,
-            jnp.asarray(prior),
+        prior = counts / counts.sum() if request.prior is None else request.prior
+        own, fold = _own(request, selected, candidates), jnp.asarray(index) % 2
+        weights, estimator, more = weighting.weigh(
+            request.weights, estimator, own, labels, fold, jnp.asarray(prior)
         )
-    elif asked.gated:
-        lesson = _gate_lesson(asked, params, own_key, found, valid, batch, labels, lose)
+        lesson = losses.weighted(lose, params, own, weights)
+    elif request.gated:
+        keys = jax.random.split(own_key, len(selected))
+        drawn = losses.Gates(keys, selected, candidates, request.temperature)
+        lesson = _gate_lesson(request, params, drawn, (batch, labels), lose)
     else:
         judge = losses.judge_of(structure, params)
-        lesson = losses.relaxed(lose, judge, _own(asked, found, valid))
+        lesson = losses.relaxed(lose, judge, _own(request, selected, candidates))
     value = lesson.value
     if structure.mixed:
         fixed = jax.lax.stop_gradient(lesson.masks)
-        if asked.random is None:
-            drawn = _random(asked, scores_key, random_key, fixed, valid)
+        if request.random is None:
+            random = _random(request, scores_key, random_key, fixed, candidates)
         else:
-            drawn = asked.random(random_key, valid)
-        numbers = asked.row.numbers
-        seen = table.seen_masks(seen_key, numbers, fixed, drawn, valid, asked.flat)
+            random = request.random(random_key, candidates)
+        seen = losses.seen_masks(
+            seen_key, request.row.numbers, fixed, random, candidates, request.simplex
+        )
         value += losses.predictor(lose, params, seen)
-    return value, (NeutralState(counts, estimator), _told(lesson, asked.flat, more))
+    told = _diagnostics(lesson, request.simplex, more)
+    return value, (NeutralState(counts, estimator), told)
 
 
-def _gate_lesson(asked, params, key, scores, valid, batch, labels, lose):
-    keys, t = jax.random.split(key, len(scores)), asked.temperature
-    judge = losses.judge_of(asked.row.structure, params)
-    if asked.row.structure.gradient == "rebar":
+def _gate_lesson(request, params, drawn: losses.Gates, examples, lose):
+    judge = losses.judge_of(request.row.structure, params)
+    batch, labels = examples
+    if request.row.structure.gradient == "rebar":
 
         def lose_one(params, example, mask):
             inputs, label = jax.tree.map(lambda x: x[None], example)
-            return _nats(asked.predict(params, inputs, mask[None]), label)[0][0]
+            return _nats(request.predict(params, inputs, mask[None]), label)[0][0]
 
-        examples = batch, labels
-        return losses.rebarred(lose, lose_one, judge, keys, scores, valid, examples, t)
-    without_mask, _ = _nats(asked.baseline(params, batch), labels)
-    drawn = jax.vmap(lambda k, s, v: gates.gates(k, s, v, t))(keys, scores, valid)
-    return losses.reinforced(lose, judge, scores, drawn, valid, without_mask)
-
-
-def _masks(asked: Asked, params: Any, batch: Any, key: Array, valid=None) -> Array:
-    found = asked.select(params, batch, key)
-    valid = usable(valid, found)
-    if asked.gated:
-        return gates.open_gates(found, valid)
-    return _own(asked, found, valid)
+        return losses.rebarred(lose, lose_one, judge, drawn, examples)
+    baseline, _ = _nats(request.baseline(params, batch), labels)
+    own = jax.vmap(lambda k, s, v: gates.gates(k, s, v, request.temperature))(
+        drawn.keys, drawn.scores, drawn.candidates
+    )
+    return losses.reinforced(lose, judge, drawn, own, baseline)
 
 
-def _predict(asked: Asked, params: Any, batch: Any, key: Array, valid=None) -> Array:
-    return asked.predict(params, batch, _masks(asked, params, batch, key, valid))
+def _masks(request: _Request, params: Any, batch: Any, key: Array, valid=None) -> Array:
+    selected = request.select(params, batch, key)
+    candidates = _candidates(valid, selected)
+    if request.gated:
+        return gates.open_gates(selected, candidates)
+    return _own(request, selected, candidates)
 
 
-def _own(asked: Asked, masks: Array, valid: Array) -> Array:
-    if not asked.row.numbers.uniform:
+def _predict(
+    request: _Request, params: Any, batch: Any, key: Array, valid=None
+) -> Array:
+    return request.predict(params, batch, _masks(request, params, batch, key, valid))
+
+
+def _own(request: _Request, masks: Array, valid: Array) -> Array:
+    if not request.row.numbers.uniform:
         return masks
-    flat = jax.vmap(uniform)(valid) if asked.flat else valid.astype(masks.dtype)
+    flat = jax.vmap(uniform)(valid) if request.simplex else valid.astype(masks.dtype)
     return jnp.broadcast_to(flat[:, None] if masks.ndim == 3 else flat, masks.shape)
 
 
@@ -328,26 +297,26 @@ def _nats(logits: Array, labels: Array) -> tuple[Array, Array]:
     return nats, logits.argmax(axis=-1) == labels
 
 
-def _random(asked: Asked, scores_key, key, like: Array, valid: Array) -> Array:
+def _random(request: _Request, scores_key, key, like: Array, valid: Array) -> Array:
     """Random masks shaped as `like`, heads independent of one another."""
     rows = like.size // like.shape[-1], like.shape[-1]
     where = valid[:, None] if like.ndim == 3 else valid
     where = jnp.broadcast_to(where, like.shape).reshape(rows)
-    spread = asked.spread
-    if asked.flat:
+    spread = request.spread
+    if request.simplex:
         scores = random_scores(scores_key, rows, spread.low, spread.high)
-        found = jax.vmap(softmax)(scores, where)
+        masks = jax.vmap(softmax)(scores, where)
     else:
         scores = random_rates(scores_key, rows)
-        found = jax.vmap(gates.gates)(jax.random.split(key, rows[0]), scores, where)
-    return found.reshape(like.shape)
+        masks = jax.vmap(gates.gates)(jax.random.split(key, rows[0]), scores, where)
+    return masks.reshape(like.shape)
 
 
-def _told(lesson: losses.Lesson, flat: bool, more: dict) -> dict[str, Array]:
-    """What is told of a batch: nats, shares and, of masks, entropy or size."""
+def _diagnostics(lesson: losses.Lesson, simplex: bool, more: dict) -> dict[str, Array]:
+    """Diagnostics of a batch: nats, shares and, of masks, entropy or size."""
     masks, nats = lesson.masks, lesson.nats
     told = {"nll": nats.mean(), "accuracy": lesson.hits.mean()}
-    if flat:
+    if simplex:
         entropy = -jax.scipy.special.xlogy(masks, masks).sum(axis=-1)
         told["mask_entropy"] = entropy.mean()
     else:
@@ -357,3 +326,48 @@ def _told(lesson: losses.Lesson, flat: bool, more: dict) -> dict[str, Array]:
         more["ess_share"] = square / more.pop("weight_square_sum") / len(nats)
         return told | more
     return told | {"ess_share": jnp.ones(()), "truncated_share": jnp.zeros(())}
+
+
+def _check_masks(request: _Request, masks: Any) -> None:
+    """Raises ValueError where what select returns is no masks, nor scores of gates."""
+    if masks.ndim not in ((2,) if request.gated else (2, 3)):
+        allowed = "[batch, P]" + ("" if request.gated else " and [batch, heads, P]")
+        raise ValueError(
+            f"select returned shape {list(masks.shape)}: allowed are {allowed}"
+        )
+
+
+def _check_logits(request: _Request, logits: Any, n: int) -> None:
+    """Raises ValueError where what predict returns is no logits of n examples."""
+    if logits.ndim != 2 or len(logits) != n:
+        raise ValueError(
+            f"predict returned shape {list(logits.shape)}: logits [batch, classes] of "
+            f"{n} examples were expected"
+        )
+    classes = logits.shape[1]
+    if request.prior is not None and np.shape(request.prior) != (classes,):
+        raise ValueError(f"prior must be one share for each of {classes} classes")
+
+
+def _labels(labels: Any) -> Array:
+    """Labels [batch] as int32; raises ValueError for anything else."""
+    labels = jnp.asarray(labels)
+    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels are {labels.dtype}{list(labels.shape)}: whole numbers [batch] are "
+            "needed"
+        )
+    return labels.astype(jnp.int32)
+
+
+def _candidates(valid: Array | None, masks: Array) -> Array:
+    """Positions [batch, P] that masks [batch, ..., P] may choose: all, or the valid."""
+    shape = masks.shape[0], masks.shape[-1]
+    if valid is None:
+        return jnp.ones(shape, bool)
+    if valid.shape != shape:
+        raise ValueError(
+            f"valid has shape {list(valid.shape)}; masks {list(masks.shape)} need "
+            f"{list(shape)}"
+        )
+    return jnp.asarray(valid, bool)

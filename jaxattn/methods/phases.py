@@ -1,11 +1,11 @@
-"""The two halves of anyone's parameters, moved when a method's phase lets them.
+"""Methods in two phases: first the predictor alone learns, then the selector.
 
-What the training loop does for its own models, as a wrapper of an optax optimizer.
-
-Methods in two phases: first the predictor alone, then the selector.
+`at` says where a step stands, for the training loop; `in_phases` is the same as a
+wrapper of an optax optimizer, which freezes selector or predictor outside their phase.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -77,11 +77,17 @@ class HalvesState(NamedTuple):
 def selector_leaves(params: Any, names: Sequence[str]) -> Any:
     """Which leaves are the selector's: a tree of booleans like `params`.
 
-    A leaf is, if one of the names is part of its path: "query", "layer_1/query".
-    Raises: ValueError where a name is in no path, or all leaves are chosen.
+    A leaf is the selector's if one of the names is part of its path: "query",
+    "layer_1/query".
+
+    Raises:
+        ValueError: where a name is in no path, or all leaves are chosen.
     """
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    texts = [f"/{_text(path)}/" for path, _ in paths]
+    texts = [
+        f"/{jax.tree_util.keystr(path, simple=True, separator='/')}/"
+        for path, _ in paths
+    ]
     for name in names:
         if not any(f"/{name}/" in text for text in texts):
             met = list(dict.fromkeys(text.rpartition("/")[0] for text in texts))
@@ -94,10 +100,6 @@ def selector_leaves(params: Any, names: Sequence[str]) -> Any:
     if all(chosen):
         raise ValueError("selector names all parameters: none is left for predict")
     return jax.tree.unflatten(jax.tree.structure(params), chosen)
-
-
-def _text(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def in_phases(
@@ -115,25 +117,25 @@ def in_phases(
     inner = optax.with_extra_args_support(tx)
     averaged = method.structure.averaged
 
-    def split(tree: Any) -> tuple[Any, Any, Any]:
+    def halves(tree: Any) -> tuple[Any, Any, Any]:
         mine = selector_leaves(tree, names)
         theirs = jax.tree.map(lambda leaf: not leaf, mine)
         return mine, optax.masked(inner, mine), optax.masked(inner, theirs)
 
     def init(params: Any) -> HalvesState:
-        _, selector, predictor = split(params)
+        _, selector, predictor = halves(params)
         mean = params if averaged else ()
         first = jnp.zeros((), jnp.int32)
         return HalvesState(first, selector.init(params), predictor.init(params), mean)
 
     def update(updates: Any, state: Any, params: Any = None, **more: Any):
-        mine, selector, predictor = split(updates)
+        mine, *both = halves(updates)
         phase = at(method.numbers, share, steps, state.step)
-        a, first = _moved(
-            selector, phase.selector, updates, state.selector, params, more
-        )
-        b, second = _moved(
-            predictor, phase.predictor, updates, state.predictor, params, more
+        (a, first), (b, second) = (
+            _moved(partial(half.update, updates, own, params, **more), speed, own)
+            for half, speed, own in zip(
+                both, phase[:2], (state.selector, state.predictor), strict=True
+            )
         )
         moved = jax.tree.map(lambda own, x, y: x if own else y, mine, a, b)
         mean = state.mean
@@ -151,15 +153,13 @@ def in_phases(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _moved(
-    tx: Any, speed: Array, updates: Any, state: Any, params, more
-) -> tuple[Any, Any]:
+def _moved(update: Callable[[], Any], speed: Array, state: Any) -> tuple[Any, Any]:
     """Updates of one half at this speed, and its state; at speed 0 it keeps still."""
-    found, new = tx.update(updates, state, params, **more)
+    moves, new = update()
     # A select, not a product with 0: nobody's moments may move on while they wait.
     kept = jax.tree.map(lambda n, o: jnp.where(speed > 0, n, o), new, state)
     scaled = jax.tree.map(
         lambda u: jnp.where(speed > 0, speed.astype(u.dtype) * u, jnp.zeros_like(u)),
-        found,
+        moves,
     )
     return scaled, kept

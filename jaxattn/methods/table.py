@@ -1,33 +1,31 @@
 """Methods: which masks the predictor learns from, and with which example weights.
 
 The selector always learns through its own mask. A method is a row of numbers, which
-may differ inside one program, and a structure, which makes another program.
+may differ inside one program, and a structure, which makes another program. A row that
+is put into METHODS is a method: its name can be given wherever these can. This module
+imports no jax.
 """
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
-from jax import Array
-
-from jaxattn.nn.masks import foreign_masks
-from jaxattn.nn.normalizers import uniform
+from typing import Any, NamedTuple
 
 
 class Numbers(NamedTuple):
-    """The part of a method that may differ inside one program; shares in [0, 1]."""
+    """The part of a method that may differ inside one program: shares in [0, 1].
 
-    foreign: float | Array = 0.0
+    In a program they are traced arrays.
+    """
+
+    foreign: float | Any = 0.0
     """Share of examples whose predictor sees another example's mask."""
-    random: float | Array = 0.0
+    random: float | Any = 0.0
     """Share of examples whose predictor sees a random mask."""
-    uniform: float | Array = 0.0
+    uniform: float | Any = 0.0
     """1: the model's own mask is replaced by the uniform one."""
-    pretraining: float | Array = 0.0
+    pretraining: float | Any = 0.0
     """1: the predictor learns alone, then is frozen while the selector learns."""
-    annealed: float | Array = 0.0
+    annealed: float | Any = 0.0
     """1: the predictor's steps shrink to zero before it is frozen."""
-    delayed: float | Array = 0.0
+    delayed: float | Any = 0.0
     """1: the selector starts late, and the predictor never stops learning."""
 
 
@@ -76,56 +74,10 @@ METHODS: dict[str, Method] = {
     "gradient": Method(structure=Structure(scores="gradient")),
     "leave_one_out": Method(structure=Structure(scores="leave_one_out")),
 }
-
-CONTROLS = ("uniform", "random_selection", "gradient", "leave_one_out")
-"""Methods whose masks are not learnt."""
-
-
-def own_mask(
-    numbers: Numbers, mask: Array, valid: Array, simplex: bool = True
-) -> Array:
-    """The mask [P] that the model itself uses, given the one it computed."""
-    flat = uniform(valid) if simplex else valid.astype(mask.dtype)
-    return jnp.where(numbers.uniform > 0.5, flat, mask)
-
-
-def seen_masks(
-    key: Array,
-    numbers: Numbers,
-    own: Array,
-    random: Array,
-    valid: Array,
-    simplex: bool = True,
-) -> Array:
-    """The masks [batch, P] or [batch, heads, P] that the predictor learns from."""
-    a, b = jax.random.split(key)
-    draw = jax.random.uniform(a, (own.shape[0], *[1] * (own.ndim - 1)))
-    foreign = foreign_masks(b, own, valid, simplex)
-    seen = jnp.where(draw < numbers.foreign + numbers.random, random, own)
-    return jnp.where(draw < numbers.foreign, foreign, seen)
-
-
-def neutral_weights(
-    log_prior: Array, log_posterior: Array, truncation: Array | float
-) -> Array:
-    """Weights P(y) / P(y given m) [batch], truncated, with mean 1.
-
-    `log_prior` and `log_posterior` [batch] are log P(y) and log P(y given m) of each
-    example's own label, in nats. See section 'mask-neutral learning' of 'Why Attentions
-    May Not Be Interpretable?' (arXiv 2006.05656).
-
-    A label that its mask gives away counts less:
-
-    >>> import jax.numpy as jnp, jaxattn
-    >>> prior, posterior = jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])
-    >>> weights = jaxattn.neutral_weights(jnp.log(prior), jnp.log(posterior), 20.0)
-    >>> [round(float(w), 3) for w in weights]
-    [0.5, 1.5]
-    """
-    limit = jnp.log(truncation)
-    weights = jnp.exp(jnp.clip(log_prior - log_posterior, -limit, limit))
-    return weights / weights.mean()
-
+"""Methods by the name that `--methods` takes."""
 
 FULL_TEXT = "full_text"
 """The reference cell: `joint` with attention over the inputs."""
+
+CONTROLS = ("uniform", "random_selection", "gradient", "leave_one_out")
+"""Methods whose masks are not learnt."""

@@ -1,22 +1,49 @@
-"""The cross-fitted estimator of P(y given m) that `instance_weighting` trains along.
+"""Mask-neutral learning by weights P(y) / P(y given m), and their estimator.
 
-Two small networks, each trained on one half of the training examples; an example is
-judged by the network that never sees it, so that memorising cannot pass for overlap.
+Two small networks estimate P(y given m), each trained on one half of the training
+examples. An example is judged by the network that never sees it, so that memorising
+cannot pass for overlap.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from jaxattn.config import Weighting
-from jaxattn.methods.table import neutral_weights
+from jaxattn.nn import adam
 from jaxattn.nn.mask_classifier import estimate, init_estimator
 
 NO_OVERLAP = 0.02
 """A P(y given m) below this counts as no overlap (share)."""
+
+
+def neutral_weights(
+    log_prior: Array, log_posterior: Array, truncation: Array | float
+) -> Array:
+    """Weights P(y) / P(y given m) under which a mask tells nothing of the label.
+
+    See section 'mask-neutral learning' of 'Why Attentions May Not Be Interpretable?'
+    (arXiv 2006.05656).
+
+    Args:
+        log_prior: log P(y) of each example's own label `[batch]`, in nats.
+        log_posterior: log P(y given m) of the same `[batch]`, in nats.
+        truncation: weights are cut to [1 / truncation, truncation].
+
+    Returns:
+        Weights `[batch]` with mean 1; a label that its mask gives away counts less.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> prior, posterior = jnp.array([0.5, 0.5]), jnp.array([0.75, 0.25])
+    >>> weights = jaxattn.neutral_weights(jnp.log(prior), jnp.log(posterior), 20.0)
+    >>> [round(float(w), 3) for w in weights]
+    [0.5, 1.5]
+    """
+    limit = jnp.log(truncation)
+    weights = jnp.exp(jnp.clip(log_prior - log_posterior, -limit, limit))
+    return weights / weights.mean()
 
 
 def init(config: Weighting, key: Array, positions: int, classes: int) -> Any:
@@ -24,7 +51,7 @@ def init(config: Weighting, key: Array, positions: int, classes: int) -> Any:
     net = jax.vmap(lambda k: init_estimator(k, positions, config.hidden, classes))(
         jax.random.split(key, 2)
     )
-    return net, optax.adam(config.learning_rate).init(net)
+    return net, adam.init(net)
 
 
 def both(net: Any, masks: Array) -> Array:
@@ -65,12 +92,12 @@ def update(
         own = jnp.take_along_axis(each, labels[None, :, None], axis=2)[..., 0]
         return -jnp.where(learns, own, 0).sum() / labels.shape[0]
 
-    adam = optax.adam(config.learning_rate)
-    net, opt_state = state
+    net, moments = state
     for _ in range(config.updates):
-        updates, opt_state = adam.update(jax.grad(loss)(net), opt_state)
-        net = optax.apply_updates(net, updates)
-    return net, opt_state
+        net, moments = adam.update(
+            jax.grad(loss)(net), moments, net, config.learning_rate
+        )
+    return net, moments
 
 
 def weigh(
@@ -81,22 +108,32 @@ def weigh(
     fold: Array,
     prior: Array,
 ) -> tuple[Array, Any, dict[str, Array]]:
-    """Weights P(y) / P(y given m) [batch], the fitted estimator, and diagnostics.
+    """Weights P(y) / P(y given m) of a batch by the estimator, fitted to it first.
 
-    `masks` [batch, P], `prior` [classes]. The estimator is fitted before it is asked:
-    nobody is judged by a network that saw it, and one step behind the selector would
-    leave a residue to exploit.
+    An example is judged by the network that did not see it, so that the fit may come
+    first; one step behind the selector would leave a residue to exploit.
+
+    Args:
+        config: the estimator's hyperparameters.
+        state: the estimator, as `init` or the last `weigh` returned it.
+        masks: the model's own masks [batch, ...], which receive no gradient.
+        labels: [batch].
+        fold: which network judges an example [batch], 0 or 1.
+        prior: P(y) [classes].
+
+    Returns: the weights [batch], the fitted estimator, and diagnostics by name.
     """
+    masks = jax.lax.stop_gradient(masks).reshape(len(masks), -1)
     state = update(config, state, masks, labels, fold)
     posterior = log_posterior(state, masks, fold)
     log_p = jnp.take_along_axis(posterior, labels[:, None], 1)[:, 0]
     log_prior = jnp.log(prior)[labels]
     weights = neutral_weights(log_prior, log_p, config.truncation)
     cut = jnp.abs(log_prior - log_p) >= jnp.log(config.truncation)
-    told = {
+    diagnostics = {
         "truncated_share": cut.mean(),
         "weight_sum": weights.sum(),
         "weight_square_sum": (weights**2).sum(),
         **overlap(posterior),
     }
-    return weights, state, told
+    return weights, state, diagnostics

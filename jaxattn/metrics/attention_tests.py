@@ -1,9 +1,7 @@
-"""Tests of attention itself: what the answer does when the weights are changed.
+"""Tests of attention: how answers react to other weights, and weights to other inputs.
 
 Every function is for one example. `predict` takes a mask [P] and gives probabilities
-[C]; the values stay as they are.
-
-Do scores explain small changes, and stay put under them? For one example each.
+[C]; the values that the mask weighs stay as they are.
 """
 
 from collections.abc import Callable
@@ -13,20 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.scipy.special import rel_entr
+
+from jaxattn.metrics.divergence import jsd, tvd
+from jaxattn.nn.subsets import ranks
 
 Predict = Callable[[Array], Array]
-
-
-def tvd(p: Array, q: Array) -> Array:
-    """Total variation distance of distributions [C]: half the absolute differences."""
-    return 0.5 * jnp.abs(p - q).sum()
-
-
-def jsd(a: Array, b: Array) -> Array:
-    """Jensen-Shannon divergence of distributions [P] in nats, 0 to ln 2."""
-    m = (a + b) / 2
-    return (rel_entr(a, m).sum() + rel_entr(b, m).sum()) / 2
 
 
 def without(mask: Array, gone: Array) -> Array:
@@ -43,12 +32,11 @@ def decision_flip(predict: Predict, mask: Array, ranking: Array, valid: Array) -
     Attention Interpretable?' by Serrano & Smith (arXiv 1906.03731), who compare
     rankings by attention, by the gradient, by their product and at random.
     """
-    order = jnp.argsort(-jnp.where(valid, ranking, -jnp.inf), stable=True)
-    ranks = jnp.zeros_like(order).at[order].set(jnp.arange(len(mask)))
+    rank = ranks(ranking, valid)
     n = valid.sum()
 
     def answer(k):
-        return predict(without(mask, ranks < k)).argmax()
+        return predict(without(mask, rank < k)).argmax()
 
     # All weights gone is no attention: the last that can go is the last but one.
     steps = jnp.arange(len(mask))
@@ -57,19 +45,11 @@ def decision_flip(predict: Predict, mask: Array, ranking: Array, valid: Array) -
     return jnp.where(other.any(), other.argmax(), n) / jnp.maximum(n, 1)
 
 
-class SingleWeight(NamedTuple):
-    """What zeroing the largest weight does beside zeroing a random other one."""
+def single_weight(key: Array, predict: Predict, mask: Array, valid: Array) -> Array:
+    """JSD of the answer without the largest weight, less that without a random other.
 
-    difference: Array
-    """JS(p, p without the largest) - JS(p, p without the random one), in nats."""
-    largest_flips: Array
-    random_flips: Array
-
-
-def single_weight(
-    key: Array, predict: Predict, mask: Array, valid: Array
-) -> SingleWeight:
-    """The single-weight test of Serrano & Smith; NaN and False with one position."""
+    In nats, NaN with one position. See Serrano & Smith (arXiv 1906.03731).
+    """
     top = jnp.where(valid, mask, -1).argmax()
     place = jnp.arange(len(mask))
     others = valid & (place != top)
@@ -77,12 +57,7 @@ def single_weight(
     other = jnp.where(others, noise, -jnp.inf).argmax()
     p = predict(mask)
     q, r = (predict(without(mask, place == x)) for x in (top, other))
-    some = others.any()
-    return SingleWeight(
-        jnp.where(some, jsd(p, q) - jsd(p, r), jnp.nan),
-        some & (q.argmax() != p.argmax()),
-        some & (r.argmax() != p.argmax()),
-    )
+    return jnp.where(others.any(), jsd(p, q) - jsd(p, r), jnp.nan)
 
 
 def permuted(
@@ -104,7 +79,7 @@ def permuted(
 
 
 class Adversarial(NamedTuple):
-    """An attention as different as can be found that answers nearly the same."""
+    """The most different attention that was found to answer nearly the same."""
 
     mask: Array
     jsd: Array
@@ -123,12 +98,12 @@ def adversarial(
     steps: int = 200,
     learning_rate: float = 0.1,
 ) -> Adversarial:
-    """Largest JSD from a mask [P] found with answers within `epsilon` TVD of its own.
+    """Another mask, as far from a mask [P] as possible, that answers nearly alike.
 
-    Gradient ascent on the logits of other masks from several random starts, with a
-    penalty on what the answers differ beyond epsilon; the best step that keeps to it
-    counts, and the mask itself (JSD 0) where none does. See Jain & Wallace (arXiv
-    1902.10186).
+    Answers may differ by a TVD of `epsilon`. The search is gradient ascent on the
+    logits of other masks from several random starts, with a penalty on what the answers
+    differ beyond epsilon. The best step that keeps to it counts, and the mask itself
+    (JSD 0) where none does. See Jain & Wallace (arXiv 1902.10186).
     """
     p = predict(mask)
 
@@ -194,10 +169,11 @@ def max_sensitivity(
     radius: float = 0.02,
     samples: int = 10,
 ) -> Array:
-    """Largest change of scores `explain(x)` within a ball around x, divided by them.
+    """Largest change of scores `explain(x)` near x, as a share of their length.
 
-    The ball is of the largest absolute entry (Captum's choices: radius 0.02, 10
-    samples, divided by the length of the scores); a lower bound, for it is sampled.
+    Every entry of x is moved by at most `radius`. The points are sampled, so that the
+    result is a lower bound. The defaults are those of Captum. See Yeh et al. (arXiv
+    1901.09392).
     """
     scores = explain(x)
 
@@ -206,5 +182,5 @@ def max_sensitivity(
         return jnp.linalg.norm(explain(x + noise) - scores)
 
     size = jnp.linalg.norm(scores)
-    found = jax.lax.map(one, jax.random.split(key, samples)).max()
-    return found / jnp.where(size > 0, size, 1)
+    largest = jax.lax.map(one, jax.random.split(key, samples)).max()
+    return largest / jnp.where(size > 0, size, 1)

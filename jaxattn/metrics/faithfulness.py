@@ -1,8 +1,8 @@
 """Faithfulness by removal: what a model answers without, and with only, the top words.
 
 Every function is for one example. `predict` takes which positions are kept, [P] bool,
-and gives probabilities [C]; how a position is removed (padded, zeroed, deleted) is its
-choice, and belongs into whatever name the number gets.
+and gives probabilities [C]; it also decides how a position is removed: padded, zeroed
+or deleted.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.scipy.special import rel_entr, xlogy
+
+from jaxattn.nn.subsets import ranks
 
 
 class Variant(NamedTuple):
@@ -26,18 +26,17 @@ class Variant(NamedTuple):
     """Whether fractions that give the same set count once."""
     only_positive: bool = False
     """Whether positions with a score of 0 or less are never removed."""
-    whole_too: bool = False
-    """Whether the empty removal is averaged with the others."""
 
-
-TENTHS = tuple(float(x) for x in np.round(np.arange(1, 11) / 10, 1))
 
 VARIANTS = {
-    # As averaged by the released script: the mean over the thresholds.
+    # The mean over the thresholds, as the released script has it.
     "eraser": Variant((0.01, 0.05, 0.1, 0.2, 0.5), round_up=True),
-    # As printed in the paper: the sum from 0 on, divided by one more.
-    "eraser_paper": Variant((0.01, 0.05, 0.1, 0.2, 0.5), True, whole_too=True),
-    "ferret": Variant(TENTHS, round_up=False, distinct=True, only_positive=True),
+    "ferret": Variant(
+        tuple(k / 10 for k in range(1, 11)),
+        round_up=False,
+        distinct=True,
+        only_positive=True,
+    ),
 }
 """ERASER: DeYoung et al. (arXiv 1911.03429). ferret: Attanasio et al. (2208.01575)."""
 
@@ -74,9 +73,7 @@ def top_counts(scores: Array, valid: Array, variant: Variant) -> Array:
 
 def top_set(scores: Array, valid: Array, count: Array) -> Array:
     """The `count` highest of scores [P] among the valid [P]; ties go by position."""
-    order = jnp.argsort(-jnp.where(valid, scores, -jnp.inf), stable=True)
-    ranks = jnp.zeros_like(order).at[order].set(jnp.arange(len(scores)))
-    return valid & (ranks < count)
+    return valid & (ranks(scores, valid) < count)
 
 
 def remove(
@@ -113,50 +110,15 @@ def sufficiency(removal: Removal) -> Array:
     return removal.whole[removal.target] - removal.only[:, removal.target]
 
 
-def aopc(
-    values: Array, removal: Removal, variant: Variant, undefined: float = 0.0
-) -> Array:
-    """Area over the perturbation curve: the mean of `values` [F] as the variant counts.
+def aopc(values: Array, removal: Removal, undefined: float = 0.0) -> Array:
+    """Area over the perturbation curve: the mean of `values` [F] that count.
 
     `undefined` where no fraction counts: ferret says 0 for comprehensiveness and 1 for
     sufficiency.
     """
     total = jnp.where(removal.counted, values, 0).sum()
     n = removal.counted.sum()
-    if variant.whole_too:
-        # Its term is 0: removing nothing changes nothing.
-        n = n + 1
     return jnp.where(n > 0, total / jnp.maximum(n, 1), undefined)
-
-
-def normalised_sufficiency(removal: Removal) -> Array:
-    """Sufficiency between that of nothing (0) and of everything (1), [F].
-
-    See 'Evaluating and Characterizing Human Rationales' by Carton et al. (arXiv
-    2010.04736). NaN where the answer does not need its input.
-    """
-    full = removal.whole[removal.target]
-    empty = 1 - jnp.maximum(0, full - removal.nothing[removal.target])
-    kept = 1 - jnp.maximum(0, full - removal.only[:, removal.target])
-    return (kept - empty) / (1 - empty)
-
-
-def normalised_comprehensiveness(removal: Removal) -> Array:
-    """Comprehensiveness as a share of what removing everything costs, [F]."""
-    full = removal.whole[removal.target]
-    lost = jnp.maximum(0, full - removal.without[:, removal.target])
-    return lost / jnp.maximum(0, full - removal.nothing[removal.target])
-
-
-def entropy_change(removal: Removal) -> Array:
-    """H(p(x)) - H(p(x without the rationale)) in nats, [F]."""
-    before = -xlogy(removal.whole, removal.whole).sum()
-    return before + xlogy(removal.without, removal.without).sum(axis=1)
-
-
-def divergence(removal: Removal) -> Array:
-    """KL(p(x without the rationale) || p(x)) in nats, [F]."""
-    return rel_entr(removal.without, removal.whole[None]).sum(axis=1)
 
 
 def tokens_to_flip(
@@ -164,8 +126,8 @@ def tokens_to_flip(
 ) -> Array:
     """Share of positions that go, best first, until another class wins; 1 if none does.
 
-    ERASER's decision flip. See 'Is Attention Interpretable?' by Serrano & Smith (arXiv
-    1906.03731) for the one that renormalises attention: `attention.decision_flip`.
+    ERASER's decision flip; `attention_tests.decision_flip` renormalises attention
+    instead. See 'Is Attention Interpretable?' by Serrano & Smith (arXiv 1906.03731).
     """
     answers = _in_order(predict, scores, valid, insert=False).argmax(axis=1)
     n = valid.sum()

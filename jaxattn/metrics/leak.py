@@ -1,9 +1,9 @@
-"""Availability of the shortcut: how many bits of the label the mask alone carries.
+"""How many bits of the label the mask alone carries: is the shortcut available?
 
 The probe is a ridge-penalised logistic regression on fixed features of the mask: the
-weights, their logarithms, and random non-linear combinations of both. It is convex,
-so no seed or schedule decides its answer, and all folds and all permutations of the
-labels share one matrix of features, so that they are fitted as one matrix product.
+weights, their logarithms, and random non-linear combinations of both. The fit is
+convex, so that neither seed nor schedule decides its answer. All folds and all
+permutations of the labels share one matrix of features and are fitted together.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxattn.metrics.divergence import entropy
 from jaxattn.nn.linalg import inverse
 from jaxattn.nn.mask_classifier import mask_features
 
@@ -38,13 +39,6 @@ class Leak(NamedTuple):
     """Mean bits under labels permuted before the fit."""
 
 
-def entropy(labels: Array, classes: int, weights: Array | None = None) -> Array:
-    """Entropy of labels [N] in nats, with optional example weights [N]."""
-    weights = jnp.ones(labels.shape) if weights is None else weights
-    share = jnp.bincount(labels, weights, length=classes) / weights.sum()
-    return -jax.scipy.special.xlogy(share, share).sum()
-
-
 def probe_features(masks: Array, hidden: int = 64) -> Array:
     """The probe's features [N, 1 + 2 P + hidden] of masks [N, P], standardised.
 
@@ -56,14 +50,14 @@ def probe_features(masks: Array, hidden: int = 64) -> Array:
 def bent_features(plain: Array, hidden: int = 64) -> Array:
     """Ones, features [N, F] and `hidden` non-linear ones: [N, 1 + F + hidden]."""
     plain = _standardise(plain)
-    if not hidden:
-        return jnp.concatenate([jnp.ones((len(plain), 1)), plain], axis=1)
-    a, b = jax.random.split(jax.random.key(0))
-    width = plain.shape[1]
-    directions = jax.random.normal(a, (width, hidden)) / jnp.sqrt(width)
-    bent = jnp.tanh(2 * plain @ directions + jax.random.normal(b, (hidden,)))
-    ones = jnp.ones((plain.shape[0], 1))
-    return jnp.concatenate([ones, plain, _standardise(bent)], axis=1)
+    n, width = plain.shape
+    columns = [jnp.ones((n, 1)), plain]
+    if hidden:
+        a, b = jax.random.split(jax.random.key(0))
+        directions = jax.random.normal(a, (width, hidden)) / jnp.sqrt(width)
+        bent = jnp.tanh(2 * plain @ directions + jax.random.normal(b, (hidden,)))
+        columns.append(_standardise(bent))
+    return jnp.concatenate(columns, axis=1)
 
 
 def _standardise(x: Array) -> Array:
@@ -188,12 +182,35 @@ def leak(
     ridge: float = 0.5,
     steps: int = 40,
 ) -> Leak:
-    """Cross-fitted V-information, in bits, of masks [N, P] on labels [N].
+    """How many bits of the label a cross-fitted probe reads off masks alone.
 
-    With `weights` [N] it is the leak that is left under those example weights (in the
-    permuted null they stay with the masks). See 'A Theory of Usable Information
-    Under Computational Constraints' by Xu et al. (arXiv 2002.10689); the bits of a
-    held-out probe bound the mutual information from below in expectation.
+    It estimates the V-information of 'A Theory of Usable Information Under
+    Computational Constraints' by Xu et al. (arXiv 2002.10689). Since the probe is
+    judged on examples it was not fitted to, the expected bits are a lower bound of the
+    mutual information.
+
+    Args:
+        key: a random key, of folds and permutations.
+        masks: weights `[N, P]`.
+        labels: classes `[N]`, counted from 0.
+        classes: how many there are.
+        weights: example weights `[N]`; the leak is then what is left under them. In
+            the permuted null they stay with the masks.
+        folds: of the cross-fitting.
+        permutations: how many permuted labels the null averages.
+        hidden: random non-linear features beside the mask's own.
+        ridge: strength of the penalty.
+        steps: of the fit.
+
+    Returns:
+        A `Leak` of scalars and of each example's bits `[N]`.
+
+    >>> import jax, jaxattn
+    >>> masks, labels = jaxattn.planted_shortcut(jax.random.key(1), 1000, bits=0.5)
+    >>> probe = jax.jit(lambda key: jaxattn.leak(key, masks, labels, classes=2))
+    >>> leak = probe(jax.random.key(0))
+    >>> round(float(leak.bits), 1), abs(round(float(leak.null_bits), 1))
+    (0.5, 0.0)
     """
     n = labels.shape[0]
     labels = labels.astype(jnp.int32)
@@ -213,10 +230,10 @@ def leak(
     pointwise = (own - prior) / LN2
     bits = (pointwise * weights).sum(axis=1) / weights.sum()
     hits = (log_p[0].argmax(axis=-1) == labels) * weights
-    nats = entropy(labels, classes, weights)
+    prior_nats = entropy(jnp.bincount(labels, weights, length=classes) / weights.sum())
     return Leak(
         bits=bits[0],
-        share=bits[0] * LN2 / jnp.maximum(nats, 1e-12),
+        share=bits[0] * LN2 / jnp.maximum(prior_nats, 1e-12),
         accuracy=hits.sum() / weights.sum(),
         smallest_probability=jnp.exp(own[0].min()),
         pointwise=pointwise[0],

@@ -1,23 +1,33 @@
-"""Do two explanations of one example agree? Each function for one example.
+"""Rankings and selections of positions, against one another and against evidence.
 
-Scores against evidence, threshold-free; each function for one example.
-
-Undefined values are NaN (no evidence, or nothing else), so that a caller can count
-them. Comparisons are pairwise, for they must batch; T up to some hundreds.
-
-How well a selection shows the known evidence; each function for one example.
+Every function is for one example. A value that is not defined, as where there is no
+evidence, is NaN, so that a caller can count it. Most functions compare all pairs of
+positions, which batches well for up to some hundreds of them.
 """
 
 import jax.numpy as jnp
 from jax import Array
 
+from jaxattn.nn.subsets import ranks
+
 
 def kendall_tau_b(a: Array, b: Array, valid: Array) -> Array:
-    """Kendall's tau-b of scores a [P] and b [P] over the valid [P] positions.
+    """Kendall's tau-b: do two score vectors rank the positions alike?
 
-    Ties are accounted for; NaN where one of them is constant. All pairs are compared,
-    P^2 in memory: for more than some 100 positions rather use `top_k_overlap`. See 'The
-    Treatment of Ties in Ranking Problems' by Kendall (1945).
+    See 'The Treatment of Ties in Ranking Problems' by Kendall (1945). All pairs are
+    compared, P^2 in memory: `top_k_overlap` serves more than some 100 positions.
+
+    Args:
+        a, b: two scores of each position `[P]`.
+        valid: which positions count `[P]`, bool.
+
+    Returns:
+        A number in [-1, 1]; NaN where `a` or `b` is constant.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> a, b = jnp.array([0.5, 0.3, 0.2]), jnp.array([0.6, 0.1, 0.3])
+    >>> round(float(jaxattn.kendall_tau_b(a, b, jnp.ones(3, bool))), 3)
+    0.333
     """
     pairs = (valid[:, None] & valid[None, :]) & ~jnp.eye(len(a), dtype=bool)
     # A difference of two infinite scores would be NaN.
@@ -34,16 +44,24 @@ def top_k_overlap(selected: Array, scores: Array, k: Array) -> Array:
 
     Ties go by position; 0 where nothing is selected.
     """
-    order = jnp.argsort(-scores, stable=True)
-    ranks = jnp.zeros_like(order).at[order].set(jnp.arange(len(scores)))
-    hits = (selected & (ranks < k)).sum()
+    highest = ranks(scores, jnp.ones_like(selected)) < k
+    hits = (selected & highest).sum()
     return hits / jnp.maximum(selected.sum(), 1)
 
 
 def auroc(scores: Array, positive: Array, valid: Array) -> Array:
-    """Area under the ROC curve of scores [P] for `positive` [P] among the valid [P].
+    """Area under the ROC curve of scores for the evidence.
 
-    The probability that a positive position scores higher than another, ties half.
+    It is the probability that a position of the evidence scores higher than another
+    position, where a tie counts half.
+
+    Args:
+        scores: one score of each position `[P]`.
+        positive: which positions are evidence `[P]`, bool.
+        valid: which positions count `[P]`, bool.
+
+    Returns:
+        A number in [0, 1]; NaN where all positions or none are evidence.
 
     >>> import jax.numpy as jnp, jaxattn
     >>> evidence = jnp.array([True, False, True, False])
@@ -59,10 +77,24 @@ def auroc(scores: Array, positive: Array, valid: Array) -> Array:
 
 
 def average_precision(scores: Array, positive: Array, valid: Array) -> Array:
-    """Average precision of scores [P] for `positive` [P] among the valid [P].
+    """Average precision of scores for the evidence.
 
-    The mean, over positive positions, of the precision at their score; equal scores
-    enter together, as in scikit-learn.
+    It is the mean, over the positions of the evidence, of the precision at their
+    score. Equal scores enter together, as in scikit-learn.
+
+    Args:
+        scores: one score of each position `[P]`.
+        positive: which positions are evidence `[P]`, bool.
+        valid: which positions count `[P]`, bool.
+
+    Returns:
+        A number in [0, 1]; NaN where no position is evidence.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> evidence = jnp.array([False, True, True, False])
+    >>> scores = jnp.array([0.6, 0.3, 0.1, 0.0])
+    >>> round(float(jaxattn.average_precision(scores, evidence, evidence | True)), 3)
+    0.583
     """
     a = positive & valid
     reached = (scores[None, :] >= scores[:, None]) & valid[None, :]
@@ -141,18 +173,14 @@ def control_hit(selected: Array, control: Array | int) -> Array:
     return selected[control].astype(jnp.float32)
 
 
-def ranks(scores: Array, valid: Array) -> Array:
-    """Ranks [P] of scores [P] among the valid [P], best 1, ties averaged."""
-    low = jnp.where(valid, scores, -jnp.inf)
-    better = (low[None, :] > low[:, None]).sum(axis=1)
-    equal = (low[None, :] == low[:, None]).sum(axis=1)
-    return better + (equal + 1) / 2
-
-
 def median_rank(scores: Array, truth: Array, valid: Array) -> Array:
     """Median rank of the evidence `truth` [P] by scores [P], best 1, ties averaged.
 
     The metric of 'Learning to Explain' by Chen et al. (arXiv 1802.07814); the best
     possible is (k + 1) / 2 for k relevant positions. NaN without evidence.
     """
-    return jnp.nanmedian(jnp.where(truth & valid, ranks(scores, valid), jnp.nan))
+    low = jnp.where(valid, scores, -jnp.inf)
+    better = (low[None, :] > low[:, None]).sum(axis=1)
+    equal = (low[None, :] == low[:, None]).sum(axis=1)
+    rank = better + (equal + 1) / 2
+    return jnp.nanmedian(jnp.where(truth & valid, rank, jnp.nan))

@@ -4,12 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-NO_BALANCE = 0.1
-"""Standardised mean differences below this count as balance."""
-
-HEAVY_TAIL = 0.7
-"""A Pareto shape above this: the mean of the weights hardly settles (PSIS)."""
-
 
 def ess_share(weights: np.ndarray) -> float:
     """Kish's effective sample size, (sum w)^2 / sum w^2, as a share of all [N]."""
@@ -20,8 +14,7 @@ class Truncation(NamedTuple):
     """Weights cut at two of their own percentiles."""
 
     low: float
-    high: float
-    """Percentiles."""
+    """Percentile; at the other end it is 100 minus this."""
     mean: float
     """About 1 for stabilised weights; otherwise their estimator is wrong."""
     largest_share: float
@@ -34,15 +27,16 @@ def truncations(weights: np.ndarray, at=(0, 1, 5, 10)) -> list[Truncation]:
     See 'Constructing Inverse Probability Weights for Marginal Structural Models' by
     Cole & Hernan (2008): show several cuts, never one in silence.
     """
-    rows = []
-    for low in at:
-        ends = np.percentile(weights, [low, 100 - low])
-        cut = np.clip(weights, *ends)
-        largest = float(cut.max() / cut.sum())
-        rows.append(
-            Truncation(low, 100 - low, float(cut.mean()), largest, ess_share(cut))
+    cuts = {x: np.clip(weights, *np.percentile(weights, [x, 100 - x])) for x in at}
+    return [
+        Truncation(
+            low=low,
+            mean=float(cut.mean()),
+            largest_share=float(cut.max() / cut.sum()),
+            ess_share=ess_share(cut),
         )
-    return rows
+        for low, cut in cuts.items()
+    ]
 
 
 def overlap_histogram(

@@ -1,8 +1,8 @@
-"""Flax's own attention layers, met on their way through a model: asked, or overruled.
+"""Reads or replaces the weights of Flax attention layers while a model runs.
 
-They compute weights by `attention_fn`, which sows them on the `module` it is given.
-Neither the model nor its code is changed: Linen calls are intercepted, and an NNX model
-is copied.
+These layers compute weights by `attention_fn`, which sows them on the `module` that it
+is given. Neither the model nor its code is changed: calls of Linen modules are
+intercepted, and an NNX model is copied.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from flax import nnx, traverse_util
 from jax import Array
 
 SOWN = "attention_weights"
-"""The name under which Flax sows them."""
+"""The name under which Flax sows the weights."""
 
 
 class Call(NamedTuple):
@@ -31,49 +31,66 @@ class Call(NamedTuple):
     options: dict[str, Any]
 
 
-def sown(call: Call) -> tuple[Any, dict[str, Array]]:
-    """The output, and all attention weights by the name of their layer, in order."""
-    run = _sown_nnx if isinstance(call.model, nnx.Module) else _sown_linen
-    output, kept, met = run(call)
-    kept = {name: _each(name, told, met.get(name)) for name, told in kept.items()}
-    if lost := [name for name in met if name not in kept]:
+def read_weights(call: Call) -> tuple[Any, dict[str, Array]]:
+    """The output, and all attention weights by the name of their layer, in order.
+
+    Raises:
+        ValueError: where there is no attention layer, or one did not sow its weights.
+    """
+    run = _read_nnx if isinstance(call.model, nnx.Module) else _read_linen
+    output, sown, ranks = run(call)
+    by_layer = {name: _each(name, w, ranks.get(name)) for name, w in sown.items()}
+    if lost := [name for name in ranks if name not in sown]:
         raise ValueError(
-            f"layer {lost[0]} was met, but its weights were not sown: in nn.scan give "
-            f"variable_axes={{'intermediates': 0}}, and an attention_fn of its own "
+            f"layer {lost[0]} was called, but its weights were not sown: in nn.scan "
+            "give variable_axes={'intermediates': 0}, and an attention_fn of its own "
             f"must sow {SOWN!r} on the module that it is given"
         )
-    if not kept:
+    if not by_layer:
         raise ValueError(
             f"{type(call.model).__name__} has no attention layer of Flax "
             f"(MultiHeadDotProductAttention, MultiHeadAttention) and sows no {SOWN!r}"
         )
-    order = [*met, *(name for name in kept if name not in met)]
-    return output, {k: v for name in order for k, v in kept[name].items()}
+    order = [*ranks, *(name for name in by_layer if name not in ranks)]
+    return output, {k: v for name in order for k, v in by_layer[name].items()}
 
 
-def overruled(call: Call, changes: Mapping[str, Callable[[Array], Array]]) -> Any:
-    """The output with the weights [batch, heads, queries, keys] of layers changed."""
-    run = _changed_nnx if isinstance(call.model, nnx.Module) else _changed_linen
-    output, met = run(call, changes)
+def replace_weights(call: Call, changes: Mapping[str, Callable[[Array], Array]]) -> Any:
+    """The output with the weights [batch, heads, queries, keys] of layers changed.
+
+    Raises:
+        ValueError: where a layer that is named was not called.
+    """
+    run = _replace_nnx if isinstance(call.model, nnx.Module) else _replace_linen
+    output, called = run(call, changes)
     for name in changes:
-        if name not in met:
-            layers = ", ".join(dict.fromkeys(met)) or "none"
-            raise ValueError(f"no attention layer {name!r} was met; there are {layers}")
+        if name not in called:
+            layers = ", ".join(dict.fromkeys(called)) or "none"
+            raise ValueError(
+                f"no attention layer {name!r} was called; there are {layers}"
+            )
     return output
 
 
-def _each(name: str, told: Any, rank: int | None) -> dict[str, Array]:
-    """One array a call: a shared layer is met several times, a scanned one has an axis
-    of its own in front."""
-    while rank is not None and told[0].ndim > rank:
-        told = tuple(part for weights in told for part in weights)
-    if len(told) == 1:
-        return {name: told[0]}
-    return {f"{name}/{i}": weights for i, weights in enumerate(told)}
+def _each(name: str, sown: Any, rank: int | None) -> dict[str, Array]:
+    """One array for each call of a layer.
+
+    A shared layer is called several times, and a scanned one has an axis in front.
+    """
+    while rank is not None and sown[0].ndim > rank:
+        sown = tuple(part for weights in sown for part in weights)
+    if len(sown) == 1:
+        return {name: sown[0]}
+    return {f"{name}/{i}": weights for i, weights in enumerate(sown)}
 
 
 def _name(path: Any) -> str:
     return "/".join(map(str, path)) or "attention"
+
+
+def _sown(flat: Mapping[Any, Any]) -> dict[str, Any]:
+    """What was sown as attention weights, by layer, of variables by path."""
+    return {_name(path[:-1]): w for path, w in flat.items() if path[-1] == SOWN}
 
 
 def _rank(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
@@ -81,21 +98,22 @@ def _rank(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     return (args[0] if args else kwargs["inputs_q"]).ndim + 1
 
 
-def _check(fn: Callable, name: str) -> None:
+def _check_sows(fn: Callable, name: str) -> None:
+    """Raises ValueError where the attention_fn of a layer takes no module to sow on."""
     taken = inspect.signature(fn).parameters
     if "module" not in taken and not any(
         p.kind is p.VAR_KEYWORD for p in taken.values()
     ):
         raise ValueError(
             f"layer {name} has an attention_fn ({getattr(fn, '__name__', fn)}) that "
-            f"takes no module, so it cannot tell its weights: let it sow {SOWN!r} on "
+            f"takes no module, so it cannot sow its weights: let it sow {SOWN!r} on "
             "one, as flax's dot_product_attention does"
         )
 
 
 @dataclasses.dataclass
-class _Told:
-    """What an attention_fn takes for its module, to hear the weights at once."""
+class _Recorder:
+    """Stands in for the module of an attention_fn and keeps the weights it sows."""
 
     weights: Array | None = None
 
@@ -105,17 +123,19 @@ class _Told:
         return True
 
 
-def _overruling(fn: Callable, name: str, change: Callable[[Array], Array]) -> Callable:
+def _with_weights(
+    fn: Callable, name: str, change: Callable[[Array], Array]
+) -> Callable:
     """The same attention_fn, but for its weights; without dropout."""
-    _check(fn, name)
+    _check_sows(fn, name)
 
     @functools.wraps(fn)  # Flax reads its signature
     def attend(query: Array, key: Array, value: Array, **more: Any) -> Array:
-        told = _Told()
-        fn(query, key, value, **more | {"module": told})
-        if told.weights is None:
+        recorder = _Recorder()
+        fn(query, key, value, **more | {"module": recorder})
+        if recorder.weights is None:
             raise ValueError(f"the attention_fn of layer {name} sowed no {SOWN!r}")
-        weights = change(told.weights)
+        weights = change(recorder.weights)
         if value.shape[-2] != weights.shape[-3]:  # grouped queries share values
             value = jnp.repeat(value, weights.shape[-3] // value.shape[-2], axis=-2)
         precision = more.get("precision")
@@ -142,14 +162,14 @@ def _is_layer(context: Any) -> bool:
     return layer and context.method_name == "__call__"
 
 
-def _sown_linen(call: Call):
-    met: dict[str, int] = {}
+def _read_linen(call: Call):
+    ranks: dict[str, int] = {}
 
     def intercept(run, args, kwargs, context):
         if _is_layer(context):
             name = _name(context.module.path)
-            _check(context.module.attention_fn, name)
-            met.setdefault(name, _rank(args, kwargs))
+            _check_sows(context.module.attention_fn, name)
+            ranks.setdefault(name, _rank(args, kwargs))
             # A subclass may have arguments of its own; the call to its parent follows.
             if "sow_weights" in inspect.signature(run).parameters:
                 kwargs = kwargs | {"sow_weights": True}
@@ -157,12 +177,11 @@ def _sown_linen(call: Call):
 
     output, state = _linen(call, intercept, mutable=["intermediates"])
     flat = traverse_util.flatten_dict(state.get("intermediates", {}))
-    kept = {_name(path[:-1]): w for path, w in flat.items() if path[-1] == SOWN}
-    return output, kept, met
+    return output, _sown(flat), ranks
 
 
-def _changed_linen(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
-    met, inside = [], set()
+def _replace_linen(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
+    called, inside = [], set()
 
     def intercept(run, args, kwargs, context):
         module = context.module
@@ -170,12 +189,14 @@ def _changed_linen(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
         # A subclass calls its parent, and both are intercepted.
         if name is None or name in inside:
             return run(*args, **kwargs)
-        met.append(name)
+        called.append(name)
         if name not in changes:
             return run(*args, **kwargs)
         fn = module.attention_fn
         # Modules are frozen, but this one lives for this call only.
-        object.__setattr__(module, "attention_fn", _overruling(fn, name, changes[name]))
+        object.__setattr__(
+            module, "attention_fn", _with_weights(fn, name, changes[name])
+        )
         inside.add(name)
         try:
             return run(*args, **kwargs)
@@ -183,7 +204,7 @@ def _changed_linen(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
             inside.remove(name)
             object.__setattr__(module, "attention_fn", fn)
 
-    return _linen(call, intercept), met
+    return _linen(call, intercept), called
 
 
 def _nnx(call: Call, prepare: Callable[[str, Any], None]) -> tuple[Any, Callable]:
@@ -205,48 +226,49 @@ def _nnx(call: Call, prepare: Callable[[str, Any], None]) -> tuple[Any, Callable
     return copy, run
 
 
-def _hearing(module: Any, before: Callable[..., dict[str, Any]]) -> None:
-    """Lets `before(args, kwargs)` see and answer the arguments of a layer's calls."""
+def _intercept(module: Any, before: Callable[..., dict[str, Any]]) -> None:
+    """Lets `before(args, kwargs)` replace the keywords of a layer's calls."""
     parent = type(module)
 
     def __call__(self, *args, **kwargs):
         return parent.__call__(self, *args, **before(args, kwargs))
 
-    # By its class, for that is what comes along into scan, remat and jit.
+    # On a class of its own, because a class comes along into scan, remat and jit.
     body = {"__call__": __call__, "__module__": parent.__module__}
     object.__setattr__(module, "__class__", type(parent.__name__, (parent,), body))
 
 
-def _sown_nnx(call: Call):
-    met: dict[str, int] = {}
+def _read_nnx(call: Call):
+    ranks: dict[str, int] = {}
 
     def prepare(name, module):
-        _check(module.attention_fn, name)
+        _check_sows(module.attention_fn, name)
 
         def before(args, kwargs):
-            met.setdefault(name, _rank(args, kwargs))
+            ranks.setdefault(name, _rank(args, kwargs))
             return kwargs | {"sow_weights": True}
 
-        _hearing(module, before)
+        _intercept(module, before)
 
     copy, run = _nnx(call, prepare)
     output, state = nnx.capture(run, nnx.Intermediate)(copy)
     flat = traverse_util.flatten_dict(nnx.to_pure_dict(state))
-    kept = {_name(path[:-1]): w for path, w in flat.items() if path[-1] == SOWN}
-    return output, kept, met
+    return output, _sown(flat), ranks
 
 
-def _changed_nnx(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
-    met = []
+def _replace_nnx(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
+    called = []
 
     def prepare(name, module):
         def before(args, kwargs):
-            met.append(name)
+            called.append(name)
             return kwargs | {"sow_weights": False}
 
-        _hearing(module, before)
+        _intercept(module, before)
         if name in changes:
-            module.attention_fn = _overruling(module.attention_fn, name, changes[name])
+            module.attention_fn = _with_weights(
+                module.attention_fn, name, changes[name]
+            )
 
     copy, run = _nnx(call, prepare)
-    return run(copy), met
+    return run(copy), called

@@ -1,4 +1,4 @@
-"""Attention of anyone's Flax model: captured as it is, or replaced by another."""
+"""Attention of any Flax model: captured as it is, or replaced by another."""
 
 import dataclasses
 import difflib
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxattn.nn import edits
-from jaxattn.nn.attention_layers import Call, overruled, sown
+from jaxattn.nn.attention_layers import Call, read_weights, replace_weights
 from jaxattn.nn.edits import Edit
 
 
@@ -22,18 +22,19 @@ from jaxattn.nn.edits import Edit
 )
 @dataclasses.dataclass(frozen=True)
 class Captured:
-    """What a model answered, and the attention weights of all its layers by name."""
+    """What `jaxattn.capture` gives: a model's answer and its attention weights."""
 
     output: Any
     masks: dict[str, Array]
     """[batch, heads, queries, keys] by layer, as "encoder/layer_0/attention"."""
     layers: tuple[str, ...]
-    """The names of the layers in the order in which they were met."""
+    """The names of the layers in the order in which they were called."""
 
     def layer(self, layer: str | int = -1) -> Array:
         """Weights [batch, heads, queries, keys] of a layer by name or place (-1: last).
 
-        Raises: ValueError for a layer that was not met.
+        Raises:
+            ValueError: for a layer that is not there.
         """
         if isinstance(layer, int) and -len(self.layers) <= layer < len(self.layers):
             layer = self.layers[layer]
@@ -47,10 +48,17 @@ class Captured:
     def cls(
         self, layer: str | int = -1, head: int | None = None, query: int = 0
     ) -> Array:
-        """Where the first query (CLS) looks, [batch, heads, keys], or [batch, keys] of
-        one head.
+        """Where one query looks, by default the first ([CLS]).
 
-        Raises: ValueError for a layer, head or query that is not there.
+        Args:
+            layer: by name or place.
+            head: one head, or None for all.
+            query: the query's position.
+
+        Returns: weights [batch, heads, keys], or [batch, keys] of one head.
+
+        Raises:
+            ValueError: for a layer, head or query that is not there.
         """
         weights = self.layer(layer)
         for name, chosen, n in (
@@ -67,8 +75,10 @@ class Captured:
 
         Each layer's mean over heads, half of it the residual connection, multiplied
         from the first to the last. See 'Quantifying Attention Flow in Transformers' by
-        Abnar & Zuidema (arXiv 2005.00928). Raises: ValueError where queries and keys
-        are not the same positions in all layers.
+        Abnar & Zuidema (arXiv 2005.00928).
+
+        Raises:
+            ValueError: where queries and keys are not the same positions in all layers.
         """
         chosen = self.layers if layers is None else layers
         if not chosen:
@@ -95,17 +105,35 @@ def capture(
     rngs: Any = None,
     **options: Any,
 ) -> Captured:
-    """Runs a model and keeps the weights of every attention layer in it.
+    """Runs a Flax model and keeps the weights of every attention layer in it.
 
-    Of Linen's `MultiHeadDotProductAttention` with the model's `variables`, and of NNX's
-    `MultiHeadAttention`, there with a state for `variables`, or None for the model's
-    own. They are asked for by Flax's own `sow_weights`, whether or not the model's code
-    does; whatever else sows `attention_weights` is kept too. A layer that is met
-    several times, or scanned, has a name for each: "layer/0", "layer/1". `inputs` and
-    `options` are the model's; it runs under jit, vmap and grad. Raises: ValueError
-    where there is no such layer, or one that does not tell its weights.
+    The layers are Linen's `MultiHeadDotProductAttention` and NNX's
+    `MultiHeadAttention`, and whatever else sows `attention_weights`; the model's code
+    need not ask for them. It runs under jit, vmap and grad.
+
+    Args:
+        model: a Linen module, or an NNX module.
+        variables: the Linen model's; of an NNX model a state, or None for its own.
+        inputs, options: what the model is called with.
+        method: another of the model's methods, as in `Module.apply`.
+        rngs: keys, as in `Module.apply`.
+
+    Returns:
+        A `Captured`: the output, and the weights `[batch, heads, queries, keys]` by the
+        name of the layer. A layer that is met several times, or scanned, has a name for
+        each time: "layer/0", "layer/1".
+
+    Raises:
+        ValueError: there is no such layer, or one that does not tell its weights.
+
+    >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxattn
+    >>> model, x = nn.MultiHeadDotProductAttention(num_heads=2), jnp.ones((3, 5, 8))
+    >>> variables = model.init(jax.random.key(0), x)
+    >>> captured = jaxattn.capture(model, variables, x)
+    >>> captured.layer().shape, captured.cls(head=0).shape
+    ((3, 2, 5, 5), (3, 5))
     """
-    output, masks = sown(Call(model, variables, inputs, method, rngs, options))
+    output, masks = read_weights(Call(model, variables, inputs, method, rngs, options))
     return Captured(output, masks, tuple(masks))
 
 
@@ -118,16 +146,35 @@ def intervene(
     rngs: Any = None,
     **options: Any,
 ) -> Any:
-    """The model's output with other attention weights in the layers named.
+    """A Flax model's output with other attention weights in some layers.
 
-    `masks` by layer, as `capture` names them: arrays that fit [batch, heads, queries,
-    keys], used as they are, or functions of the weights that the layer computed (see
-    `jaxattn.nn.edits`). All else is as in `capture`; a layer met several times gets
-    the change each time, and a changed layer has no dropout. Raises: ValueError for an
-    unknown layer, or weights that do not fit it.
+    Args:
+        model, variables, inputs, method, rngs, options: as in `capture`.
+        masks: by the name of a layer, weights that fit `[batch, heads, queries, keys]`,
+            used as they are, or a function of the weights that the layer computed (see
+            `jaxattn.nn.edits`). A layer that is met several times is changed each time,
+            and a changed layer has no dropout.
+
+    Returns:
+        What the model answers then.
+
+    Raises:
+        ValueError: unknown layer, or weights that do not fit it.
+
+    >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxattn
+    >>> from jaxattn.nn import edits
+    >>> model, x = nn.MultiHeadDotProductAttention(num_heads=2), jnp.eye(6)[None]
+    >>> variables = model.init(jax.random.key(0), x)
+    >>> captured = jaxattn.capture(model, variables, x)
+    >>> masks = {name: edits.uniform for name in captured.layers}
+    >>> output = jaxattn.intervene(model, variables, masks, x)
+    >>> bool(jnp.allclose(output, captured.output))
+    False
     """
     changes = {
         name: partial(edits.apply, edit, where=f"layer {name}")
         for name, edit in masks.items()
     }
-    return overruled(Call(model, variables, inputs, method, rngs, options), changes)
+    return replace_weights(
+        Call(model, variables, inputs, method, rngs, options), changes
+    )

@@ -1,7 +1,7 @@
 """Edits of attention weights [batch, heads, queries, keys], for `jaxattn.intervene`.
 
 An edit is a function of the weights that a layer computed. It moves weight only to
-where the layer may look, which is where its own weight is above 0.
+positions at which the layer may look: those where its own weight is above 0.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,8 @@ def random(key: Array, low: float = 0.5, high: float = 8.0) -> Edit:
 def foreign(key: Array) -> Edit:
     """Another example's weights, the same other one for all heads and queries.
 
-    What of them lies where oneself may not look is cut, and the rest sums to 1 again.
+    Weight on positions at which the example itself may not look is cut, and the rest
+    sums to 1 again.
     """
 
     def edit(weights: Array) -> Array:
@@ -66,23 +67,21 @@ def only(
                 raise ValueError(f"{name} = {chosen}: there are {n}, counted from 0")
             one = jnp.arange(n) == chosen % n
             where = where & (one[:, None] if name == "head" else one[None, :])
-        found = apply(edit, weights, "only")
-        return jnp.where(where[..., None], found, weights)
+        return jnp.where(where[..., None], apply(edit, weights, "only"), weights)
 
     return edited
 
 
 def apply(edit: Edit | Array, weights: Array, where: str) -> Array:
     """The weights after an edit, or the given ones; raises ValueError if none fit."""
-    found = edit(weights) if callable(edit) else jnp.asarray(edit)
+    edited = edit(weights) if callable(edit) else jnp.asarray(edit)
     try:
-        found = jnp.broadcast_to(found, weights.shape)
+        return jnp.broadcast_to(edited, weights.shape).astype(weights.dtype)
     except ValueError:
         raise ValueError(
-            f"{where}: weights of shape {list(found.shape)} do not fit "
+            f"{where}: weights of shape {list(edited.shape)} do not fit "
             f"{list(weights.shape)} (batch, heads, queries, keys)"
         ) from None
-    return found.astype(weights.dtype)
 
 
 def _by_row(function: Callable[..., Array], *arrays: Array) -> Array:

@@ -159,3 +159,4 @@ ENCODERS = {
     "cnn": Cnn,
     "transformer": Transformer,
 }
+"""Encoders of the query by the name that `--model.query` takes."""

@@ -16,7 +16,7 @@ STEPS = 60
 """Halvings of the bracket of the threshold: more than float32 can tell apart."""
 
 
-def _usable(scores: Array, valid: Array, temperature: Array | float) -> Array:
+def _shifted(scores: Array, valid: Array, temperature: Array | float) -> Array:
     scaled = jnp.where(valid, scores / temperature, 0)
     top = jnp.where(valid, scaled, -jnp.inf).max(initial=-jnp.inf)
     top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
@@ -41,9 +41,9 @@ def _entmax(scores: Array, valid: Array, alpha: float) -> Array:
 
     # The best score is 0, so one position alone reaches 1 at -1, and none does at 0.
     low, _ = jax.lax.fori_loop(0, STEPS, halve, (jnp.float32(-1), jnp.float32(0)))
-    found = weights(low)
-    total = found.sum()
-    return found / jnp.where(total > 0, total, 1)
+    mask = weights(low)
+    total = mask.sum()
+    return mask / jnp.where(total > 0, total, 1)
 
 
 @_entmax.defjvp
@@ -61,25 +61,65 @@ def _entmax_jvp(alpha, primals, tangents):
 def alpha_entmax(
     scores: Array, valid: Array, alpha: float = 1.5, temperature: Array | float = 1.0
 ) -> Array:
-    """alpha-entmax of scores / temperature [T] over the valid [T], by bisection.
+    """alpha-entmax: a softmax whose small weights are exactly 0, found by bisection.
 
-    `alpha` is above 1 and static. Raises: ValueError for alpha of 1 or less.
+    See 'Sparse Sequence-to-Sequence Models' by Peters et al. (arXiv 1905.05702).
+
+    Args:
+        scores, valid, temperature: as in `jaxattn.softmax`.
+        alpha: how sparse, static: near 1 it is the softmax, 2 is `sparsemax`.
+
+    Returns:
+        The mask `[T]`, which sums to 1 over the valid positions.
+
+    Raises:
+        ValueError: alpha is 1 or less.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> mask = jaxattn.alpha_entmax(jnp.array([2.0, 1.0, 0.0]), jnp.ones(3, bool), 1.8)
+    >>> (mask > 0).tolist()
+    [True, True, False]
     """
     if not alpha > 1:
         raise ValueError(
             f"alpha = {alpha}: must be above 1 (1 itself is jaxattn.softmax)"
         )
-    return _entmax(_usable(scores, valid, temperature), valid, float(alpha))
+    return _entmax(_shifted(scores, valid, temperature), valid, float(alpha))
 
 
 def sparsemax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
-    """The point [T] of the simplex nearest to scores / temperature over the valid [T].
+    """The point of the simplex that is nearest to scores / temperature.
 
-    Weights are exactly 0 below a threshold.
+    Its weights are exactly 0 below a threshold. See 'From Softmax to Sparsemax' by
+    Martins and Astudillo (arXiv 1602.02068).
+
+    Args:
+        scores, valid, temperature: as in `jaxattn.softmax`.
+
+    Returns:
+        The mask `[T]`, which sums to 1 over the valid positions.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> jaxattn.sparsemax(jnp.array([1.0, 0.5, 0.0]), jnp.ones(3, bool)).tolist()
+    [0.75, 0.25, 0.0]
     """
     return alpha_entmax(scores, valid, 2.0, temperature)
 
 
 def entmax15(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
-    """1.5-entmax of scores / temperature [T] over the valid [T]: between both."""
+    """1.5-entmax, half-way between softmax and sparsemax.
+
+    See 'Sparse Sequence-to-Sequence Models' by Peters et al. (arXiv 1905.05702).
+
+    Args:
+        scores, valid, temperature: as in `jaxattn.softmax`.
+
+    Returns:
+        The mask `[T]`, which sums to 1 over the valid positions.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> mask = jaxattn.entmax15(jnp.array([2.0, 1.0, -1.0]), jnp.ones(3, bool))
+    >>> [round(float(weight), 2) for weight in mask]
+    [0.83, 0.17, 0.0]
+    """
     return alpha_entmax(scores, valid, 1.5, temperature)

@@ -20,13 +20,32 @@ def _relaxed(key: Array, scores: Array, temperature: Array | float) -> Array:
     return jax.nn.sigmoid((scores + noise) / temperature)
 
 
+def _stretched(gates: Array, valid: Array) -> Array:
+    """Gates [T] in (0, 1), stretched and cut to [0, 1]; 0 on padding."""
+    low, high = STRETCH
+    return jnp.where(valid, jnp.clip(low + (high - low) * gates, 0, 1), 0)
+
+
 def gates(
     key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
 ) -> Array:
-    """Independent 0/1 gates [T], open with probability sigmoid(scores [T]).
+    """Independent gates: each position is open or shut by itself.
 
-    The gradient is that of the relaxed draw at this temperature (straight-through).
     See 'The Concrete Distribution' by Maddison et al. (arXiv 1611.00712).
+
+    Args:
+        key: a random key, another for each draw.
+        scores: log-odds `[T]` that a gate is open.
+        valid: which positions exist `[T]`, bool.
+        temperature: of the relaxed draw whose gradient is taken (straight-through).
+
+    Returns:
+        The mask `[T]` of zeros and ones; 0 on padding.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> valid = jnp.array([True, True, False])
+    >>> jaxattn.gates(jax.random.key(0), jnp.array([30.0, -30.0, 30.0]), valid).tolist()
+    [1.0, 0.0, 0.0]
     """
     soft = _relaxed(key, scores, temperature)
     hard = (soft > 0.5).astype(soft.dtype)
@@ -49,14 +68,24 @@ def gate_rate(scores: Array, valid: Array, temperature: Array | float = 1.0) -> 
 def hard_concrete(
     key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
 ) -> Array:
-    """Stretched binary concrete gates [T], cut to [0, 1]: exactly 0 or 1 at times.
+    """Binary concrete gates, stretched and cut to [0, 1]: some are exactly 0 or 1.
 
     See 'Learning Sparse Neural Networks through L0 Regularization' by Louizos et al.
     (arXiv 1712.01312).
+
+    Args:
+        key, scores, valid: as in `gates`.
+        temperature: of the draw; the lower, the more weights are 0 or 1.
+
+    Returns:
+        The mask `[T]` of weights in [0, 1]; 0 on padding.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> key, scores = jax.random.key(0), jnp.array([30.0, -30.0])
+    >>> jaxattn.hard_concrete(key, scores, jnp.ones(2, bool)).tolist()
+    [1.0, 0.0]
     """
-    low, high = STRETCH
-    stretched = low + (high - low) * _relaxed(key, scores, temperature)
-    return jnp.where(valid, jnp.clip(stretched, 0, 1), 0)
+    return _stretched(_relaxed(key, scores, temperature), valid)
 
 
 def hard_concrete_rate(
@@ -68,14 +97,9 @@ def hard_concrete_rate(
     return jnp.where(valid, jax.nn.sigmoid(scores - shift), 0)
 
 
-def hard_concrete_mean(
-    scores: Array, valid: Array, temperature: Array | float = 1.0
-) -> Array:
+def hard_concrete_mean(scores: Array, valid: Array) -> Array:
     """The deterministic hard concrete gate [T] of the paper: without noise."""
-    del temperature
-    low, high = STRETCH
-    stretched = low + (high - low) * jax.nn.sigmoid(scores)
-    return jnp.where(valid, jnp.clip(stretched, 0, 1), 0)
+    return _stretched(jax.nn.sigmoid(scores), valid)
 
 
 def _kuma_shape(scores: Array) -> tuple[Array, Array]:
@@ -98,19 +122,29 @@ def _kuma_zero(scores: Array) -> Array:
 def hard_kuma(
     key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
 ) -> Array:
-    """Stretched Kumaraswamy gates [T], cut to [0, 1]: exactly 0 or 1 at times.
+    """Kumaraswamy gates, stretched and cut to [0, 1]: some are exactly 0 or 1.
 
-    `temperature` divides the scores. See 'Interpretable Neural Predictions with
-    Differentiable Binary Variables' by Bastings et al. (arXiv 1905.08160).
+    See 'Interpretable Neural Predictions with Differentiable Binary Variables' by
+    Bastings et al. (arXiv 1905.08160).
+
+    Args:
+        key, scores, valid: as in `gates`.
+        temperature: what divides the scores.
+
+    Returns:
+        The mask `[T]` of weights in [0, 1]; 0 on padding.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> key, scores = jax.random.key(0), jnp.array([30.0, -30.0])
+    >>> jaxattn.hard_kuma(key, scores, jnp.ones(2, bool)).tolist()
+    [1.0, 0.0]
     """
     a, b = _kuma_shape(scores / temperature)
     u = jax.random.uniform(
         key, scores.shape, scores.dtype, minval=_TINY, maxval=1 - _TINY
     )
     inner = jnp.clip(1 - (1 - u) ** (1 / b), _TINY, 1 - _TINY)
-    low, high = STRETCH
-    stretched = low + (high - low) * inner ** (1 / a)
-    return jnp.where(valid, jnp.clip(stretched, 0, 1), 0)
+    return _stretched(inner ** (1 / a), valid)
 
 
 def hard_kuma_rate(

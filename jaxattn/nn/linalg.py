@@ -1,12 +1,8 @@
-"""Inverse of a positive definite matrix, in XLA's own operations.
+"""Linear algebra in XLA's own operations: an inverse, and orthogonal initial weights.
 
-LAPACK's calls wait, inside XLA's thread pool, for work that only this pool can do: with
-as many of them as it has threads a program stops for ever. So nothing here calls it.
-
-Orthogonal initial weights, in XLA's own operations.
-
-Flax's initializer calls LAPACK, which can stop a program on a CPU for ever: see
-`jaxattn.nn.linalg`.
+A call of LAPACK, as Flax's orthogonal initializer makes it, waits inside XLA's thread
+pool for work that only this pool can do. Where there are as many such calls as threads
+a program on a CPU stops for ever, so nothing here calls LAPACK.
 """
 
 from typing import Any
@@ -61,17 +57,19 @@ def orthogonal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> 
     'Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks' by Saxe et al. (arXiv 1312.6120).
 
-    Raises ValueError if the shape is not square.
+    Raises:
+        ValueError: if the shape is not square.
     """
     if len(shape) != 2 or shape[0] != shape[1]:
         raise ValueError(f"shape = {shape} is not square")
     drawn = jax.random.normal(key, shape, dtype)
 
-    def next_column(i, found):
+    def next_column(i, basis):
         column = drawn[:, i]
-        # Columns that are not found yet are zero. Once is not enough in floating point.
+        # Later columns of the basis are still zero. Once is not enough in floating
+        # point.
         for _ in range(2):
-            column = column - found @ (found.T @ column)
-        return found.at[:, i].set(column / jnp.sqrt((column**2).sum()))
+            column = column - basis @ (basis.T @ column)
+        return basis.at[:, i].set(column / jnp.sqrt((column**2).sum()))
 
     return jax.lax.fori_loop(0, shape[1], next_column, jnp.zeros(shape, dtype))

@@ -10,8 +10,8 @@ from jaxattn.nn.normalizers import renormalise
 def others(key: Array, n: int) -> Array:
     """Another example for each of n examples [n]: one random cycle through all.
 
-    Not a shift: a data set may be sorted by label, and then the neighbour of a fixed
-    distance would be no stranger.
+    A shift would not do: in a data set that is sorted by label, the neighbour at a
+    fixed distance mostly has the same one.
     """
     order = jax.random.permutation(key, n)
     return jnp.zeros(n, order.dtype).at[order].set(jnp.roll(order, 1))
@@ -20,10 +20,23 @@ def others(key: Array, n: int) -> Array:
 def foreign_masks(
     key: Array, masks: Array, valid: Array, simplex: bool = True
 ) -> Array:
-    """Another example's mask for each example [batch, P], or [batch, heads, P].
+    """The mask of another example for each example of a batch.
 
-    It is cut to one's own valid positions [batch, P], and sums to 1 again where masks
-    do. All heads are the same other example's.
+    Args:
+        key: a random key; it decides whose mask each example gets.
+        masks: weights `[batch, P]` or `[batch, heads, P]`.
+        valid: which positions exist `[batch, P]`, bool.
+        simplex: whether masks sum to 1, so that these must do so again.
+
+    Returns:
+        Masks of the same shape, 0 on each example's own padding. No example keeps its
+        own mask, and all heads come from the same other example.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> masks, valid = jnp.eye(3), jnp.ones((3, 3), bool)
+    >>> foreign = jaxattn.foreign_masks(jax.random.key(0), masks, valid)
+    >>> float((foreign * masks).sum()), foreign.sum(axis=0).tolist()
+    (0.0, [1.0, 1.0, 1.0])
     """
     theirs = masks[others(key, len(masks))]
     return on_valid(theirs, valid, simplex)

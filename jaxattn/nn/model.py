@@ -5,7 +5,7 @@ mask can always be given from outside (an intervention): `logits` takes any mask
 """
 
 import math
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -22,8 +22,6 @@ from jaxattn.nn.subsets import MAX_DRAWS
 
 Params = Any
 
-VALUES = ("default_tokens", "inputs", "inputs_and_default_tokens")
-
 
 class Selector(nn.Module):
     """One score for each candidate [P], from a query that has read all of the input."""
@@ -38,13 +36,13 @@ class Selector(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, valid: Array, usable: Array
+        self, x: Array, valid: Array, candidates: Array
     ) -> tuple[Array, dict[str, Array]]:
         embedded = _shifted(self, embed(self.inputs, self.features, x))
         query, _ = ENCODERS[self.query](self.features, name="encoder")(embedded, valid)
         keys = Candidates(self.values, self.default_tokens, self.features)(embedded)
         scorer = SELECTORS[self.selector](self.hidden, name="scorer")
-        scores, aux = scorer(query, keys, usable)
+        scores, aux = scorer(query, keys, candidates)
         return scores, aux | {"query": query}
 
 
@@ -72,7 +70,7 @@ class Predictor(nn.Module):
 
 
 def _shifted(module: nn.Module, embedded: Array) -> Array:
-    """Vectors [T, D], which `embedded` tells and the argument `shift` adds to."""
+    """Vectors [T, D], which `embedded` reads and the argument `shift` adds to."""
     module.sow("intermediates", "embedded", embedded)
     return module.perturb("embedded", embedded)
 
@@ -88,76 +86,93 @@ class Model(NamedTuple):
     """The largest budget that a subset may be asked for."""
 
 
-def _check_shapes(
-    inputs: Inputs, values: str, query: str, selector: str, predictor: str, width: int
-) -> None:
-    if values != "default_tokens" and not inputs.fixed:
-        for part, name in (("selector", selector), ("predictor", predictor)):
-            if name == "tabular":
+class Parts(NamedTuple):
+    """What a model is made of: names in the registries of `jaxattn.nn`, and widths.
+
+    The fields mean what those of `jaxattn.config.Model` do.
+    """
+
+    values: str = "inputs"
+    default_tokens: int = 4
+    query: str = "bag"
+    selector: str = "additive"
+    normalizer: str = "gumbel_softmax"
+    predictor: str = "pooling"
+    features: int = 32
+    hidden: int = 32
+
+
+REGISTRIES = {
+    "query": ENCODERS,
+    "selector": SELECTORS,
+    "normalizer": NORMALIZERS,
+    "predictor": PREDICTORS,
+}
+"""Where the names of a model's parts are looked up."""
+
+
+def build(inputs: Inputs, classes: int, parts: Parts, draws: int = MAX_DRAWS) -> Model:
+    """A model of these inputs for `classes` labels.
+
+    Args:
+        inputs: what an example looks like.
+        classes: how many labels there are.
+        parts: what the model is made of.
+        draws: the largest budget that a subset may be asked for.
+
+    Raises:
+        KeyError: for a name that is in no registry.
+        ValueError: where the parts do not fit the inputs or one another.
+    """
+    _check_shapes(inputs, parts)
+    p = parts
+    return Model(
+        Selector(
+            inputs, p.values, p.default_tokens, p.query, p.selector, p.features,
+            p.hidden,
+        ),
+        Predictor(
+            inputs, p.values, p.default_tokens, p.predictor, p.features, p.hidden,
+            classes,
+        ),
+        p.normalizer,
+        inputs,
+        draws,
+    )  # fmt: skip
+
+
+def _check_shapes(inputs: Inputs, parts: Parts) -> None:
+    if parts.values != "default_tokens" and not inputs.fixed:
+        for part in ("selector", "predictor"):
+            if getattr(parts, part) == "tabular":
                 raise ValueError(
                     f"model.{part} = 'tabular' needs a fixed number of positions, and "
                     "these inputs have padding: choose another"
                 )
-    if inputs.kind == "scalars" and values != "inputs":
+    if inputs.kind == "scalars" and parts.values != "inputs":
         raise ValueError(
-            f"model.values = {values!r}: default tokens are vectors and these inputs "
-            "are single numbers: choose inputs"
+            f"model.values = {parts.values!r}: default tokens are vectors and these "
+            "inputs are single numbers: choose inputs"
         )
-    if inputs.kind == "scalars" and "tabular" not in (selector, predictor):
+    if inputs.kind == "scalars" and "tabular" not in (parts.selector, parts.predictor):
         raise ValueError(
             "single numbers do not tell which feature they are: choose tabular for "
             "model.selector or model.predictor"
         )
     heads = ENCODERS["transformer"].heads
-    if query == "transformer" and width % heads:
+    if parts.query == "transformer" and parts.features % heads:
         raise ValueError(
             f"model.query = 'transformer' has {heads} heads, so model.features = "
-            f"{width} must be a multiple of {heads}"
+            f"{parts.features} must be a multiple of {heads}"
         )
 
 
-def build(
-    inputs: Inputs,
-    classes: int,
-    *,
-    values: str = "inputs",
-    default_tokens: int = 4,
-    query: str = "bag",
-    selector: str = "additive",
-    normalizer: str = "gumbel_softmax",
-    predictor: str = "pooling",
-    features: int = 32,
-    hidden: int = 32,
-    draws: int = MAX_DRAWS,
-) -> Model:
-    """A model of these inputs for `classes` labels.
+def candidates_of(model: Model, valid: Array) -> Array:
+    """Which positions [P] a mask may choose, for an example valid at [T].
 
-    Raises: ValueError where the parts do not fit the inputs or one another.
+    Those of the example come first, then the default tokens, as far as the model's
+    values are these.
     """
-    named = (
-        ("inputs.kind", inputs.kind, get_args(Inputs.__annotations__["kind"])),
-        ("model.values", values, VALUES),
-        ("model.query", query, ENCODERS),
-        ("model.selector", selector, SELECTORS),
-        ("model.normalizer", normalizer, NORMALIZERS),
-        ("model.predictor", predictor, PREDICTORS),
-    )
-    for part, name, allowed in named:
-        if name not in allowed:
-            raise ValueError(f"{part} = {name!r}: choose from {', '.join(allowed)}")
-    _check_shapes(inputs, values, query, selector, predictor, features)
-    widths = default_tokens, query, selector, features, hidden
-    return Model(
-        Selector(inputs, values, *widths),
-        Predictor(inputs, values, default_tokens, predictor, features, hidden, classes),
-        normalizer,
-        inputs,
-        draws,
-    )
-
-
-def candidates(model: Model, valid: Array) -> Array:
-    """Which positions [P] a mask may use, for an example valid at [T]."""
     selector = model.selector
     parts = []
     if selector.values != "default_tokens":
@@ -170,14 +185,14 @@ def candidates(model: Model, valid: Array) -> Array:
 def positions(model: Model, length: int) -> int:
     """How many positions P the masks of examples of `length` positions have."""
     valid = jax.ShapeDtypeStruct((length,), bool)
-    return jax.eval_shape(lambda v: candidates(model, v), valid).shape[0]
+    return jax.eval_shape(lambda v: candidates_of(model, v), valid).shape[0]
 
 
 def init(model: Model, key: Array) -> dict[str, Params]:
     """Parameters of both halves."""
     x, valid = example(model.inputs)
     a, b = jax.random.split(key)
-    selector = model.selector.init(a, x, valid, candidates(model, valid))
+    selector = model.selector.init(a, x, valid, candidates_of(model, valid))
     return {"selector": selector["params"], "predictor": init_predictor(model, b)}
 
 
@@ -196,9 +211,9 @@ def size(model: Model) -> int:
 def init_predictor(model: Model, key: Array) -> Params:
     """Parameters of the predictor alone, for evaluators and baselines."""
     x, valid = example(model.inputs)
-    usable = candidates(model, valid)
-    mask = jnp.zeros(usable.shape[0])
-    return model.predictor.init(key, x, usable, mask)["params"]
+    candidates = candidates_of(model, valid)
+    mask = jnp.zeros(candidates.shape[0])
+    return model.predictor.init(key, x, candidates, mask)["params"]
 
 
 def scores(
@@ -208,8 +223,8 @@ def scores(
 
     `shift` [T, D] is added to the embedded inputs.
     """
-    usable = candidates(model, valid)
-    return model.selector.apply(_variables(params, shift), x, valid, usable)[0]
+    candidates = candidates_of(model, valid)
+    return model.selector.apply(_variables(params, shift), x, valid, candidates)[0]
 
 
 def normalise(
@@ -220,9 +235,9 @@ def normalise(
     temperature: Array | float,
     budget: Array | float = 1,
 ) -> Array:
-    """The mask [P] of scores [P] over the candidates valid [P], as in training."""
-    draw = NORMALIZERS[model.normalizer].draw
-    return draw(key, scores, valid, temperature, budget, model.draws)
+    """The mask [P] of scores [P] over the candidates `valid` [P], as in training."""
+    normalizer = NORMALIZERS[model.normalizer]
+    return normalizer.draw(key, scores, valid, temperature, budget, model.draws)
 
 
 def keep(
@@ -234,8 +249,8 @@ def keep(
     budget: Array | float = 1,
 ) -> Array:
     """The mask [P] of scores [P] in tests: subsets and gates without noise."""
-    made = NORMALIZERS[model.normalizer].keep
-    return made(key, scores, valid, temperature, budget)
+    normalizer = NORMALIZERS[model.normalizer]
+    return normalizer.keep(key, scores, valid, temperature, budget)
 
 
 def logits(
@@ -250,10 +265,10 @@ def logits(
 
     `shift` [T, D] is added to the embedded inputs.
     """
-    usable = candidates(model, valid)
-    mask = jnp.where(usable, mask, 0)
+    candidates = candidates_of(model, valid)
+    mask = jnp.where(candidates, mask, 0)
     # The head reads positions, so it must be told which of the candidates exist.
-    return model.predictor.apply(_variables(params, shift), x, usable, mask)[0]
+    return model.predictor.apply(_variables(params, shift), x, candidates, mask)[0]
 
 
 def embedded(
@@ -263,16 +278,15 @@ def embedded(
 
     Only for models whose values are inputs: default tokens are nobody's input.
     """
-    usable = candidates(model, valid)
+    candidates = candidates_of(model, valid)
 
-    def told(half: nn.Module, own: Params, *inputs: Array) -> Array:
-        _, kept = half.apply({"params": own}, *inputs, mutable=["intermediates"])
-        found: Any = kept["intermediates"]
-        return found["embedded"][0]
+    def read(half: nn.Module, own: Params, *inputs: Array) -> Array:
+        _, sown = half.apply({"params": own}, *inputs, mutable=["intermediates"])
+        return sown["intermediates"]["embedded"][0]  # type: ignore[index]
 
     return (
-        told(model.selector, params["selector"], x, valid, usable),
-        told(model.predictor, params["predictor"], x, usable, usable * 1.0),
+        read(model.selector, params["selector"], x, valid, candidates),
+        read(model.predictor, params["predictor"], x, candidates, candidates * 1.0),
     )
 
 

@@ -14,7 +14,16 @@ from jaxattn.nn import entmax, gates, subsets
 
 
 def softmax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
-    """Softmax of scores / temperature [T] over the valid [T] positions.
+    """Softmax over the valid positions.
+
+    Args:
+        scores: real numbers `[T]`.
+        valid: which positions exist `[T]`, bool.
+        temperature: what divides the scores.
+
+    Returns:
+        The mask `[T]`. It sums to 1 and is exactly 0 on padding; where no position is
+        valid it is the zero mask.
 
     >>> import jax.numpy as jnp, jaxattn
     >>> jaxattn.softmax(jnp.zeros(4), jnp.array([True, True, False, False])).tolist()
@@ -31,12 +40,26 @@ def softmax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Ar
 def gumbel_softmax(
     key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
 ) -> Array:
-    """Softmax of scores [T] perturbed by fresh Gumbel noise.
+    """Softmax of scores to which fresh Gumbel noise is added.
 
-    At low temperature this draws one position with probability softmax(scores).
-    See 'Categorical Reparameterization with Gumbel-Softmax' by Jang et al.
-    (arXiv 1611.01144) and 'The Concrete Distribution' by Maddison et al.
-    (arXiv 1611.00712).
+    At a low temperature it draws one position with probability softmax(scores). See
+    'Categorical Reparameterization with Gumbel-Softmax' by Jang et al. (arXiv
+    1611.01144) and 'The Concrete Distribution' by Maddison et al. (arXiv 1611.00712).
+
+    Args:
+        key: a random key, another for each draw.
+        scores, valid: as in `softmax`.
+        temperature: what divides the noisy scores.
+
+    Returns:
+        The mask `[T]`, which sums to 1 over the valid positions.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> scores, valid = jnp.log(jnp.array([0.5, 0.3, 0.2])), jnp.ones(3, bool)
+    >>> draw = jax.vmap(lambda key: jaxattn.gumbel_softmax(key, scores, valid, 0.01))
+    >>> mean = draw(jax.random.split(jax.random.key(0), 4000)).mean(axis=0)
+    >>> [round(float(share), 1) for share in mean]
+    [0.5, 0.3, 0.2]
     """
     noise = jax.random.gumbel(key, scores.shape, scores.dtype)
     return softmax(scores + noise, valid, temperature)
@@ -76,50 +99,55 @@ class Normalizer(NamedTuple):
     """Whether `keep` draws noise, too."""
 
 
-def _plain(function: Callable) -> Normalizer:
+def _deterministic(function: Callable) -> Callable:
+    """(scores, valid, temperature) -> mask, with the arguments of `draw`."""
+
     def draw(key, scores, valid, temperature=1.0, budget=1, draws=1):
         return function(scores, valid, temperature)
 
-    return Normalizer(draw, draw, simplex=True)
+    return draw
 
 
-def _gumbel_softmax(key, scores, valid, temperature=1.0, budget=1, draws=1):
-    return gumbel_softmax(key, scores, valid, temperature)
+def _noisy(function: Callable) -> Callable:
+    """(key, scores, valid, temperature) -> mask, with the arguments of `draw`."""
 
+    def draw(key, scores, valid, temperature=1.0, budget=1, draws=1):
+        return function(key, scores, valid, temperature)
 
-def _subset(function: Callable) -> Normalizer:
-    def keep(key, scores, valid, temperature=1.0, budget=1):
-        return subsets.hard_top_k(scores, valid, budget)
-
-    return Normalizer(function, keep, simplex=False)
+    return draw
 
 
 def _top_k(key, scores, valid, temperature=1.0, budget=1, draws=1):
     return subsets.top_k(scores, valid, temperature, budget)
 
 
+def _hard_top_k(key, scores, valid, temperature=1.0, budget=1):
+    return subsets.hard_top_k(scores, valid, budget)
+
+
+def _on_simplex(function: Callable) -> Normalizer:
+    draw = _deterministic(function)
+    return Normalizer(draw, draw, simplex=True)
+
+
 def _gates(draw: Callable, keep: Callable, rate: Callable) -> Normalizer:
-    def drawn(key, scores, valid, temperature=1.0, budget=1, draws=1):
-        return draw(key, scores, valid, temperature)
-
-    def kept(key, scores, valid, temperature=1.0, budget=1):
-        return keep(scores, valid)
-
-    return Normalizer(drawn, kept, simplex=False, rate=rate)
+    kept = _deterministic(lambda scores, valid, temperature: keep(scores, valid))
+    return Normalizer(_noisy(draw), kept, simplex=False, rate=rate)
 
 
 NORMALIZERS: dict[str, Normalizer] = {
-    "softmax": _plain(softmax),
+    "softmax": _on_simplex(softmax),
     "gumbel_softmax": Normalizer(
-        _gumbel_softmax, _gumbel_softmax, simplex=True, noisy=True
+        _noisy(gumbel_softmax), _noisy(gumbel_softmax), simplex=True, noisy=True
     ),
-    "sparsemax": _plain(entmax.sparsemax),
-    "entmax15": _plain(entmax.entmax15),
-    "top_k": _subset(_top_k),
-    "gumbel_top_k": _subset(subsets.gumbel_top_k),
+    "sparsemax": _on_simplex(entmax.sparsemax),
+    "entmax15": _on_simplex(entmax.entmax15),
+    "top_k": Normalizer(_top_k, _hard_top_k, simplex=False),
+    "gumbel_top_k": Normalizer(subsets.gumbel_top_k, _hard_top_k, simplex=False),
     "gates": _gates(gates.gates, gates.open_gates, gates.gate_rate),
     "hard_concrete": _gates(
         gates.hard_concrete, gates.hard_concrete_mean, gates.hard_concrete_rate
     ),
     "hard_kuma": _gates(gates.hard_kuma, gates.open_gates, gates.hard_kuma_rate),
 }
+"""Normalizers by the name that `--model.normalizer` takes."""

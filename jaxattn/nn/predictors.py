@@ -20,7 +20,23 @@ def _in_a_row(values: Array, mask: Array, valid: Array) -> tuple[Array, Array]:
 
 
 class Pooling(nn.Module):
-    """An MLP on the sum over positions of mask [T] * values [T, D], to logits [C]."""
+    """An MLP on the sum of mask * values over positions: what attention usually feeds.
+
+    Args:
+        hidden: width of the hidden layer.
+        classes: how many there are, C.
+
+    Returns:
+        Called with values `[T, D]`, a mask `[T]` and valid `[T]`: logits `[C]` and the
+        sum, `aux["pooled"]` `[D]`.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> predictor = jaxattn.Pooling(hidden=16, classes=2)
+    >>> given = jnp.ones((5, 8)), jnp.full(5, 0.2), jnp.ones(5, bool)
+    >>> (logits, aux), _ = predictor.init_with_output(jax.random.key(0), *given)
+    >>> logits.shape, aux["pooled"].shape
+    ((2,), (8,))
+    """
 
     hidden: int
     classes: int
@@ -34,12 +50,26 @@ class Pooling(nn.Module):
 
 
 class Positionwise(nn.Module):
-    """A layer on each position's mask * value by itself, then their mean, to logits.
+    """A layer on the mask * value of each position alone, then the mean of the layer.
 
-    It is no pool: the bias inside the rectifier makes the read of the weight
-    non-linear, so that it can answer to one large weight and to two halves
-    differently. The weight is scaled by the number of valid positions (the uniform
-    mask becomes 1 everywhere), so that length does not change the scale.
+    A bias stands inside the rectifier, so that the weight is read non-linearly: one
+    large weight and two halves can get different answers, as in no pool. Weights are
+    multiplied by the number of valid positions, so that length changes no scale.
+
+    Args:
+        hidden: width of the layers.
+        classes: how many there are, C.
+
+    Returns:
+        Called with values `[T, D]`, a mask `[T]` and valid `[T]`: logits `[C]` and the
+        layer, `aux["read"]` `[T, hidden]`.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> predictor = jaxattn.Positionwise(hidden=16, classes=2)
+    >>> given = jnp.ones((5, 8)), jnp.full(5, 0.2), jnp.ones(5, bool)
+    >>> (logits, aux), _ = predictor.init_with_output(jax.random.key(0), *given)
+    >>> logits.shape, aux["read"].shape
+    ((2,), (5, 16))
     """
 
     hidden: int
@@ -108,3 +138,4 @@ PREDICTORS = {
     "recurrent": Recurrent,
     "tabular": TabularPredictor,
 }
+"""Predictors by the name that `--model.predictor` takes."""

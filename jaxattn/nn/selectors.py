@@ -9,10 +9,24 @@ Scored = tuple[Array, dict[str, Array]]
 
 
 class Additive(nn.Module):
-    """Scores v . tanh(W q + U k) [T] of keys [T, D] for a query [D].
+    """Additive attention: scores v . tanh(W q + U k).
 
     See 'Neural Machine Translation by Jointly Learning to Align and Translate' by
     Bahdanau et al. (arXiv 1409.0473).
+
+    Args:
+        hidden: width of the layer.
+
+    Returns:
+        Called with a query `[D]` and keys `[T, K]`: scores `[T]` and the layer,
+        `aux["features"]` `[T, hidden]`.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> selector, query, keys = jaxattn.Additive(hidden=16), jnp.ones(8), jnp.eye(5, 8)
+    >>> variables = selector.init(jax.random.key(0), query, keys)
+    >>> scores, aux = selector.apply(variables, query, keys)
+    >>> scores.shape, aux["features"].shape
+    ((5,), (5, 16))
     """
 
     hidden: int
@@ -27,9 +41,22 @@ class Additive(nn.Module):
 
 
 class DotProduct(nn.Module):
-    """Scores (W q) . (U k) / sqrt(hidden) [T] of keys [T, D] for a query [D].
+    """Scaled dot-product attention: scores (W q) . (U k) / sqrt(hidden).
 
     See 'Attention Is All You Need' by Vaswani et al. (arXiv 1706.03762).
+
+    Args:
+        hidden: dimensions in which query and keys are compared.
+
+    Returns:
+        Called with a query `[D]` and keys `[T, K]`: scores `[T]` and the projections,
+        `aux["query"]` `[hidden]` and `aux["keys"]` `[T, hidden]`.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> selector, query, keys = jaxattn.DotProduct(16), jnp.ones(8), jnp.eye(5, 8)
+    >>> (scores, aux), _ = selector.init_with_output(jax.random.key(0), query, keys)
+    >>> scores.shape, aux["query"].shape
+    ((5,), (16,))
     """
 
     hidden: int
@@ -42,10 +69,25 @@ class DotProduct(nn.Module):
 
 
 class MultiHead(nn.Module):
-    """Scores [T] whose softmax is the mean of the heads' softmaxes over valid keys.
+    """Scores whose softmax is the mean of the softmaxes of several heads.
 
-    Each head is a scaled dot product of its own; aux["heads"] are their masks
-    [heads, T]. See 'Attention Is All You Need' by Vaswani et al. (arXiv 1706.03762).
+    Each head is a scaled dot product of its own. See 'Attention Is All You Need' by
+    Vaswani et al. (arXiv 1706.03762).
+
+    Args:
+        hidden: dimensions of each head.
+        heads: how many heads.
+
+    Returns:
+        Called with a query `[D]`, keys `[T, K]` and valid `[T]`: scores `[T]` and the
+        masks of the heads, `aux["heads"]` `[heads, T]`.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> selector, query, keys = jaxattn.MultiHead(16), jnp.ones(8), jnp.eye(5, 8)
+    >>> (scores, aux), _ = selector.init_with_output(jax.random.key(0), query, keys)
+    >>> mask = jaxattn.softmax(scores, jnp.ones(5, bool))
+    >>> bool(jnp.allclose(mask, aux["heads"].mean(axis=0)))
+    True
     """
 
     hidden: int
@@ -66,10 +108,23 @@ class MultiHead(nn.Module):
 
 
 class Gated(nn.Module):
-    """Scores w . (tanh(V k) * sigmoid(U k)) [T] of keys [T, D]; the query is not used.
+    """Gated attention: scores w . (tanh(V k) * sigmoid(U k)), without a query.
 
     See 'Attention-based Deep Multiple Instance Learning' by Ilse et al. (arXiv
     1802.04712).
+
+    Args:
+        hidden: width of content and gate.
+
+    Returns:
+        Called with a query, which is not used, and keys `[T, K]`: scores `[T]`, and
+        `aux["content"]` and `aux["gate"]` `[T, hidden]`.
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> selector, query, keys = jaxattn.Gated(16), jnp.ones(8), jnp.eye(5, 8)
+    >>> (scores, aux), _ = selector.init_with_output(jax.random.key(0), query, keys)
+    >>> scores.shape, aux["gate"].shape
+    ((5,), (5, 16))
     """
 
     hidden: int
@@ -105,3 +160,4 @@ SELECTORS = {
     "gated": Gated,
     "tabular": Tabular,
 }
+"""Selectors by the name that `--model.selector` takes."""

@@ -1,9 +1,4 @@
-"""Gumbel noise: the numbers of `jax.random`, several times as fast on a CPU.
-
-There `jax.random` runs the rounds of its generator in a loop over memory, to compile
-sooner. Written out they are one pass; of a subset's many draws that is felt.
-
-Subsets of a fixed size: scores [T] to a k-hot mask [T], `budget` positions of it.
+"""Subsets of a fixed size: scores [T] to a k-hot mask [T], `budget` positions of it.
 
 The budget may be traced, so that tasks with different ones share a program.
 """
@@ -15,45 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-_TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
-
-
-def gumbel(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """Standard Gumbel noise of a shape, as `jax.random.gumbel` draws it."""
-    usual = (
-        jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        and str(jax.random.key_impl(key)) == "threefry2x32"
-        and jax.config.jax_threefry_partitionable  # pyright: ignore
-        and dtype == jnp.float32
-    )
-    if not usual:
-        return jax.random.gumbel(key, shape, dtype)
-    counts = jax.lax.iota(jnp.uint32, math.prod(shape))
-    both = _threefry(jax.random.key_data(key), jnp.zeros_like(counts), counts)
-    # The bits of a number in [1, 2), and from it one in (0, 1).
-    bits = ((both[0] ^ both[1]) >> 9) | jnp.uint32(0x3F800000)
-    least = jnp.finfo(jnp.float32).tiny
-    u = jax.lax.bitcast_convert_type(bits, jnp.float32) - 1
-    u = jnp.maximum(least, u * (1 - least) + least)
-    # Whoever reads the noise would otherwise draw it again.
-    u = jax.lax.optimization_barrier(u)
-    return -jnp.log(-jnp.log(u)).reshape(shape)
-
-
-def _threefry(key: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """The block cipher of Salmon et al. (2011), 20 rounds, of counters a and b."""
-    keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
-    a, b = a + keys[0], b + keys[1]
-    for group in range(1, 6):
-        for turn in _TURNS[(group - 1) % 2]:
-            a = a + b
-            b = a ^ ((b << turn) | (b >> (32 - turn)))
-        a, b = a + keys[group % 3], b + keys[(group + 1) % 3] + jnp.uint32(group)
-    return a, b
-
-
 MAX_DRAWS = 32
 """Most draws behind `gumbel_top_k`; for a larger budget there is `top_k`."""
+
+_TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
+"""Rotations of the rounds of threefry."""
 
 
 @jax.custom_jvp
@@ -95,9 +56,21 @@ def top_k(
     temperature: Array | float = 1.0,
     budget: Array | float = 1,
 ) -> Array:
-    """Hard top-k mask [T] with the gradient of budget * softmax(scores / temperature).
+    """The `budget` positions with the highest scores, and a gradient to learn them by.
 
-    The surrogate sums to the budget, too, so that its gradient has the right scale.
+    Args:
+        scores, valid: as in `jaxattn.softmax`.
+        temperature: of the softmax whose gradient is taken.
+        budget: how many positions; it may be traced.
+
+    Returns:
+        The mask `[T]` of zeros and ones. Its gradient is that of
+        budget * softmax(scores / temperature), which sums to the budget as well.
+
+    >>> import jax.numpy as jnp, jaxattn
+    >>> mask = jaxattn.top_k(jnp.array([3.0, 1.0, 2.0]), jnp.ones(3, bool), budget=2)
+    >>> mask.round().tolist()
+    [1.0, 0.0, 1.0]
     """
     low = jnp.finfo(scores.dtype).min
     soft = _softmax(jnp.where(valid, scores / temperature, low))
@@ -113,11 +86,27 @@ def gumbel_top_k(
     budget: Array | float = 1,
     draws: int = MAX_DRAWS,
 ) -> Array:
-    """Elementwise maximum [T] of `budget` independent Gumbel-softmax draws.
+    """A relaxed random subset: the elementwise maximum of Gumbel-softmax draws.
 
-    A relaxed random subset of at most that size, weights in [0, 1]. At most `draws` are
-    made: for a larger budget take `top_k`. See 'Learning to Explain' by Chen et al.
-    (arXiv 1802.07814), whose temperature is 0.1.
+    See 'Learning to Explain' by Chen et al. (arXiv 1802.07814), whose temperature is
+    0.1.
+
+    Args:
+        key: a random key, another for each subset.
+        scores, valid: as in `jaxattn.softmax`.
+        temperature: what divides the noisy scores.
+        budget: how many independent draws count, so that the subset has at most this
+            size; it may be traced.
+        draws: the largest budget, static. For a larger one there is `top_k`.
+
+    Returns:
+        The mask `[T]` of weights in [0, 1].
+
+    >>> import jax, jax.numpy as jnp, jaxattn
+    >>> key, scores, valid = jax.random.key(0), jnp.zeros(10), jnp.ones(10, bool)
+    >>> mask = jaxattn.gumbel_top_k(key, scores, valid, temperature=0.01, budget=3)
+    >>> int(mask.round().sum()) in (1, 2, 3)
+    True
     """
     draws = min(len(scores), draws)
     drawn = gumbel(key, (draws, len(scores)), scores.dtype)
@@ -126,3 +115,42 @@ def gumbel_top_k(
     soft = jnp.where(valid, _softmax(logits), 0)
     counts = jnp.arange(draws)[:, None] < budget
     return jnp.where(counts, soft, 0).max(axis=0)
+
+
+def gumbel(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Standard Gumbel noise of a shape: the numbers of `jax.random.gumbel`.
+
+    On a CPU this is several times as fast. There `jax.random` runs the rounds of its
+    generator in a loop over memory, in order to compile sooner; written out they are
+    one pass, which a subset with its many draws feels.
+    """
+    usual = (
+        jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        and str(jax.random.key_impl(key)) == "threefry2x32"
+        and jax.config.jax_threefry_partitionable  # pyright: ignore
+        and dtype == jnp.float32
+    )
+    if not usual:
+        return jax.random.gumbel(key, shape, dtype)
+    counts = jax.lax.iota(jnp.uint32, math.prod(shape))
+    both = _threefry(jax.random.key_data(key), jnp.zeros_like(counts), counts)
+    # The bits of a number in [1, 2), and from it one in (0, 1).
+    bits = ((both[0] ^ both[1]) >> 9) | jnp.uint32(0x3F800000)
+    least = jnp.finfo(jnp.float32).tiny
+    u = jax.lax.bitcast_convert_type(bits, jnp.float32) - 1
+    u = jnp.maximum(least, u * (1 - least) + least)
+    # Without the barrier every reader of the noise would draw it again.
+    u = jax.lax.optimization_barrier(u)
+    return -jnp.log(-jnp.log(u)).reshape(shape)
+
+
+def _threefry(key: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """The block cipher of Salmon et al. (2011), 20 rounds, of counters a and b."""
+    keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
+    a, b = a + keys[0], b + keys[1]
+    for group in range(1, 6):
+        for turn in _TURNS[(group - 1) % 2]:
+            a = a + b
+            b = a ^ ((b << turn) | (b >> (32 - turn)))
+        a, b = a + keys[group % 3], b + keys[(group + 1) % 3] + jnp.uint32(group)
+    return a, b

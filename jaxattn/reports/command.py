@@ -16,11 +16,14 @@ FINE, USAGE = 0, 2
 class Flags:
     """Draw the report of a run again, or compare several runs, without recomputing.
 
-    RUNS are folders that jaxattn.train wrote. Several are compared with the first; they
-    must be of the same tasks. Exit codes: 0 fine, 2 wrong input.
+    - A RUN is a folder that jaxattn.train wrote. Several are compared with the
+      first; they must be of the same tasks.
+    - Exit codes: 0 fine, 2 wrong input.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")
+    ]
     """Folders of finished runs."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
     """The page; report.html in the folder of a single run if not given, comparison.html
@@ -29,10 +32,11 @@ class Flags:
     """Print nothing but errors."""
 
 
+@console.messages_shown()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
-        flags = tyro.cli(Flags, args=arguments, prog="python -m jaxattn.report")
+        flags = tyro.cli(Flags, args=arguments, prog="jaxattn report")
         console.settings.quiet = flags.quiet
         console.say(f"{_written(flags)}: open it in a browser")
     except (ValueError, OSError) as error:

@@ -1,33 +1,46 @@
-"""The pictures of a report, drawn again from what a run's folder holds."""
+"""Which numbers of a run go into which figure, each drawn once for files and page."""
 
-import io
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from jaxattn.config import numbers
 from jaxattn.methods.table import FULL_TEXT
+from jaxattn.metrics.definitions import METRICS
 from jaxattn.reports import figures
-from jaxattn.reports.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 from jaxattn.reports.folder import Folder, values
 from jaxattn.reports.results import Result, choose
-from jaxattn.system import pages
 
-PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK, GREY)
-
-CHANNELS = ("all", "beyond length", "length", "shape", "place", "types")
+PANELS = (("fdr", "tpr"), ("selected_count", "true_mask_accuracy"))
+"""Metrics across and up: what a selection finds, and what it costs."""
 
 
 class Drawing(NamedTuple):
+    """A figure as the text of an SVG file, and what it shows in words."""
+
     svg: str
     caption: str
 
 
-def trained(run: Folder, task: str) -> list[str]:
-    """Methods of a task in the config's order, those of whose seeds one is alive."""
+def draw(run: Folder, task: str) -> dict[str, Drawing]:
+    """The figures of one task by the names of their files; what is not there is not."""
+    functions: dict[str, Callable[[Folder, str], Drawing | None]] = {
+        "accuracy": _accuracy,
+        "leak": _leak,
+        "codes": _codes,
+        "channels": _channels,
+        "removal": _removal,
+        "learning_curves": _learning,
+        "overlap": _overlap,
+        "tradeoff": _tradeoff,
+    }
+    drawings = {name: function(run, task) for name, function in functions.items()}
+    return {name: d for name, d in drawings.items() if d is not None}
+
+
+def _trained(run: Folder, task: str) -> list[str]:
+    """Methods with at least one seed that did not diverge, in config order."""
     there = dict.fromkeys(r.method for r in run.rows if r.task == task)
     return [
         m
@@ -37,91 +50,73 @@ def trained(run: Folder, task: str) -> list[str]:
     ]
 
 
-def _inlined(name: str, caption: str, draw: Callable[[Any], Any]) -> Drawing:
-    text = io.StringIO()
-    draw(text)
-    return Drawing(pages.inline(text.getvalue(), name, caption), caption)
-
-
 def _by_seed(run: Folder, task: str, name: str) -> dict[str, np.ndarray]:
-    found = {m: values(run, task, m, name) for m in trained(run, task)}
-    return {m: np.array(list(v.values())) for m, v in found.items() if v}
+    of_method = {m: values(run, task, m, name) for m in _trained(run, task)}
+    return {m: np.array(list(x.values())) for m, x in of_method.items() if x}
 
 
-def _interval(result: Result | None) -> tuple[float, float, float]:
-    if result is None:
-        return np.nan, np.nan, np.nan
-    return result.mean, result.ci_low, result.ci_high
+def _interval(run: Folder, task: str, method: str | None, name: str) -> tuple:
+    result = choose(run.results, task, method, name)
+    return (result.mean, result.ci_low, result.ci_high) if result else (np.nan,) * 3
 
 
-def accuracy(run: Folder, task: str, name: str) -> Drawing | None:
-    """A dot for each seed, intervals, majority, and the reference over the words."""
+def _accuracy(run: Folder, task: str) -> Drawing | None:
     seeds = _by_seed(run, task, "accuracy")
     if not seeds:
         return None
-    chance = choose(run.results, task, None, "majority")
-    full = choose(run.results, task, FULL_TEXT, "full_text_accuracy")
-    known = full is not None and np.isfinite(full.mean)
+    full = _interval(run, task, FULL_TEXT, "full_text_accuracy")
+    known = bool(np.isfinite(full[0]))
     where = run.config.model.values.replace("_", " ")
-    return _inlined(
-        name,
+    svg = figures.accuracy_by_method(
+        seeds,
+        {m: _interval(run, task, m, "accuracy") for m in seeds},
+        _interval(run, task, None, "majority")[0],
+        full if known else None,
+        f"Test accuracy on {task}, attention over {where}",
+    )
+    lines = "the majority class" + " and attention over the words" * known
+    return Drawing(
+        svg,
         f"Test accuracy of every seed on {task}, attention over {where}, with means "
-        "and 95 % intervals; lines: the majority class"
-        + (" and attention over the words." if known else "."),
-        lambda out: figures.accuracy_by_method(
-            out,
-            seeds,
-            {m: _interval(choose(run.results, task, m, "accuracy")) for m in seeds},
-            _interval(chance)[0],
-            _interval(full) if known else None,
-            "Test accuracy",
-        ),
+        f"and 95 % intervals; lines: {lines}.",
     )
 
 
-def leak(run: Folder, task: str, name: str) -> Drawing | None:
-    """Bits in the mask by seed, beside those with labels permuted."""
+def _leak(run: Folder, task: str) -> Drawing | None:
     seeds = _by_seed(run, task, "leak_bits")
     nats = choose(run.results, task, None, "label_entropy")
     if not seeds or nats is None:
         return None
-    return _inlined(
-        name,
+    svg = figures.leak_by_method(
+        seeds,
+        _by_seed(run, task, "leak_bits:permuted"),
+        nats.mean / np.log(2),
+        f"Bits of the label in the mask alone, {task}",
+    )
+    return Drawing(
+        svg,
         f"Bits of the label that a probe reads from the mask alone, every seed of "
         f"{task} (filled), and the same with labels permuted (hollow).",
-        lambda out: figures.leak_by_method(
-            out,
-            seeds,
-            _by_seed(run, task, "leak_bits:permuted"),
-            nats.mean / np.log(2),
-            "Bits of the label in the mask alone",
-        ),
     )
 
 
-def codes(run: Folder, task: str, name: str) -> Drawing | None:
-    """The mean mask of each class on the default tokens, several seeds side by side."""
+def _codes(run: Folder, task: str) -> Drawing | None:
     if run.config.model.values == "inputs":
         return None
     means = {}
-    for method in trained(run, task):
+    for method in _trained(run, task):
         kept = run.masks[task].get(method)
-        if kept is not None and kept.get("labels", np.zeros(0)).ndim == 1:
+        if kept is not None and "labels" in kept:
             means[method] = class_means(kept, run.config.model.default_tokens)
-    if not means:
-        return None
-    most = max(m.shape[2] for m in means.values())
-    classes = _classes(run, task, most)
+    classes = _classes(run, task, max((m.shape[2] for m in means.values()), default=0))
     means = {m: x for m, x in means.items() if x.shape[2] == len(classes)}
     if not means:
         return None
-    return _inlined(
-        name,
+    title = f"Mean mask on the default tokens by class, {task}"
+    return Drawing(
+        figures.codes(means, classes, title, run.config.first_seed),
         "The mean mask of each class, seeds side by side: where classes differ, the "
         "mask is a code, and each seed has invented its own.",
-        lambda out: figures.codes(
-            out, means, classes, "Mean mask by class", run.config.first_seed
-        ),
     )
 
 
@@ -133,158 +128,143 @@ def _classes(run: Folder, task: str, most: int) -> list[str]:
 
 def class_means(kept: dict[str, np.ndarray], tokens: int) -> np.ndarray:
     """Mean masks [S, tokens, classes] on the default tokens; NaN for diverged seeds."""
-    labels = kept["labels"].astype(int)
     masks = kept["masks"][:, :, kept["masks"].shape[2] - tokens :]
+    labels = np.broadcast_to(kept["labels"].astype(int), masks.shape[:2])
     one_hot = np.eye(int(labels.max()) + 1)[labels]
-    sums = np.einsum("snk,nc->skc", masks.astype(np.float64), one_hot)
-    means = sums / np.maximum(one_hot.sum(axis=0), 1)
+    sums = np.einsum("snk,snc->skc", masks.astype(np.float64), one_hot)
+    means = sums / np.maximum(one_hot.sum(axis=1), 1)[:, None]
     return np.where(kept["alive"].astype(bool)[:, None, None], means, np.nan)
 
 
-def learning(run: Folder, task: str, name: str) -> Drawing | None:
-    """Validation accuracy by epoch."""
+def _learning(run: Folder, task: str) -> Drawing | None:
     curves = run.curves.get(task, {})
-    curves = {m: curves[m] for m in trained(run, task) if m in curves}
+    curves = {m: curves[m] for m in _trained(run, task) if m in curves}
     curves = {m: x for m, x in curves.items() if x.size}
     if not curves:
         return None
-    return _inlined(
-        name,
+    names = run.names[task]
+    null = names.validation_majority
+    if null is None and names.train_shares is None:
+        # Generated labels, whose classes are as frequent in every split.
+        chance = _interval(run, task, None, "majority")[0]
+        null = chance if np.isfinite(chance) else None
+    title = f"Learning curves, {task}"
+    return Drawing(
+        figures.learning_curves(curves, "validation accuracy", title, null),
         f"Validation accuracy by epoch on {task}: means over seeds, bands for the "
         "middle 80 % of them.",
-        lambda out: figures.learning_curves(
-            out, curves, "validation accuracy", "Learning curves"
-        ),
     )
 
 
-def weights(run: Folder, task: str, name: str) -> Drawing | None:
-    """How many examples of each class have which P(own class given m)."""
-    for method in trained(run, task):
+def _overlap(run: Folder, task: str) -> Drawing | None:
+    for method in _trained(run, task):
         kept = run.masks[task].get(method, {})
         if "instance_weights" not in kept or not kept["alive"].any():
             continue
         alive = kept["alive"].astype(bool)
         labels = kept["labels"][alive] if kept["labels"].ndim == 2 else kept["labels"]
-        names = run.names[task]
         classes = _classes(run, task, int(labels.max()) + 1)
         if len(classes) <= int(labels.max()):
             return None
-        return _inlined(
-            name,
+        svg = figures.overlap(
+            kept["instance_weights"][alive],
+            labels,
+            run.names[task].train_shares,
+            classes,
+            f"Do masks of {method} leave every class possible? {task}",
+        )
+        return Drawing(
+            svg,
             f"Histogram of P(own class given mask) of {method}, by class: a weight "
             "cannot help an example at the left edge.",
-            lambda out: figures.histograms(
-                out,
-                kept["instance_weights"][alive],  # noqa: B023
-                labels,  # noqa: B023
-                names.train_shares,  # noqa: B023
-                classes,  # noqa: B023
-                f"Do masks of {method} leave every class possible?",  # noqa: B023
-            ),
         )
     return None
 
 
-def tradeoff(run: Folder, task: str, name: str) -> Drawing | None:
-    """What a selection gains and costs over the settings of a run."""
-    if not run.config.also:
+def _tradeoff(run: Folder, task: str) -> Drawing | None:
+    """Over the first field of the config that was varied alone, if it is a number."""
+    varied = [s.partition("=")[0] for s in run.config.also if " " not in s]
+    varied = [path for path in varied if path in numbers(run.config)]
+    if not varied:
         return None
-    number = run.config.also[0].partition("=")[0]
-    main = f"{number}={numbers(run.config)[number]:g}"
-    text = io.StringIO()
-    title = f"What the selection finds and costs, over {number}"
-    if not figures.curves(text, run.results, task, main, title):
+    field = varied[0]
+    main = f"{field}={numbers(run.config)[field]:g}"
+    panels = [(x, y, settings_of(run.results, task, x, y, main)) for x, y in PANELS]
+    if not any(panels[0][2].values()):
         return None
-    caption = f"{title}: a curve for each method, with 95 % intervals."
-    return Drawing(pages.inline(text.getvalue(), name, caption), caption)
+    title = f"{task}: what the selection finds and costs, over {field}"
+    return Drawing(
+        figures.tradeoff(panels, title),
+        f"What the selection finds and costs, over {field}: a curve for each method, "
+        "with 95 % intervals.",
+    )
 
 
-def channels(run: Folder, task: str, name: str) -> Drawing | None:
-    """Bits by side of the mask and by method, with intervals."""
-    found = {
-        (m, c): r
-        for m in trained(run, task)
-        for c in CHANNELS
-        if (r := choose(run.results, task, m, f"channel_leak_bits:{c}"))
-        and np.isfinite(r.mean)
+def settings_of(
+    results: list[Result], task: str, x: str, y: str, main: str
+) -> dict[str, list[tuple[Result, Result]]]:
+    """The results of two metrics of a task under each setting, by method.
+
+    `main` names the setting of the results without one, as model.penalty=0.03. A
+    setting that changes another field is left out, for it is on another curve.
+    """
+    points: dict[str, list[tuple[float, Result, Result]]] = {}
+    field = main.partition("=")[0]
+    by_key = {(r.method, r.metric, r.variant): r for r in results if r.task == task}
+    for (method, metric, variant), across in by_key.items():
+        setting = variant or main
+        if metric != x or setting.partition("=")[0] != field or " " in setting:
+            continue
+        up = by_key.get((method, y, variant))
+        if up is not None and np.isfinite([across.mean, up.mean]).all():
+            place = float(setting.partition("=")[2])
+            points.setdefault(method, []).append((place, across, up))
+    return {
+        method: [(a, b) for _, a, b in sorted(own, key=lambda point: point[0])]
+        for method, own in points.items()
     }
-    if not found:
+
+
+def _channels(run: Folder, task: str) -> Drawing | None:
+    bits = {
+        (method, channel): result
+        for channel in METRICS["audit_bits"].columns
+        for method in _trained(run, task)
+        if (result := choose(run.results, task, method, f"audit_bits:{channel}"))
+        and np.isfinite(result.mean)
+    }
+    if not bits:
         return None
-    sides = [c for c in CHANNELS if any(side == c for _, side in found)]
-    methods = list(dict.fromkeys(m for m, _ in found))
-    with matplotlib.rc_context(figures.STYLE):
-        height = 1.6 + len(sides) * (0.3 + 0.13 * len(methods))
-        figure = Figure(figsize=(figures.WIDTH, height), layout="constrained")
-        figures.title_of(figure, "Bits of the label by side of the mask")
-        axes = figure.subplots()
-        for k, method in enumerate(methods):
-            at = [i for i, c in enumerate(sides) if (method, c) in found]
-            rs = [found[method, sides[i]] for i in at]
-            y = np.array(at) + (k + 0.5) / len(methods) * 0.8 - 0.4
-            means = np.array([r.mean for r in rs])
-            ends = np.array([[r.mean - r.ci_low, r.ci_high - r.mean] for r in rs]).T
-            axes.errorbar(
-                means, y, xerr=np.nan_to_num(np.maximum(ends, 0)), ls="none", ms=5,
-                marker="osD^v<>Xph"[k % 10], color=PALETTE[k % 7], label=method,
-                gid=f"channel-{method}",
-            )  # fmt: skip
-        axes.axvline(0, color=BLACK, lw=0.8, label="null: exchanged labels")
-        axes.set_yticks(range(len(sides)), sides)
-        axes.set_ylim(len(sides) - 0.5, -0.5)
-        axes.grid(axis="x", alpha=0.3)
-        axes.set_xlabel("bits beyond exchanged labels (95 % intervals over seeds)")
-        figure.legend(loc="outside lower center", ncols=3)
-        caption = (
-            "Bits of the label in all of the mask and in single sides of it (length, "
-            f"shape, place, types of words) on {task}; the null is 0."
-        )
-        return _inlined(name, caption, lambda out: figures.save(figure, out))
+    order = [m for m in _trained(run, task) if any(m == method for method, _ in bits)]
+    bits = dict(sorted(bits.items(), key=lambda item: order.index(item[0][0])))
+    return Drawing(
+        figures.channels(bits, f"Bits of the label by channel of the mask, {task}"),
+        "Bits of the label that the audit's probes read from the whole mask and from "
+        "single channels of it (length, shape, place, types of words) on "
+        f"{task}; the null is 0.",
+    )
 
 
-def removal(run: Folder, task: str, name: str) -> Drawing | None:
-    """Probability of the predicted class as positions go, or come, by share."""
-    shares: dict[tuple[str, str], dict[float, dict[str, np.ndarray]]] = {}
+def _removal(run: Folder, task: str) -> Drawing | None:
+    curves: dict[tuple[str, str, bool], dict[float, np.ndarray]] = {}
     for r in run.rows:
         if (r.task, r.metric) == (task, "removal_curve"):
             side, share, *random = r.variant.split()
-            kind = "random" if random else "own"
-            at = shares.setdefault((r.method, side), {}).setdefault(
-                float(share.rstrip("%")), {}
-            )
-            at[kind] = np.append(at.get(kind, np.zeros(0)), r.value)
-    methods = [m for m in trained(run, task) if (m, "without") in shares]
+            curve = curves.setdefault((r.method, side, bool(random)), {})
+            at = float(share.rstrip("%"))
+            curve[at] = np.append(curve.get(at, np.zeros(0)), r.value)
+    methods = [m for m in _trained(run, task) if (m, "without", False) in curves]
     if not methods:
         return None
-    with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(figures.WIDTH, 4.6), layout="constrained")
-        figures.title_of(figure, "Removal, most attended first, against random order")
-        for axes, side in zip(figure.subplots(1, 2), ("without", "only"), strict=True):
-            for k, method in enumerate(methods):
-                style = {"color": PALETTE[k % 7]}
-                label = method if side == "without" else None
-                _curve(axes, shares[method, side], "own", label, style)
-                if k == 0:
-                    label = "random order" if side == "without" else None
-                    grey = {"color": GREY, "ls": "--"}
-                    _curve(axes, shares[method, side], "random", label, grey)
-            axes.set_xlabel(f"{side} this share of positions (%)")
-            axes.set_ylabel("probability of the predicted class")
-        figure.legend(loc="outside lower center", ncols=4)
-        caption = (
-            "Left: without the most attended positions; right: with these only. Means "
-            "over seeds, bands for the middle 80 % of them; dashed: random positions "
-            f"({methods[0]})."
-        )
-        return _inlined(name, caption, lambda out: figures.save(figure, out))
-
-
-def _curve(axes, by_share, kind: str, label: str | None, style: dict) -> None:
-    x = sorted(by_share)
-    seeds = [by_share[s].get(kind, np.array([np.nan])) for s in x]
-    kept = [v[np.isfinite(v)] for v in seeds]
-    if not all(v.size for v in kept):
-        return
-    axes.plot(x, [v.mean() for v in kept], marker="o", ms=4, label=label, **style)
-    ends = np.array([np.quantile(v, [0.1, 0.9]) for v in kept]).T
-    axes.fill_between(x, *ends, alpha=0.15, lw=0, color=style["color"])
+    without, only = (
+        {m: curves[m, side, False] for m in methods}
+        | {"random order": curves.get((methods[0], side, True), {})}
+        for side in ("without", "only")
+    )
+    title = f"Removal, most attended first, against random order, {task}"
+    return Drawing(
+        figures.removal(without, only, title),
+        "Left: without the most attended positions; right: with these only. Means "
+        "over seeds, bands for the middle 80 % of them; dashed: random positions "
+        f"({methods[0]}).",
+    )

@@ -1,13 +1,9 @@
-"""Examples to look at: the most leaking, some at random, those seeds disagree on.
-
-Instances of a bag on the plane they come from, as the cells of a picture.
-
-Small pictures as data that a page carries with it.
-"""
+"""Examples to look at: the most leaking, some at random, those seeds disagree on."""
 
 import base64
 import io
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import matplotlib.image
@@ -18,8 +14,275 @@ from jaxattn.reports.folder import Folder, Masks, Names
 from jaxattn.reports.heatmap import Heat, Line, lines, shortened
 from jaxattn.reports.verdict import subject
 
+EACH = 3
+"""Examples of each kind; of a run of many tasks fewer."""
+
+SEEDS = 3
+"""Seeds side by side where they disagree."""
+
+MOST_COLUMNS = 120
+"""Positions of a strip; of more, the first are drawn."""
+
 MOST_CELLS = 128
-"""Of a side of the picture; instances that share a cell add up."""
+"""Of a side of a picture; instances that share a cell add up."""
+
+Rows = Mapping[str, np.ndarray]
+"""Weights [P] of one example by what they are of."""
+
+
+class Map(NamedTuple):
+    """A picture of weights over the places of an image."""
+
+    name: str
+    source: str
+    told: str
+
+
+class Shown(NamedTuple):
+    """One example with the masks of several methods."""
+
+    name: str
+    label: str
+    why: str
+    text: str = ""
+    """What the example says, where its words are not what masks are over."""
+    heat: tuple[Line, ...] = ()
+    """Weights over words."""
+    positions: tuple[str, ...] = ()
+    """Names of positions that are no words, and what is known of each."""
+    evidence: tuple[bool, ...] = ()
+    pictures: tuple[str, ...] = ()
+    strips: tuple[Line, ...] = ()
+    """Weights over these positions."""
+    maps: tuple[Map, ...] = ()
+
+
+class Chosen(NamedTuple):
+    """The examples of a task, and how they were chosen."""
+
+    shown: list[Shown]
+    notes: list[str]
+
+
+class Subject(NamedTuple):
+    """The method that is judged, and what was kept of it."""
+
+    run: Folder
+    task: str
+    method: str
+    kept: Masks
+    names: Names
+
+    @property
+    def first(self) -> int:
+        """The first seed that did not diverge."""
+        return int(np.flatnonzero(self.kept["alive"])[0])
+
+    @property
+    def own(self) -> bool:
+        """Whether each seed has examples of its own."""
+        return self.kept.get("labels", np.zeros(0)).ndim == 2
+
+
+def choose(run: Folder, task: str) -> Chosen:
+    """Examples of one task, each with its masks."""
+    method = subject(run, task)
+    kept = run.masks.get(task, {}).get(method)
+    if kept is None or not kept["alive"].any():
+        return Chosen([], ["No masks of this task were kept, or all seeds diverged."])
+    of = Subject(run, task, method, kept, run.names.get(task, Names()))
+    rows, notes = _candidates(of)
+    each = EACH if len(run.tasks) <= 3 else 1
+    reasons: dict[int, str] = {}
+    for why, order in _orders(of, rows).items():
+        more = [int(i) for i in order if int(i) not in reasons][:each]
+        reasons |= dict.fromkeys(more, why)
+    if "leak_bits" not in kept:
+        notes.append("This run did not keep what each mask gives away.")
+    if of.own:
+        notes.append(
+            "Each seed has examples of its own; these are of the first seed, and seeds "
+            "cannot be compared on one example."
+        )
+    if "tokens" in kept and not of.names.vocabulary:
+        notes.append(
+            "This run did not keep its words, so that tokens are shown as their "
+            "numbers: the same command, run again with this version, keeps them."
+        )
+    if reasons and of.names.grid is None and kept["masks"].shape[2] > MOST_COLUMNS:
+        notes.append(f"Only the first {MOST_COLUMNS} positions are drawn.")
+    return Chosen([_shown(of, i, why) for i, why in reasons.items()], notes)
+
+
+def _candidates(of: Subject) -> tuple[np.ndarray, list[str]]:
+    """Which examples [n] may be shown: those with gradients, where there are any."""
+    n = of.kept["masks"].shape[1]
+    if "gradient_rows" not in of.kept or of.own:
+        return np.arange(n), []
+    rows = of.kept["gradient_rows"][0]
+    return rows[rows < n], [
+        f"Chosen among the {len(rows)} test examples whose gradients were kept."
+    ]
+
+
+def _orders(of: Subject, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Why an example may be shown, with the examples by how well they fit."""
+    alive = of.kept["alive"].astype(bool)
+    orders = {}
+    if "leak_bits" in of.kept:
+        bits = of.kept["leak_bits"][alive]
+        bits = bits[0] if of.own else bits.mean(axis=0)
+        bits = np.nan_to_num(bits[rows], nan=-np.inf)
+        orders["most leaking"] = rows[np.argsort(-bits, kind="stable")]
+    orders["at random"] = np.random.default_rng(0).permutation(rows)
+    if alive.sum() > 1 and not of.own:
+        apart = _disagreement(of.kept["masks"][alive][:, rows])
+        orders["seeds disagree most"] = rows[np.argsort(-apart, kind="stable")]
+    return orders
+
+
+def _disagreement(masks: np.ndarray) -> np.ndarray:
+    """Mean total variation distance [N] of masks [S, N, P] from the seeds' mean."""
+    masks = masks.astype(np.float64)
+    return np.abs(masks - masks.mean(axis=0)).sum(axis=2).mean(axis=0) / 2
+
+
+def _shown(of: Subject, i: int, why: str) -> Shown:
+    kept, names = of.kept, of.names
+    name = str(kept["ids"][i]) if "ids" in kept else f"example {i}"
+    shown = Shown(shortened(name), shortened(_label(of, i)), why)
+    rows = _rows(of, i, several="disagree" in why)
+    if names.grid is not None:
+        return shown._replace(maps=_maps(of, i))
+    if "places" in kept and np.isfinite(kept["places"][i]).any():
+        return _with_strips(shown, of, i, rows)._replace(maps=_maps(of, i))
+    words = _words(of, i)
+    if words and of.run.config.model.values != "default_tokens":
+        return shown._replace(heat=_over_words(of, i, words, rows))
+    shown = _with_strips(shown, of, i, rows)
+    full = of.run.masks[of.task].get(FULL_TEXT)
+    if words and full is not None and full["alive"].any():
+        weights = full["masks"][int(np.flatnonzero(full["alive"])[0]), i]
+        called = "attention over the words (full_text)"
+        heat = Heat(words, ((called, weights[: len(words)]),))
+        return shown._replace(heat=tuple(lines(heat)))
+    return shown._replace(text=" ".join(map(shortened, words)))
+
+
+def _label(of: Subject, i: int) -> str:
+    labels = of.kept.get("labels")
+    if labels is None:
+        return ""
+    number = int(labels[of.first, i] if of.own else labels[i])
+    known = number < len(of.names.classes)
+    return of.names.classes[number] if known else str(number)
+
+
+def _rows(of: Subject, i: int, several: bool) -> dict[str, np.ndarray]:
+    """Masks of one example: of the judged method, of remedies, of other methods."""
+    rows = {}
+    for method in dict.fromkeys([of.method, *of.run.config.methods]):
+        kept = of.run.masks[of.task].get(method)
+        if kept is None or method in ("uniform", "random_selection"):
+            continue
+        alive = np.flatnonzero(kept["alive"])
+        for s in alive[: SEEDS if several and method == of.method else 1]:
+            mask = kept["masks"][s, i].astype(np.float64)
+            rows[f"{method}, seed {int(kept['seeds'][s])}"] = mask
+    return rows
+
+
+def _words(of: Subject, i: int) -> tuple[str, ...]:
+    if "tokens" not in of.kept:
+        return ()
+    tokens = of.kept["tokens"][i][: int(of.kept["lengths"][i])]
+    words = of.names.vocabulary
+    return tuple(words[t] if t < len(words) else f"#{int(t)}" for t in tokens)
+
+
+def _over_words(
+    of: Subject, i: int, words: tuple[str, ...], rows: Rows
+) -> tuple[Line, ...]:
+    """Masks and other rankings over the words, and over default tokens behind them."""
+    width, length = of.kept["masks"].shape[2], of.kept["tokens"].shape[1]
+    defaults = [f"default token {k + 1}" for k in range(width - length)]
+    at = [*range(len(words)), *range(length, width)]
+    others = {k: np.pad(x, (0, width - len(x))) for k, x in _rankings(of, i).items()}
+    heat = tuple((name, x[at]) for name, x in {**rows, **others}.items())
+    return tuple(lines(Heat((*words, *defaults), heat)))
+
+
+def _rankings(of: Subject, i: int) -> dict[str, np.ndarray]:
+    """Other rankings of the words: gradient, people's ratings, the evidence."""
+    kept, rankings = of.kept, {}
+    if "gradient" in kept:
+        at = np.flatnonzero(kept["gradient_rows"][of.first] == i)
+        if len(at):
+            size = np.abs(kept["gradient"][of.first, at[0]]).astype(np.float64)
+            rankings["gradient times input (size)"] = np.nan_to_num(size)
+    if of.names.ratings:
+        rated = [of.names.ratings.get(int(t), 0.0) for t in kept["tokens"][i]]
+        rankings["people's ratings (-4 to 4)"] = np.array(rated)
+    if "truth" in kept:
+        rankings["evidence"] = kept["truth"][i].astype(np.float64)
+    if "evidence" in kept and np.isfinite(kept["evidence"][i]).any():
+        marked = np.nan_to_num(kept["evidence"][i].astype(np.float64))
+        rankings["marked by people"] = marked
+    return rankings
+
+
+def _with_strips(shown: Shown, of: Subject, i: int, rows: Rows) -> Shown:
+    """Rows of cells, one for each position: features, instances or default tokens."""
+    kept, width = of.kept, of.kept["masks"].shape[2]
+    inputs = kept.get("inputs")
+    if "tokens" in kept:
+        positions = [f"default {k + 1}" for k in range(width)]
+    elif inputs is not None and inputs.ndim == 3:
+        values = inputs[of.first, i]
+        positions = [f"x{k + 1} = {v:.2f}" for k, v in enumerate(values)]
+    else:
+        length = int(kept["lengths"][i]) if "lengths" in kept else width
+        positions = [str(k + 1) for k in range(length)]
+    positions = tuple(positions[:MOST_COLUMNS])
+    n = len(positions)
+    if (truth := kept.get("truth")) is not None:
+        truth = truth[of.first, i] if truth.ndim == 3 else truth[i]
+        shown = shown._replace(evidence=tuple(bool(x) for x in truth[:n]))
+    images = of.names.images
+    if images is not None and images.ndim == 3:
+        shown = shown._replace(pictures=tuple(thumbnail(x) for x in images[i][:n]))
+    strips = Heat(positions, tuple((name, mask[:n]) for name, mask in rows.items()))
+    return shown._replace(positions=positions, strips=tuple(lines(strips)))
+
+
+def _maps(of: Subject, i: int) -> tuple[Map, ...]:
+    """The image, and for each method the mean of the seeds and where they disagree."""
+    maps, grid = [], of.names.grid
+    if grid is not None and of.names.images is not None:
+        image = image_of(of.names.images[i], grid)
+        maps.append(Map("the example", grey(image), "the image itself"))
+    for method in dict.fromkeys([of.method, *of.run.config.methods]):
+        kept = of.run.masks[of.task].get(method)
+        if kept is None or not kept["alive"].any():
+            continue
+        if method in CONTROLS and method not in ("gradient", "leave_one_out"):
+            continue
+        masks = kept["masks"][kept["alive"].astype(bool), i].astype(np.float64)
+        for what, x in (("mean", masks.mean(axis=0)), ("spread", masks.std(axis=0))):
+            if grid is not None:
+                picture = x.reshape(grid)
+            else:
+                there = np.flatnonzero(np.isfinite(kept["places"][i]).all(axis=1))
+                places = kept["places"][i][there]
+                picture = picture_of(x[there], places, spread=what == "spread")
+            row, column = np.unravel_index(int(np.nanargmax(picture)), picture.shape)
+            told = (
+                f"{what} over {len(masks)} seeds of the masks of {method}; largest "
+                f"{picture[row, column]:.2f} in row {row + 1}, column {column + 1}"
+            )
+            name = f"{method}, {what} of {len(masks)} seeds"
+            maps.append(Map(name, coloured(picture), told))
+    return tuple(maps)
 
 
 def cells(places: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
@@ -38,26 +301,25 @@ def cells(places: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     return np.stack([rows, columns], axis=1), (rows.max() + 1, columns.max() + 1)
 
 
-def picture(
-    weights: np.ndarray, at: np.ndarray, shape: tuple[int, int], spread: bool = False
-) -> np.ndarray:
-    """Weights [n] in their cells [rows, columns]; NaN where there is no instance.
+def picture_of(weights: np.ndarray, places: np.ndarray, spread: bool) -> np.ndarray:
+    """Weights [n] of instances at places (x, y) [n, 2] as a picture, NaN between them.
 
     Masks add up where several share a cell; with `spread`, the largest stays.
     """
-    found = np.full(shape, np.nan)
-    found[at[:, 0], at[:, 1]] = 0
-    (np.maximum if spread else np.add).at(found, (at[:, 0], at[:, 1]), weights)
-    return found
+    at, shape = cells(places)
+    picture = np.full(shape, np.nan)
+    picture[at[:, 0], at[:, 1]] = 0
+    (np.maximum if spread else np.add).at(picture, (at[:, 0], at[:, 1]), weights)
+    return picture
 
 
-def square(pixels: np.ndarray) -> str:
+def thumbnail(pixels: np.ndarray) -> str:
     """Grey pixels [side * side] of 0 to 255 as the source of an image."""
     side = math.isqrt(pixels.size)
     return grey(pixels.reshape(side, -1) if side else pixels[None])
 
 
-def grid_of(pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+def image_of(pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """An image from pixels [positions], or from patches [positions, size * size].
 
     Of three colours the grey that is their mean.
@@ -88,268 +350,3 @@ def _source(values: np.ndarray, colours: str, most: float) -> str:
         metadata={"Software": "jaxattn"},
     )  # fmt: skip
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-EACH = 3
-"""Examples of each kind; of a run of many tasks fewer."""
-
-SEEDS = 3
-"""Seeds side by side where they disagree."""
-
-MOST_COLUMNS = 120
-"""Positions of a strip; of more, the first are drawn."""
-
-
-class Strip(NamedTuple):
-    """One row of weights over positions that are no words."""
-
-    name: str
-    cells: list[tuple[str, float]]
-    """Weight as text, and its share of the row's largest."""
-
-
-class Map(NamedTuple):
-    """A picture of weights over the places of an image."""
-
-    name: str
-    source: str
-    told: str
-
-
-class Shown(NamedTuple):
-    """One example with the masks of several methods."""
-
-    name: str
-    label: str
-    why: str
-    text: str
-    """What the example says, where its words are not what masks are over."""
-    heat: list[Line]
-    positions: list[str]
-    evidence: list[bool]
-    pictures: list[str]
-    strips: list[Strip]
-    maps: list[Map]
-
-
-class Chosen(NamedTuple):
-    shown: list[Shown]
-    notes: list[str]
-
-
-def choose(run: Folder, task: str) -> Chosen:
-    """Examples of one task, each with its masks."""
-    method = subject(run, task)
-    masks, names = run.masks.get(task, {}), run.names.get(task, Names())
-    kept = masks.get(method)
-    if kept is None or not kept["alive"].any():
-        return Chosen([], ["No masks of this task were kept, or all seeds diverged."])
-    own = kept.get("labels", np.zeros(0)).ndim == 2
-    rows, notes = _candidates(kept, own)
-    each = EACH if len(run.tasks) <= 3 else 1
-    found: dict[int, str] = {}
-    for why, order in _orders(kept, rows, own).items():
-        more = [int(i) for i in order if int(i) not in found][:each]
-        found |= dict.fromkeys(more, why)
-    if "leak_bits" not in kept:
-        notes.append("This run did not keep what each mask gives away.")
-    if own:
-        notes.append(
-            "Each seed has examples of its own; these are of the first seed, and seeds "
-            "cannot be compared on one example."
-        )
-    words = kept.get("tokens")
-    if words is not None and not names.vocabulary:
-        notes.append(
-            "This run did not keep its words, so that tokens are shown as their "
-            "numbers: the same command, run again with this version, keeps them."
-        )
-    if len(found) and names.grid is None and kept["masks"].shape[2] > MOST_COLUMNS:
-        notes.append(f"Only the first {MOST_COLUMNS} positions are drawn.")
-    shown = [_shown(run, task, method, i, why) for i, why in found.items()]
-    return Chosen(shown, notes)
-
-
-def _candidates(kept: Masks, own: bool) -> tuple[np.ndarray, list[str]]:
-    """Which examples [n] may be shown: those with gradients, where there are any."""
-    n = kept["masks"].shape[1]
-    if "gradient_rows" not in kept or own:
-        return np.arange(n), []
-    rows = kept["gradient_rows"][0]
-    return rows[rows < n], [
-        f"Chosen among the {len(rows)} test examples whose gradients were kept."
-    ]
-
-
-def _orders(kept: Masks, rows: np.ndarray, own: bool) -> dict[str, np.ndarray]:
-    """Why an example may be shown, with the examples by how well they fit."""
-    alive = kept["alive"].astype(bool)
-    orders = {}
-    if "leak_bits" in kept:
-        bits = kept["leak_bits"][alive]
-        bits = bits[0] if own else bits.mean(axis=0)
-        bits = np.nan_to_num(bits[rows], nan=-np.inf)
-        orders["most leaking"] = rows[np.argsort(-bits, kind="stable")]
-    orders["at random"] = np.random.default_rng(0).permutation(rows)
-    if alive.sum() > 1 and not own:
-        apart = disagreement(kept["masks"][alive][:, rows])
-        order = np.argsort(-apart, kind="stable")
-        orders["seeds disagree most"] = rows[order]
-    return orders
-
-
-def disagreement(masks: np.ndarray) -> np.ndarray:
-    """Mean total variation distance [N] of masks [S, N, P] from the seeds' mean."""
-    masks = masks.astype(np.float64)
-    return np.abs(masks - masks.mean(axis=0)).sum(axis=2).mean(axis=0) / 2
-
-
-def _shown(run: Folder, task: str, method: str, i: int, why: str) -> Shown:
-    names, kept = run.names.get(task, Names()), run.masks[task][method]
-    first = int(np.flatnonzero(kept["alive"])[0])
-    label = _label(kept, names, i, first)
-    ids = kept.get("ids")
-    name = f"example {i}" if ids is None else str(ids[i])
-    rows = _rows(run, task, method, i, several="disagree" in why)
-    tokens = _words(kept, names, i)
-    empty = {"text": "", "heat": [], "positions": [], "evidence": [], "pictures": []}
-    parts: dict = empty | {"strips": [], "maps": []}
-    width = kept["masks"].shape[2]
-    if names.grid is not None:
-        parts |= {"maps": _maps(run, task, method, i, names)}
-    elif "places" in kept and np.isfinite(kept["places"][i]).any():
-        parts |= _strips(kept, names, i, first, rows, width)
-        parts["maps"] = _maps(run, task, method, i, names)
-    elif tokens is not None and run.config.model.values != "default_tokens":
-        more = [
-            f"default token {k + 1}" for k in range(width - kept["tokens"].shape[1])
-        ]
-        at = [*range(len(tokens)), *range(kept["tokens"].shape[1], width)]
-        rows |= _known(kept, names, i, width)
-        heat = tuple((n, w[at]) for n, w in rows.items())
-        parts["heat"] = lines(Heat((*tokens, *more), heat))
-    else:
-        parts |= _strips(kept, names, i, first, rows, width)
-        parts["text"] = " ".join(map(shortened, tokens or []))
-        full = run.masks[task].get(FULL_TEXT)
-        if tokens is not None and full is not None and full["alive"].any():
-            weights = full["masks"][int(np.flatnonzero(full["alive"])[0]), i]
-            called = "attention over the words (full_text)"
-            parts["heat"] = lines(Heat(tokens, ((called, weights[: len(tokens)]),)))
-            parts["text"] = ""
-    return Shown(shortened(name), shortened(label), why, **parts)
-
-
-def _label(kept: Masks, names: Names, i: int, first: int) -> str:
-    labels = kept.get("labels")
-    if labels is None:
-        return ""
-    number = int(labels[first, i] if labels.ndim == 2 else labels[i])
-    return names.classes[number] if number < len(names.classes) else str(number)
-
-
-def _rows(
-    run: Folder, task: str, method: str, i: int, several: bool
-) -> dict[str, np.ndarray]:
-    """Masks of one example by what they are of: the judged method, remedies, others."""
-    found = {}
-    for other in dict.fromkeys([method, *run.config.methods]):
-        kept = run.masks[task].get(other)
-        if kept is None or (other in ("uniform", "random_selection")):
-            continue
-        alive = np.flatnonzero(kept["alive"])
-        for s in alive[: SEEDS if several and other == method else 1]:
-            found[f"{other}, seed {int(kept['seeds'][s])}"] = kept["masks"][s, i]
-    return {name: mask.astype(np.float64) for name, mask in found.items()}
-
-
-def _known(kept: Masks, names: Names, i: int, width: int) -> dict[str, np.ndarray]:
-    """Other rankings of the words: gradient, people's ratings, the evidence."""
-    found = {}
-    first = int(np.flatnonzero(kept["alive"])[0])
-    if "gradient" in kept:
-        at = np.flatnonzero(kept["gradient_rows"][first] == i)
-        if len(at):
-            size = np.abs(kept["gradient"][first, at[0]]).astype(np.float64)
-            found["gradient times input (size)"] = np.nan_to_num(size)
-    tokens = kept["tokens"][i]
-    if names.ratings:
-        rated = [names.ratings.get(int(t), 0.0) for t in tokens]
-        found["people's ratings (-4 to 4)"] = np.array(rated)
-    if "truth" in kept:
-        found["evidence"] = kept["truth"][i].astype(np.float64)
-    if "evidence" in kept and np.isfinite(kept["evidence"][i]).any():
-        marked = np.nan_to_num(kept["evidence"][i].astype(np.float64))
-        found["marked by people"] = marked
-    return {name: np.pad(x, (0, width - len(x))) for name, x in found.items()}
-
-
-def _words(kept: Masks, names: Names, i: int) -> tuple[str, ...] | None:
-    if "tokens" not in kept:
-        return None
-    tokens = kept["tokens"][i][: int(kept["lengths"][i])]
-    known = len(names.vocabulary)
-    return tuple(names.vocabulary[t] if t < known else f"#{int(t)}" for t in tokens)
-
-
-def _strips(kept: Masks, names: Names, i: int, first: int, rows, width: int) -> dict:
-    """Rows of cells, one for each position: features, instances or default tokens."""
-    truth = kept.get("truth")
-    inputs = kept.get("inputs")
-    length = width
-    if "tokens" in kept:
-        positions = [f"default {k + 1}" for k in range(width)]
-    elif inputs is not None and inputs.ndim == 3:
-        positions = [f"x{k + 1} = {v:.2f}" for k, v in enumerate(inputs[first, i])]
-    else:
-        length = int(kept["lengths"][i]) if "lengths" in kept else width
-        positions = [str(k + 1) for k in range(length)]
-    length = min(length, MOST_COLUMNS)
-    evidence = []
-    if truth is not None:
-        own = truth[first, i] if truth.ndim == 3 else truth[i]
-        evidence = [bool(x) for x in own[:length]]
-    pictures = []
-    if names.images is not None and names.images.ndim == 3:
-        pictures = [square(x) for x in names.images[i][:length]]
-    strips = []
-    for name, mask in rows.items():
-        most = max(float(np.abs(mask).max()), 1e-12)
-        cells = [(f"{w:.2f}", round(abs(float(w)) / most, 2)) for w in mask[:length]]
-        strips.append(Strip(name, cells))
-    return {
-        "positions": positions[:length],
-        "evidence": evidence,
-        "pictures": pictures,
-        "strips": strips,
-    }
-
-
-def _maps(run: Folder, task: str, method: str, i: int, names: Names) -> list[Map]:
-    """The image, and for each method the mean of the seeds and where they disagree."""
-    found = []
-    if names.grid is not None and names.images is not None:
-        image = grid_of(names.images[i], names.grid)
-        found.append(Map("the example", grey(image), "the image itself"))
-    for other in dict.fromkeys([method, *run.config.methods]):
-        kept = run.masks[task].get(other)
-        if kept is None or not kept["alive"].any():
-            continue
-        if other in CONTROLS and other not in ("gradient", "leave_one_out"):
-            continue
-        masks = kept["masks"][kept["alive"].astype(bool), i].astype(np.float64)
-        for what, x in (("mean", masks.mean(axis=0)), ("spread", masks.std(axis=0))):
-            if names.grid is not None:
-                grid = x.reshape(names.grid)
-            else:
-                there = np.flatnonzero(np.isfinite(kept["places"][i]).all(axis=1))
-                at, shape = cells(kept["places"][i][there])
-                grid = picture(x[there], at, shape, spread=what == "spread")
-            row, column = np.unravel_index(int(np.nanargmax(grid)), grid.shape)
-            told = (
-                f"{what} over {len(masks)} seeds of the masks of {other}; largest "
-                f"{grid[row, column]:.2f} in row {row + 1}, column {column + 1}"
-            )
-            source = coloured(grid)
-            found.append(Map(f"{other}, {what} of {len(masks)} seeds", source, told))
-    return found

@@ -1,10 +1,15 @@
-"""Plain sentences that say what a run has found; each is a rule with its threshold."""
+"""Sentences that say what a run has found; each is a rule with its threshold."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
 
 import numpy as np
 
-from jaxattn.config import Config
+from jaxattn.config import Config, labels_of
 from jaxattn.methods.table import CONTROLS, FULL_TEXT, METHODS
-from jaxattn.reports.results import Result, choose
+from jaxattn.reports.folder import Folder
+from jaxattn.reports.results import Result, choose, ends, told
 
 CLOSED = 0.04
 """A method has closed the shortcut if its whole interval lies below majority + this."""
@@ -24,6 +29,33 @@ SHOWN = 3
 CAVEATS = ("Unfinished: ", "Diverged, ", "Only ")
 """How sentences begin that qualify all others: they are shown in any case."""
 
+Get = Callable[[str, str], Result | None]
+"""The result of a method and metric, None where it was not measured."""
+
+
+def of_task(run: Folder, task: str) -> list[str]:
+    """What the results of one task of a run say."""
+    config = dataclasses.replace(run.config, tasks=(task,))
+    return sentences(config, run.results, diverged(run, task), missing(run, task))
+
+
+def diverged(run: Folder, task: str) -> list[tuple[str, int]]:
+    """Cells (method, seed) that were frozen because they were not finite."""
+    return [
+        (method, int(seed))
+        for method, kept in run.masks.get(task, {}).items()
+        for seed, alive in zip(kept["seeds"], kept["alive"], strict=True)
+        if not alive
+    ]
+
+
+def missing(run: Folder, task: str) -> int:
+    """How many cells the config asks for that have no number yet."""
+    labels = labels_of(run.config.methods, run.config.also)
+    asked = run.config.seeds * (len(labels) + (run.config.model.values != "inputs"))
+    kept = sum(len(m["seeds"]) for m in run.masks.get(task, {}).values())
+    return max(0, asked - kept) if kept else 0
+
 
 def sentences(
     config: Config,
@@ -31,207 +63,192 @@ def sentences(
     diverged: list[tuple[str, int]],
     missing: int = 0,
 ) -> list[str]:
-    """What the results say of the first task; `missing` cells are still to be run."""
-    found = []
+    """What results say of the config's first task.
+
+    Args:
+      config: of the run.
+      results: of the run.
+      diverged: cells (method, seed) that were left out.
+      missing: how many cells are still to be run.
+
+    Returns:
+      Sentences, the most important first.
+    """
+    get: Get = functools.partial(_get, config, results)
+    said = []
     if missing:
-        found.append(
+        said.append(
             f"Unfinished: {missing} cells (method and seed) are still to be run; the "
             "same command goes on."
         )
     if config.model.values == "default_tokens":
-        found += _shortcut(config, results)
-    elif _get(config, results, "joint", "true_mask_accuracy"):
-        found += _evidence(config, results)
-    elif _get(config, results, "joint", "post_hoc_accuracy"):
-        found += _explanation(config, results)
+        said += _shortcut(config, get)
+    elif get("joint", "true_mask_accuracy"):
+        said += _evidence(config, get)
+    elif get("joint", "post_hoc_accuracy"):
+        said += _explanation(config, get)
     elif config.model.values == "inputs":
-        found += _cost(config, results)
+        said += _cost(config, get)
     else:
-        found += _competition(config, results)
-    found += _marked(config, results)
-    found += _pretraining(config, results)
-    found += _weighting(config, results)
+        said += _competition(config, get)
+    said += _marked(config, get)
+    said += _pretraining(config, get)
+    said += _weighting(config, results)
     if diverged:
         names = ", ".join(f"{method} seed {seed}" for method, seed in diverged)
-        found.append(
+        said.append(
             f"Diverged, frozen and left out of every mean: {names}. A smaller "
             "--optimizer.learning-rate usually helps."
         )
     # No seed at all: the number is undefined for that task, not short of seeds.
     fewest = min((r.n_seeds for r in results if r.n_seeds), default=0)
     if fewest < 8:
-        found.append(
+        said.append(
             f"Only {fewest} seed{'s' * (fewest != 1)} for some numbers: too few for "
             "their intervals to mean much; report no fewer than 8."
         )
-    return found
+    return said
 
 
-def brief(found: list[str]) -> list[str]:
+def brief(said: list[str]) -> list[str]:
     """What a terminal shows of the findings: the first ones, and every caveat."""
-    kept = [s for s in found if not s.startswith(CAVEATS)][:SHOWN]
-    return [s for s in found if s in kept or s.startswith(CAVEATS)]
+    kept = [s for s in said if not s.startswith(CAVEATS)][:SHOWN]
+    return [s for s in said if s in kept or s.startswith(CAVEATS)]
 
 
-def _get(config, results, method, name) -> Result | None:
-    found = choose(results, config.tasks[0], method, name)
-    return found if found and np.isfinite(found.mean) else None
+def _get(config: Config, results: list[Result], method: str, name: str):
+    result = choose(results, config.tasks[0], method, name)
+    return result if result and np.isfinite(result.mean) else None
 
 
-def _text(r: Result, sign: str = "") -> str:
-    if not r.ci_low < r.ci_high:
-        return f"{r.mean:{sign}.3f}"
-    return f"{r.mean:{sign}.3f} [{r.ci_low:{sign}.3f}, {r.ci_high:{sign}.3f}]"
+def _each(config: Config, get: Get, name: str, sign: str = "") -> list[str]:
+    """One number of every method that has it, as texts."""
+    results = {method: get(method, name) for method in config.methods}
+    return [f"{method} {told(r, sign)}" for method, r in results.items() if r]
 
 
-def _low(r: Result) -> float:
-    return r.ci_low if np.isfinite(r.ci_low) else r.mean
-
-
-def _shortcut(config: Config, results: list[Result]) -> list[str]:
-    found = []
-    joint = _get(config, results, "joint", "accuracy")
-    full = _get(config, results, FULL_TEXT, "full_text_accuracy")
-    leak = _get(config, results, "joint", "leak_share")
-    if joint and not _low(joint) > joint.null:
-        found.append(
-            f"joint: no shortcut was learnt here: accuracy {_text(joint)}, majority "
+def _shortcut(config: Config, get: Get) -> list[str]:
+    said = []
+    joint = get("joint", "accuracy")
+    full = get(FULL_TEXT, "full_text_accuracy")
+    leak = get("joint", "leak_share")
+    if joint and not ends(joint)[0] > joint.null:
+        said.append(
+            f"joint: no shortcut was learnt here: accuracy {told(joint)}, majority "
             f"{joint.null:.3f}. More --epochs may be needed."
         )
     elif joint:
         text = (
             f"joint: attention over {config.model.default_tokens} meaningless tokens "
-            f"predicts the label with accuracy {_text(joint)}; majority "
-            f"{joint.null:.3f}"
+            f"predicts the label with accuracy {told(joint)}; majority {joint.null:.3f}"
         )
         if full:
             share = joint.mean / full.mean
             text += f", the words {full.mean:.3f} ({share:.0%} of it)"
         if leak:
             text += f". The mask alone holds {leak.mean:.0%} of the label's bits"
-        found.append(text + ".")
+        said.append(text + ".")
     closed, open_ = [], []
     for method in config.methods:
-        accuracy = _get(config, results, method, "accuracy")
+        accuracy = get(method, "accuracy")
         if method in ("joint", "uniform") or not accuracy:
             continue
-        nll = _get(config, results, method, "nll")
-        high = accuracy.ci_high if np.isfinite(accuracy.ci_high) else accuracy.mean
+        nll = get(method, "nll")
         flat = nll is not None and abs(nll.mean - nll.null) <= FLAT
-        is_closed = high <= accuracy.null + CLOSED and flat
-        (closed if is_closed else open_).append(f"{method} {_text(accuracy)}")
+        is_closed = ends(accuracy)[1] <= accuracy.null + CLOSED and flat
+        (closed if is_closed else open_).append(f"{method} {told(accuracy)}")
     if closed:
-        found.append(
+        said.append(
             f"Shortcut closed (whole interval at most {CLOSED} above the majority, NLL "
             f"within {FLAT} nats of the label entropy): {'; '.join(closed)}."
         )
     if open_:
-        found.append(f"Shortcut not closed: {'; '.join(open_)}.")
-    return found
+        said.append(f"Shortcut not closed: {'; '.join(open_)}.")
+    return said
 
 
-def _cost(config: Config, results: list[Result]) -> list[str]:
-    joint = _get(config, results, "joint", "accuracy")
-    found = []
-    if joint:
+def _cost(config: Config, get: Get) -> list[str]:
+    said = []
+    if joint := get("joint", "accuracy"):
         # Words have kinds, of which mass is measured.
-        words = choose(results, config.tasks[0], "joint", "lexicon_mass")
-        over = "words" if words else "inputs"
-        found.append(
-            f"joint: accuracy {_text(joint)} with attention over the {over}; majority "
+        over = "words" if get("joint", "lexicon_mass") else "inputs"
+        said.append(
+            f"joint: accuracy {told(joint)} with attention over the {over}; majority "
             f"{joint.null:.3f}."
         )
-    losses = []
-    for method in config.methods:
-        difference = _get(config, results, method, "accuracy_vs_joint")
-        if difference:
-            losses.append(f"{method} {_text(difference, '+')}")
-    if losses:
-        found.append(f"Accuracy against joint, same seeds: {'; '.join(losses)}.")
-    return found
+    if losses := _each(config, get, "accuracy_vs_joint", "+"):
+        said.append(f"Accuracy against joint, same seeds: {'; '.join(losses)}.")
+    return said
 
 
-def _evidence(config: Config, results: list[Result]) -> list[str]:
+def _evidence(config: Config, get: Get) -> list[str]:
     """What predictors make of the right explanation: code or evidence?"""
-    found = []
+    said = []
     for method in config.methods:
-        if method in CONTROLS:
-            continue
-        own = _get(config, results, method, "accuracy")
-        right = _get(config, results, method, "true_mask_accuracy")
-        if not own or not right:
+        own, right = get(method, "accuracy"), get(method, "true_mask_accuracy")
+        if method in CONTROLS or not own or not right:
             continue
         text = (
-            f"{method}: accuracy {_text(own)}, {_text(right)} under the true mask "
+            f"{method}: accuracy {told(own)}, {told(right)} under the true mask "
             f"(majority {own.null:.3f})"
         )
-        control = _get(config, results, method, "control_rate")
-        if control:
+        if control := get(method, "control_rate"):
             text += f"; control feature shown in {control.mean:.0%} of masks"
-        code = _low(own) > (right.ci_high if np.isfinite(right.ci_high) else right.mean)
-        if code and own.mean - right.mean > CODE:
+        if ends(own)[0] > ends(right)[1] and own.mean - right.mean > CODE:
             text += ". It does worse on the evidence than on its mask: it reads a code"
-        found.append(text + ".")
-    return found
+        said.append(text + ".")
+    return said
 
 
-def _explanation(config: Config, results: list[Result]) -> list[str]:
-    found = []
-    for method in config.methods:
-        kept = _get(config, results, method, "post_hoc_accuracy")
-        judged = _get(config, results, method, "evalx_accuracy")
-        if kept and judged:
-            found.append(f"{method} {_text(kept)} and {_text(judged)}")
+def _explanation(config: Config, get: Get) -> list[str]:
+    joint = get("joint", "post_hoc_accuracy")
+    texts = [
+        f"{method} {told(kept)} and {told(judged)}"
+        for method in config.methods
+        if (kept := get(method, "post_hoc_accuracy"))
+        and (judged := get(method, "evalx_accuracy"))
+    ]
+    assert joint is not None
     return [
-        "The model's answer on the selection alone (random selections of that size: "
-        f"{kept.null:.3f}), and as an evaluator sees it: {'; '.join(found)}."
-        for kept in [_get(config, results, "joint", "post_hoc_accuracy")]
-        if kept
+        "How often the selection alone gives the model's answer (random selections of "
+        f"that size: {joint.null:.3f}), and gives it to an evaluator: "
+        f"{'; '.join(texts)}."
     ]
 
 
-def _marked(config: Config, results: list[Result]) -> list[str]:
+def _marked(config: Config, get: Get) -> list[str]:
     """Do maps find what people marked, and better than a ranking without a model?"""
-    texts, beside = [], []
-    for method in config.methods:
-        area = _get(config, results, method, "human_auroc")
-        if area and area.variant == "" and method not in CONTROLS:
-            texts.append(f"{method} {_text(area)}")
-    for name in ("idf", "position"):
-        same = [
-            _get(config, results, method, f"human_auroc:{name}")
-            for method in config.methods
-        ]
-        beside += [f"{name} {r.mean:.3f}" for r in same[:1] if r]
+    areas = {m: get(m, "human_auroc") for m in config.methods if m not in CONTROLS}
+    texts = [f"{m} {told(r)}" for m, r in areas.items() if r and not r.variant]
     if not texts:
         return []
+    beside = []
+    for name in ("idf", "position"):
+        rankings = [get(method, f"human_auroc:{name}") for method in config.methods]
+        beside += [f"{name} {r.mean:.3f}" for r in rankings[:1] if r]
     return [
         f"What people marked, AUROC within each text (chance 0.500): "
         f"{'; '.join(texts)}. Without any model: {', '.join(beside)}."
     ]
 
 
-def _competition(config: Config, results: list[Result]) -> list[str]:
-    texts = []
-    for method in config.methods:
-        mass = _get(config, results, method, "default_token_mass")
-        if mass:
-            texts.append(f"{method} {_text(mass)}")
-            null = mass.null
-    if not texts:
-        return []
+def _competition(config: Config, get: Get) -> list[str]:
+    masses = [get(method, "default_token_mass") for method in config.methods]
+    nulls = [r.null for r in masses if r]
     return [
         "Share of the mask on meaningless default tokens while the words are there "
-        f"({null:.3f} if uniform): {'; '.join(texts)}."
+        f"({null:.3f} if uniform): "
+        f"{'; '.join(_each(config, get, 'default_token_mass'))}."
+        for null in nulls[-1:]
     ]
 
 
-def _pretraining(config: Config, results: list[Result]) -> list[str]:
-    accuracy = _get(config, results, "random_pretraining", "accuracy")
-    nll = _get(config, results, "random_pretraining", "nll")
+def _pretraining(config: Config, get: Get) -> list[str]:
+    accuracy = get("random_pretraining", "accuracy")
+    nll = get("random_pretraining", "nll")
     if config.model.values != "default_tokens" or not accuracy or not nll:
         return []
-    if not _low(accuracy) > accuracy.null:
+    if not ends(accuracy)[0] > accuracy.null:
         return []
     return [
         f"random_pretraining stays above the majority with an NLL of {nll.mean:.3f} "
@@ -241,9 +258,11 @@ def _pretraining(config: Config, results: list[Result]) -> list[str]:
 
 
 def _weighting(config: Config, results: list[Result]) -> list[str]:
-    found = []
+    said = []
     for method in config.methods:
-        if not METHODS[method].structure.weighted:
+        # A row that a program has added is not there when its run is read elsewhere.
+        row = METHODS.get(method)
+        if row is None or not row.structure.weighted:
             continue
         noisier = "--model.normalizer gumbel_softmax"
         if config.model.normalizer == "gumbel_softmax":
@@ -252,22 +271,16 @@ def _weighting(config: Config, results: list[Result]) -> list[str]:
         ess = _worst(config, results, method, "ess_share")
         overlap = _worst(config, results, method, "overlap_share")
         if ess < FEW_EFFECTIVE or overlap < 0.5:
-            found.append(
+            said.append(
                 f"{method} cannot work here: effective sample size {ess:.0%}, "
                 f"{overlap:.0%} of examples with overlap; make masks noisier "
                 f"({noisier}) or use mask_swap."
             )
-    return found
+    return said
 
 
 def _worst(config: Config, results: list[Result], method: str, metric: str) -> float:
     """The smaller mean of both splits; 1 where neither was measured."""
-    return min(
-        (
-            r.mean
-            for r in results
-            if (r.task, r.method, r.metric) == (config.tasks[0], method, metric)
-            and np.isfinite(r.mean)
-        ),
-        default=1.0,
-    )
+    key = (config.tasks[0], method, metric)
+    means = [r.mean for r in results if r[:3] == key and np.isfinite(r.mean)]
+    return min(means, default=1.0)

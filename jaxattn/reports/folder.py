@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_origin
@@ -11,8 +10,8 @@ import numpy as np
 
 from jaxattn import config as configs
 from jaxattn.config import Config
-from jaxattn.methods.table import METHODS
 from jaxattn.reports.results import Result, Row, read_results, read_seeds
+from jaxattn.system.files import read_arrays
 
 Masks = dict[str, np.ndarray]
 """What is kept of a method: masks [S, N, P], seeds and alive [S], labels, tokens ..."""
@@ -30,6 +29,7 @@ class Names(NamedTuple):
     ratings: Mapping[int, float] = {}
     """By token id, how people rated the word, -4 to 4."""
     train_shares: np.ndarray | None = None
+    validation_majority: float | None = None
     grid: tuple[int, int] | None = None
     """Rows and columns, where positions are places of an image."""
     images: np.ndarray | None = None
@@ -79,7 +79,7 @@ def read(path: str | Path) -> Folder:
                 f"{path} holds no finished run: there is no {name}; run its command "
                 "again, which goes on where it stopped"
             )
-    text = _object(path / "config.json")
+    text = _json(path / "config.json", dict)
     asked = text.get("config")
     if not isinstance(asked, dict):
         raise ValueError(f"{path / 'config.json'} is damaged: it has no config")
@@ -93,12 +93,12 @@ def read(path: str | Path) -> Folder:
         )
     if not tasks:
         raise ValueError(f"{path / 'results.csv'}: there is no result in it")
-    many = len(config.tasks) > 1
+    many, starts = len(config.tasks) > 1, path / "environment.json"
     return Folder(
         path=path,
         config=config,
         config_text=asked,
-        starts=_starts(path / "environment.json"),
+        starts=_json(starts, list) if starts.exists() else [],
         digest=str(text.get("data_digest", "")),
         rows=read_seeds(path / "seeds.csv"),
         results=results,
@@ -119,25 +119,17 @@ def values(run: Folder, task: str, method: str, name: str) -> dict[int, float]:
     }
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, kind: type) -> Any:
+    """What a file holds: an object (dict) or a list of them."""
     try:
-        return json.loads(path.read_bytes().decode("utf-8"))
+        content = json.loads(path.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError):
         raise ValueError(f"{path} is damaged or cut off: it is no whole JSON") from None
-
-
-def _object(path: Path) -> dict[str, Any]:
-    found = _json(path)
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: expected an object")
-    return found
-
-
-def _starts(path: Path) -> list[Mapping[str, Any]]:
-    found = _json(path) if path.exists() else []
-    if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
-        raise ValueError(f"{path} is damaged: expected a list of starts")
-    return found
+    items = content if kind is list else [content]
+    if not isinstance(content, kind) or not all(isinstance(x, dict) for x in items):
+        expected = {dict: "an object", list: "a list of objects"}[kind]
+        raise ValueError(f"{path} is damaged: expected {expected}")
+    return content
 
 
 def _config(asked: Mapping[str, Any], path: Path) -> Config:
@@ -149,7 +141,7 @@ def _config(asked: Mapping[str, Any], path: Path) -> Config:
 
 
 def _filled(default: Loaded, asked: Mapping[str, Any]) -> Loaded:
-    found = {}
+    filled = {}
     for field in dataclasses.fields(default):  # type: ignore[arg-type]
         own = getattr(default, field.name)
         value = asked.get(field.name, own)
@@ -157,91 +149,74 @@ def _filled(default: Loaded, asked: Mapping[str, Any]) -> Loaded:
             value = _filled(own, value)
         elif get_origin(field.type) is tuple and isinstance(value, list):
             value = tuple(value)
-        found[field.name] = value
-    return dataclasses.replace(default, **found)  # type: ignore[type-var]
+        filled[field.name] = value
+    return dataclasses.replace(default, **filled)  # type: ignore[type-var]
 
 
 def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
     """Validation accuracies of the cells whose every epoch is there."""
     if not path.exists():
         return {}
-    found: dict[tuple[str, str, int], dict[int, float]] = {}
+    tasks = list(config.tasks)
+    cells: dict[tuple[str, str, int], dict[int, float]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
-            task = record.get("task", _task_of(config, int(record["program"])))
+            if "task" not in record and len(tasks) > 1:
+                return {}  # an older run of several tasks did not say which it was
+            task = record.get("task", tasks[0])
             seen = record["validation_accuracy"]
-            if task is None:
-                return {}
             for (method, seed), value in zip(record["cells"], seen, strict=True):
                 value = np.nan if value is None else float(value)
                 cell = (str(task), str(method), int(seed))
-                found.setdefault(cell, {})[int(record["epoch"])] = value
+                cells.setdefault(cell, {})[int(record["epoch"])] = value
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             raise ValueError(f"{path}, line {number}: cut off or damaged") from None
     curves: dict[str, dict[str, list]] = {}
-    for (task, method, _), epochs in found.items():
+    for (task, method, _), epochs in cells.items():
         curve = [epochs[e] for e in sorted(epochs)]
         curves.setdefault(task, {}).setdefault(method, []).append(curve)
-    whole = {}
-    for task, methods in curves.items():
-        longest = {m: max(map(len, many)) for m, many in methods.items()}
-        whole[task] = {
-            m: np.array([c for c in many if len(c) == longest[m]])
-            for m, many in methods.items()
-        }
-    return whole
+    return {
+        task: {m: _longest(many) for m, many in methods.items()}
+        for task, methods in curves.items()
+    }
 
 
-def _task_of(config: Config, program: int) -> str | None:
-    """The task of a program by its number, None where that cannot be told."""
-    if len(config.tasks) == 1:
-        return config.tasks[0]
-    # A task's programs: one for each structure, and the reference with its own words.
-    each = len({METHODS[m].structure for m in config.methods})
-    each += config.model.values != "inputs"
-    place = program // each
-    return config.tasks[place] if 0 <= place < len(config.tasks) else None
+def _longest(curves: list[list[float]]) -> np.ndarray:
+    most = max(map(len, curves))
+    return np.array([curve for curve in curves if len(curve) == most])
 
 
 def _masks(folder: Path) -> dict[str, Masks]:
-    found = {}
+    masks_of = {}
     for path in sorted(folder.glob("*.npz")):
-        arrays = _arrays(path)
+        arrays = read_arrays(path)
         if not set(PARTS) <= arrays.keys():
             raise ValueError(f"{path} is damaged: it has no {', '.join(PARTS)}")
         seeds, masks = arrays["seeds"], arrays["masks"]
         if masks.ndim != 3 or not len(seeds) == len(arrays["alive"]) == len(masks):
             raise ValueError(f"{path} is damaged: its arrays do not fit together")
-        found[path.stem] = arrays
-    return found
-
-
-def _arrays(path: Path) -> Masks:
-    try:
-        # Opened here: numpy leaves a file that it cannot read open.
-        with open(path, "rb") as file, np.load(file) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is damaged or cut off: {reason}") from None
+        masks_of[path.stem] = arrays
+    return masks_of
 
 
 def _names(folder: Path, task: str) -> Names:
     path = folder / f"{task}.json"
     if not path.exists():
         return Names()
-    found = _object(path)
-    shares, grid = found.get("train_shares"), found.get("grid")
+    text = _json(path, dict)
+    shares, grid = text.get("train_shares"), text.get("grid")
+    majority = text.get("validation_majority")
     images = folder / f"{task}.npz"
     try:
         return Names(
-            classes=tuple(map(str, found.get("classes", ()))),
-            vocabulary=tuple(map(str, found.get("vocabulary", ()))),
-            ratings={int(k): float(v) for k, v in found.get("ratings", {}).items()},
+            classes=tuple(map(str, text.get("classes", ()))),
+            vocabulary=tuple(map(str, text.get("vocabulary", ()))),
+            ratings={int(k): float(v) for k, v in text.get("ratings", {}).items()},
             train_shares=None if shares is None else np.array(shares, float),
+            validation_majority=None if majority is None else float(majority),
             grid=None if grid is None else (int(grid[0]), int(grid[1])),
-            images=_arrays(images).get("images") if images.exists() else None,
+            images=read_arrays(images).get("images") if images.exists() else None,
         )
     except (ValueError, TypeError, IndexError, AttributeError):
         raise ValueError(f"{path} is damaged: expected classes and words") from None

@@ -32,12 +32,14 @@ class Heat(NamedTuple):
         return _drawn(self)
 
     def _repr_html_(self) -> str:
-        return pages.render("reports/heatmap.html", heat=self, lines=lines, whole=False)
+        return self._page(whole=False)
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Writes it as a page that needs no network; raises OSError."""
-        text = pages.render("reports/heatmap.html", heat=self, lines=lines, whole=True)
-        write_text(path, text)
+        write_text(path, self._page(whole=True))
+
+    def _page(self, whole: bool) -> str:
+        return pages.render("reports/heatmap.html", lines=lines(self), whole=whole)
 
 
 class Token(NamedTuple):
@@ -46,10 +48,12 @@ class Token(NamedTuple):
     text: str
     share: float
     """Of the row's largest weight, 0 to 1: how dark it is."""
-    weight: str
+    weight: float
 
 
 class Line(NamedTuple):
+    """One row of a page."""
+
     name: str
     tokens: tuple[Token, ...]
     most: str
@@ -61,11 +65,22 @@ def show(
     masks: Any,
     path: str | os.PathLike[str] | None = None,
 ) -> Heat:
-    """A heat-map of one example: which tokens do masks [T], [M, T] or by name weigh?
+    """A heat-map of one example: which tokens do one or several masks weigh?
 
-    Prints as text, shows as HTML in a notebook, and is written to `path` where one is
-    given. Weights below 0, as gradients have, are drawn by their size. Raises
-    ValueError where masks do not fit the tokens, OSError where `path` is not writable.
+    It prints as text and shows as HTML in a notebook.
+
+    Args:
+        tokens: the words, or what else the masks weigh `[T]`.
+        masks: weights `[T]` or `[M, T]`, or masks `[T]` by name. Weights below 0, as
+            gradients have, are drawn by their size.
+        path: where a page is written, if anywhere.
+
+    Returns:
+        The heat-map, with `.save_html(path)`.
+
+    Raises:
+        ValueError: masks do not fit the tokens, or are not finite.
+        OSError: `path` is not writable.
 
     >>> import jaxattn
     >>> words = ["a", "fine", "film"]
@@ -114,24 +129,28 @@ def _weights(name: str, mask: Any) -> np.ndarray:
 
 def lines(heat: Heat) -> list[Line]:
     """The rows of a heat-map as a page draws them."""
-    found = []
-    for name, weights in heat.rows:
-        sizes = np.abs(weights)
-        shares = sizes / max(float(sizes.max(initial=0)), 1e-12)
-        tokens = tuple(
-            Token(shortened(t), round(float(s), 2), f"{w:.3f}")
-            for t, s, w in zip(heat.tokens, shares, weights, strict=True)
-        )
-        top = [i for i in np.argsort(-sizes, kind="stable")[:3] if sizes[i] > 0]
-        # Equal weights have no largest ones.
-        if len(sizes) > 3 and np.ptp(sizes) < 1e-9:
-            most = "all alike"
-        else:
-            most = ", ".join(
-                f"{shortened(heat.tokens[i], 20)} {weights[i]:.2f}" for i in top
-            )
-        found.append(Line(name, tokens, most))
-    return found
+    return [_line(heat.tokens, name, weights) for name, weights in heat.rows]
+
+
+def _line(tokens: Sequence[str], name: str, weights: np.ndarray) -> Line:
+    sizes, shares = np.abs(weights), _shares(weights)
+    cells = tuple(
+        Token(shortened(text), round(float(share), 2), float(weight))
+        for text, share, weight in zip(tokens, shares, weights, strict=True)
+    )
+    # Equal weights have no largest ones.
+    if len(sizes) > 3 and np.ptp(sizes) < 1e-9:
+        return Line(name, cells, "all alike")
+    order = np.argsort(-sizes, kind="stable")[:3].tolist()
+    top = [i for i in order if sizes[i] > 0]
+    most = [f"{shortened(tokens[i], 20)} {weights[i]:.2f}" for i in top]
+    return Line(name, cells, ", ".join(most))
+
+
+def _shares(weights: np.ndarray) -> np.ndarray:
+    """Sizes of weights [T] as shares of the largest."""
+    sizes = np.abs(weights)
+    return sizes / max(float(sizes.max(initial=0)), 1e-12)
 
 
 def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
@@ -150,6 +169,7 @@ def _plain(token: str) -> str:
 
 
 def _drawn(heat: Heat) -> str:
+    """The rows below their tokens, in blocks of at most 80 columns."""
     tokens = [_plain(t) for t in heat.tokens]
     names = [_plain(name) for name, _ in heat.rows]
     cells = [_cells(weights) for _, weights in heat.rows]
@@ -178,8 +198,7 @@ def _drawn(heat: Heat) -> str:
 
 
 def _cells(weights: np.ndarray) -> list[str]:
-    sizes = np.abs(weights)
-    shares = sizes / max(float(sizes.max(initial=0)), 1e-12)
+    shares = _shares(weights)
     # The dot is for next to nothing; the largest weight fills its block.
     steps = np.where(shares < 0.02, 0, np.ceil(shares * (len(BLOCKS) - 1))).astype(int)
     return [

@@ -2,21 +2,19 @@
 
 import base64
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxattn.config import Config, differences, to_dict
-from jaxattn.metrics.definitions import METRICS
-from jaxattn.reports import drawings, examples, verdict, versus
+from jaxattn.metrics.definitions import DIFFERENCE, METRICS, metric
+from jaxattn.reports import drawings, examples, findings, verdict, versus
 from jaxattn.reports.drawings import Drawing
-from jaxattn.reports.folder import Folder, read
-from jaxattn.reports.references import LIMITS, SOURCES
-from jaxattn.reports.results import Result, choose
-from jaxattn.reports.tables import Table, tables
+from jaxattn.reports.folder import Folder
+from jaxattn.reports.results import choose, interval_text, told
+from jaxattn.reports.tables import cell_text, tables
 from jaxattn.system import pages
 from jaxattn.system.files import write_text
 
@@ -25,83 +23,68 @@ EMBEDDED = 600_000
 
 NAME = "report.html"
 
-
-class TaskPart(NamedTuple):
-    """What the page says of one task of a run."""
-
-    task: str
-    id: str
-    verdict: verdict.Verdict
-    probe: list[Drawing]
-    channels: Drawing | None
-    tables: list[Table]
-    examples: examples.Chosen
-    removal: Drawing | None
-    learning: Drawing | None
-    weights: Drawing | None
-    tradeoff: Drawing | None
-    truncation: list[tuple[str, str, str, str]]
-    """Cut, mean weight, effective share, largest share of instance weights."""
+Drawings = Mapping[str, Mapping[str, Drawing]]
+"""The figures of a run by task and by the names of their files."""
 
 
-class Download(NamedTuple):
-    name: str
-    source: str
-    """Empty where the file is too large to be carried."""
+Part = dict[str, Any]
+"""What a template says of a run or of a task, by the names in `page.html`."""
 
 
-class RunPart(NamedTuple):
-    """What the page says of one run."""
+def write(run: Folder) -> None:
+    """Writes `report.html` and the files of its figures into the folder of a run.
 
-    name: str
-    id: str
-    tasks: list[TaskPart]
-    start: dict[str, Any]
-    starts: int
-    changed: list[str]
-    config: str
-    digest: str
-    left_out: list[str]
-    downloads: list[Download]
-    methods: int
-    seeds: int
-
-
-def write(folder: str | os.PathLike[str]) -> Path:
-    """Writes `report.html` into the folder of a run; raises ValueError or OSError."""
-    path = Path(folder) / NAME
-    write_text(path, render([read(Path(folder))]))
-    return path
+    Raises:
+      OSError: a file cannot be written.
+    """
+    drawn = {task: drawings.draw(run, task) for task in run.tasks}
+    for task, figures in drawn.items():
+        folder = run.path / "figures" / (task if len(run.config.tasks) > 1 else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, drawing in figures.items():
+            write_text(folder / f"{name}.svg", drawing.svg)
+    write_text(run.path / NAME, _page([run], [drawn]))
 
 
 def render(runs: Sequence[Folder]) -> str:
     """The page of one run, or of several that are compared.
 
-    Raises ValueError where the runs are not of the same tasks.
+    Raises:
+      ValueError: the runs are not of the same tasks.
     """
+    drawn = [{t: drawings.draw(run, t) for t in run.tasks} for run in runs]
+    return _page(runs, drawn)
+
+
+def _page(runs: Sequence[Folder], drawn: Sequence[Drawings]) -> str:
     compared = versus.compare(runs)
     names = versus.labels(runs)
-    parts = [_run(run, f"r{i}", names[i]) for i, run in enumerate(runs)]
-    used = {m for run in runs for r in run.results if (m := r.metric) in METRICS}
+    parts = [
+        _run(run, f"r{i}", name, figures)
+        for i, (run, name, figures) in enumerate(zip(runs, names, drawn, strict=True))
+    ]
+    used = {r.metric for run in runs for r in run.results}
+    names_of = (n for own in METRICS for n in (own, own + DIFFERENCE))
     return pages.render(
         "reports/page.html",
         title=" and ".join(names),
         runs=parts,
         compared=compared,
-        definitions={name: METRICS[name] for name in METRICS if name in used},
-        sources=SOURCES,
-        limits=LIMITS,
-        text=verdict.text,
+        definitions={name: metric(name) for name in names_of if name in used},
+        text=interval_text,
+        cell=cell_text,
     )
 
 
-def _run(run: Folder, id: str, name: str) -> RunPart:
-    start = dict(run.starts[-1]) if run.starts else {}
-    return RunPart(
+def _run(run: Folder, id: str, name: str, drawn: Drawings) -> Part:
+    return dict(
         name=name,
         id=id,
-        tasks=[_task(run, task, f"{id}t{i}") for i, task in enumerate(run.tasks)],
-        start=start,
+        tasks=[
+            _task(run, task, f"{id}t{i}", drawn[task])
+            for i, task in enumerate(run.tasks)
+        ],
+        start=dict(run.starts[-1]) if run.starts else {},
         starts=len(run.starts),
         changed=differences(to_dict(Config()), run.config_text),
         config=json.dumps(run.config_text, indent=2, ensure_ascii=False),
@@ -113,80 +96,68 @@ def _run(run: Folder, id: str, name: str) -> RunPart:
     )
 
 
-def _task(run: Folder, task: str, id: str) -> TaskPart:
-    def drawn(what: str):
-        return getattr(drawings, what)(run, task, f"{id}-{what}")
-
-    probe = [drawn("accuracy"), drawn("leak"), drawn("codes")]
-    return TaskPart(
+def _task(run: Folder, task: str, id: str, drawn: Mapping[str, Drawing]) -> Part:
+    return dict(
         task=task,
         id=id,
         verdict=verdict.judge(run, task),
-        probe=[d for d in probe if d is not None],
-        channels=drawn("channels"),
+        drawings={
+            name: Drawing(pages.inline(d.svg, f"{id}-{name}", d.caption), d.caption)
+            for name, d in drawn.items()
+        },
         tables=tables(run, task),
         examples=examples.choose(run, task),
-        removal=drawn("removal"),
-        learning=drawn("learning"),
-        weights=drawn("weights"),
-        tradeoff=drawn("tradeoff"),
         truncation=_truncation(run, task),
     )
 
 
-def _truncation(run: Folder, task: str) -> list[tuple[str, str, str, str]]:
-    def shown(name: str) -> str:
-        r: Result | None = choose(run.results, task, None, name)
-        if r is None or not np.isfinite(r.mean):
-            return "–"
-        return verdict.told(r)
+def _truncation(run: Folder, task: str) -> list[tuple[str, ...]]:
+    """Cut, mean weight, effective share and largest share of instance weights."""
 
-    cuts = dict.fromkeys(
-        r.variant
-        for r in run.results
-        if (r.task, r.metric) == (task, "weight_mean")
-        and r.variant.startswith("cut at")
+    def shown(name: str) -> str:
+        r = choose(run.results, task, None, name)
+        return told(r) if r is not None and np.isfinite(r.mean) else "–"
+
+    variants = dict.fromkeys(
+        r.variant for r in run.results if (r.task, r.metric) == (task, "weight_mean")
     )
-    if not choose(run.results, task, None, "weight_mean"):
+    if not variants:
         return []
-    rows = [("as it is (effective sample: as trained)", "")]
-    rows += [(f"{cut} of either end", f":{cut}") for cut in cuts]
+    rows = {"": "as it is (effective sample: as trained)"}
+    cuts = [variant for variant in variants if variant.startswith("cut at")]
+    rows |= {f":{cut}": f"{cut} of either end" for cut in cuts}
     metrics = ("weight_mean", "ess_share", "largest_weight_share")
-    return [(label, *(shown(m + end) for m in metrics)) for label, end in rows]  # type: ignore[misc]
+    return [(label, *(shown(m + end) for m in metrics)) for end, label in rows.items()]
 
 
 def _left_out(run: Folder) -> list[str]:
     said = []
     for task in run.tasks:
         prefix = f"{task}: " if len(run.tasks) > 1 else ""
-        gone = verdict.diverged(run, task)
-        if gone:
-            cells = ", ".join(f"{method} seed {seed}" for method, seed in gone)
-            said.append(f"{prefix}not finite, frozen and left out: {cells}.")
-        missing = verdict.missing(run, task)
-        if missing:
-            said.append(f"{prefix}unfinished: {missing} cells are still to be run.")
-        full = max(r.n_seeds for r in run.results if r.task == task)
-        undefined = dict.fromkeys(
-            f"{r.metric} ({r.method})"
-            for r in run.results
-            if r.task == task and r.n_seeds == 0
-        )
-        if undefined:
-            said.append(f"{prefix}undefined for every seed: {', '.join(undefined)}.")
-        few = dict.fromkeys(
+        results = [r for r in run.results if r.task == task]
+        full = max(r.n_seeds for r in results)
+        gone = [f"{m} seed {seed}" for m, seed in findings.diverged(run, task)]
+        none = [f"{r.metric} ({r.method})" for r in results if r.n_seeds == 0]
+        few = [
             f"{r.metric} ({r.method}, {r.n_seeds})"
-            for r in run.results
-            if r.task == task and 0 < r.n_seeds < full
-        )
-        if few:
-            said.append(f"{prefix}fewer than {full} seeds: {', '.join(few)}.")
+            for r in results
+            if 0 < r.n_seeds < full
+        ]
+        if missing := findings.missing(run, task):
+            said.append(f"{prefix}unfinished: {missing} cells are still to be run.")
+        for what, names in (
+            ("not finite, frozen and left out", gone),
+            ("undefined for every seed", none),
+            (f"fewer than {full} seeds", few),
+        ):
+            if names:
+                said.append(f"{prefix}{what}: {', '.join(dict.fromkeys(names))}.")
     return said
 
 
-def _download(path: Path) -> Download:
+def _download(path: Path) -> Part:
+    """A file that the page carries; of one that is too large, its name only."""
     raw = path.read_bytes()
-    if len(raw) > EMBEDDED:
-        return Download(path.name, "")
-    data = base64.b64encode(raw).decode()
-    return Download(path.name, f"data:text/csv;charset=utf-8;base64,{data}")
+    data = base64.b64encode(raw).decode() if len(raw) <= EMBEDDED else ""
+    source = f"data:text/csv;charset=utf-8;base64,{data}" if data else ""
+    return dict(name=path.name, source=source)

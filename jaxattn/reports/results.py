@@ -1,17 +1,16 @@
-"""Numbers by seed, and their means over seeds: `seeds.csv` and `results.csv`."""
+"""Numbers of seeds, and their means: `seeds.csv` and `results.csv`."""
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
-from jaxattn.metrics.definitions import METRICS, PAIRED
+from jaxattn.metrics import definitions
+from jaxattn.metrics.definitions import DIFFERENCE
 from jaxattn.metrics.statistics import Interval, interval
 from jaxattn.system.files import float32, read_csv, write_csv
 
 Key = tuple[str, str, str, str, str]  # task, method, metric, variant, split
-
-Nulls = Mapping[Any, float | str]
 
 
 class Row(NamedTuple):
@@ -62,28 +61,42 @@ def write_results(path: str | os.PathLike[str], results: Iterable[Result]) -> No
 
 def read_seeds(path: str | os.PathLike[str]) -> list[Row]:
     """Read `seeds.csv`; raises ValueError (malformed) or OSError."""
-    return read_csv(path, Row)
+    return _with_current_names(read_csv(path, Row))
 
 
 def read_results(path: str | os.PathLike[str]) -> list[Result]:
     """Read `results.csv`; raises ValueError (malformed) or OSError."""
-    return read_csv(path, Result)
+    return _with_current_names(read_csv(path, Result))
 
 
-def summarise(
-    rows: Iterable[Row],
-    nulls: Nulls,
-    statistic: str = "mean",
-) -> list[Result]:
+Named = TypeVar("Named", Row, Result)
+
+
+def _with_current_names(rows: list[Named]) -> list[Named]:
+    """Rows of an older run under today's names of its metrics."""
+    for i, row in enumerate(rows):
+        name = f"{row.metric}:{row.variant}"
+        metric, _, variant = definitions.current_name(name).partition(":")
+        if metric != row.metric:
+            rows[i] = row._replace(metric=metric, variant=variant)
+    return rows
+
+
+def summarise(rows: Iterable[Row], statistic: str = "mean") -> list[Result]:
     """Means over seeds with intervals and nulls, in the order of `seeds.csv`.
 
-    nulls: from (method, metric), or metric for all methods, to a number or to the
-    name of what is its null in the same task, method and split: `majority`, or with a
-    variant `leak_bits:permuted`; a null kept under one method only serves them all.
-    statistic: mean or iqm.
-    Values that are not finite are left out. Where `joint` is there, every other
-    method gets paired differences such as `accuracy_vs_joint`. Raises ValueError for a
-    metric that METRICS does not define or a number given twice.
+    Where `joint` is there, every other method gets the paired differences that the
+    registry of metrics asks for, such as `accuracy_vs_joint`.
+
+    Args:
+      rows: numbers of seeds; those that are not finite are left out.
+      statistic: what is reported, `mean` or `iqm` (interquartile mean).
+
+    Returns:
+      A result for each task, method, metric, variant and split.
+
+    Raises:
+      ValueError: a metric is not defined, or a number is given twice.
     """
     cells: dict[Key, dict[int, float]] = {}
     for row in _ordered(rows):
@@ -91,18 +104,17 @@ def summarise(
         value = float(float32(row.value))
         key = (row.task, row.method, row.metric, row.variant, row.split)
         cells.setdefault(key, {})[row.seed] = value
+    paired = set(definitions.shown("paired"))
     results: list[Result] = []
     for key, own in cells.items():
         task, method, metric, variant, split = key
         results.append(_result(key, interval(list(own.values()), statistic), statistic))
         joint = cells.get((task, "joint", metric, variant, split))
-        if metric in PAIRED and method != "joint" and joint:
-            seeds = [seed for seed in own if seed in joint]
-            apart = [own[s] - joint[s] for s in seeds]
-            key = (task, method, f"{metric}_vs_joint", variant, split)
+        if metric in paired and method != "joint" and joint:
+            apart = [own[seed] - joint[seed] for seed in own if seed in joint]
+            key = (task, method, metric + DIFFERENCE, variant, split)
             results.append(_result(key, interval(apart, statistic), statistic))
-    nulls = {f"{metric}_vs_joint": 0.0 for metric in PAIRED} | dict(nulls)
-    return [r._replace(null=_null(r, nulls, results)) for r in results]
+    return [r._replace(null=_null(r, results)) for r in results]
 
 
 def choose(
@@ -114,7 +126,7 @@ def choose(
     test split before the others. With method None, any one method.
     """
     metric, _, variant = name.partition(":")
-    found = [
+    candidates = [
         r
         for r in results
         if r.task == task
@@ -126,42 +138,60 @@ def choose(
     def rank(r: Result) -> tuple[bool, bool, bool]:
         return (r.split != "test", r.variant == "permuted", r.variant != "")
 
-    return min(found, key=rank, default=None)
+    return min(candidates, key=rank, default=None)
+
+
+def interval_text(mean: float, low: float, high: float, sign: str = "") -> str:
+    """A number with its interval, where it has one; `sign` "+" writes signs.
+
+    >>> interval_text(0.5, 0.41, 0.6), interval_text(0.5, 0.5, 0.5, "+")
+    ('0.500 [0.410, 0.600]', '+0.500')
+    """
+    if not low < high:
+        return f"{mean:{sign}.3f}"
+    return f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def told(result: Result, sign: str = "") -> str:
+    """A mean over seeds with its interval as text."""
+    return interval_text(result.mean, result.ci_low, result.ci_high, sign)
+
+
+def ends(result: Result) -> tuple[float, float]:
+    """The interval of a mean; of one seed, which has none, the mean itself."""
+    low, high = result.ci_low, result.ci_high
+    return (
+        low if math.isfinite(low) else result.mean,
+        high if math.isfinite(high) else result.mean,
+    )
 
 
 def _result(key: Key, interval: Interval, statistic: str) -> Result:
-    metric = key[2]
-    if metric not in METRICS:
-        raise ValueError(
-            f"unknown metric {metric!r}: define it in jaxattn/metrics/definitions.py, "
-            f"which has {', '.join(METRICS)}"
-        )
+    metric = definitions.metric(key[2])
     mean, low, high, n = interval
-    unit, direction, _ = METRICS[metric]
     # Nulls are means of other results: they come when all means are there.
-    return Result(*key, n, mean, low, high, math.nan, unit, direction, statistic)
+    rest = (math.nan, metric.unit, metric.direction, statistic)
+    return Result(*key, n, mean, low, high, *rest)
 
 
-def _null(result: Result, nulls: Nulls, results: Sequence[Result]) -> float:
-    null = nulls.get((result.method, result.metric), nulls.get(result.metric, math.nan))
+def _null(result: Result, results: Sequence[Result]) -> float:
+    null = definitions.metric(result.metric).null
     if not isinstance(null, str):
-        return float(null)
+        return math.nan if null is None else float(null)
     metric, _, variant = null.partition(":")
-    if metric not in METRICS:
-        raise ValueError(f"the null of {result.metric} is an unknown metric: {null!r}")
+    metric = metric or result.metric
     words = frozenset(result.variant.split())
-    if result.metric == metric and (not variant or variant in words):
+    if metric == result.metric and variant in words:
         return math.nan
     same = [r for r in results if r.split == result.split]
     # The null of a variant, or of another setting, is first sought among its like.
     like = [r for r in same if frozenset(r.variant.split()) == words | {variant}]
     own = choose(like, result.task, result.method, metric) if variant else None
-    if own is not None:
-        return own.mean
-    found = choose(same, result.task, result.method, null)
-    if found is None and len({r.method for r in same if r.metric == metric}) == 1:
-        found = choose(same, result.task, None, null)
-    return math.nan if found is None else found.mean
+    name = f"{metric}:{variant}" if variant else metric
+    own = own or choose(same, result.task, result.method, name)
+    if own is None and len({r.method for r in same if r.metric == metric}) == 1:
+        own = choose(same, result.task, None, name)
+    return math.nan if own is None else own.mean
 
 
 def _ordered(rows: Iterable[Row]) -> list[Row]:

@@ -1,102 +1,150 @@
-"""A finished run as arrays, for Python and notebooks.
-
-What a run left behind, for Python and notebooks.
-"""
+"""A run and what it left in its folder, for Python and notebooks."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxattn.config import Name
-from jaxattn.reports import page, tables, verdict
+from jaxattn.reports import findings, page, tables, verdict
 from jaxattn.reports.folder import Folder, Masks, read, values
-from jaxattn.reports.results import Result, Row
-from jaxattn.reports.tables import compact, headline
+from jaxattn.reports.results import Result, Row, interval_text
 from jaxattn.system import console, pages
 from jaxattn.system.files import plain, write_text
 
 
-class LoadedRun(NamedTuple):
-    """What `load_run` gives; in a notebook it shows its verdict and its main table."""
+class Run(NamedTuple):
+    """What `jaxattn.load_run` gives; in a notebook it shows verdict and main table.
 
-    folder: Folder
-    masks: dict[str, dict[str, Masks]]
-    """By task and method: masks [S, N, P], seeds [S], alive [S], labels, tokens ..."""
-    seeds: np.ndarray
-    """seeds.csv as a structured array: task, method, seed, metric, ..., value."""
-    results: np.ndarray
-    """results.csv as a structured array: ..., mean, ci_low, ci_high, null, ..."""
+    Numbers, masks and the page are there once something of it is finished.
+    """
+
+    folder: Path
+    contents: Folder | None
+    """All that stands in the folder; None where nothing is finished."""
+    findings: list[str]
+    diverged: list[Name]
+    """Cells (method, seed) that were frozen because they were not finite."""
+    signal: int | None = None
+    """The signal that ended it early, if any."""
 
     def __repr__(self) -> str:
-        run = self.folder
-        seeds = len(np.unique(self.seeds["seed"]))
+        ended = "" if self.signal is None else f", ended by signal {self.signal}"
+        if self.contents is None:
+            return f"Run({str(self.folder)!r}: 0 results{ended})"
+        seeds = len({row.seed for row in self.contents.rows})
         return (
-            f"LoadedRun({str(run.path)!r}: {', '.join(run.tasks)}; "
-            f"{len(run.config.methods)} methods, {seeds} seeds)"
+            f"Run({str(self.folder)!r}: {', '.join(self.contents.tasks)}; "
+            f"{len(self.contents.config.methods)} methods, {seeds} seeds{ended})"
         )
 
     def _repr_html_(self) -> str:
+        run = self.contents
         return pages.render(
             "reports/summary.html",
-            name=self.folder.path.name,
-            text=verdict.text,
+            name=self.folder.name,
+            state=repr(self),
+            text=interval_text,
+            cell=tables.cell_text,
             parts=[
-                (
-                    task,
-                    verdict.judge(self.folder, task),
-                    tables.tables(self.folder, task),
-                )
-                for task in self.folder.tasks
+                (task, verdict.judge(run, task), tables.tables(run, task))
+                for task in (run.tasks if run else ())
+                if run
             ],
         )
 
-    def values(self, metric: str, method: str, task: str | None = None) -> np.ndarray:
-        """`metric` or `metric:variant` of each seed [S] of the test split, in order.
+    @property
+    def masks(self) -> dict[str, dict[str, Masks]]:
+        """By task and method: masks [S, N, P], seeds [S], alive [S], labels ..."""
+        return {task: dict(of) for task, of in self._finished().masks.items()}
 
-        Raises ValueError where there is no such number.
+    @property
+    def seeds(self) -> np.ndarray:
+        """seeds.csv as a structured array: task, method, seed, metric, ..., value."""
+        return _structured(self.contents.rows if self.contents else [], Row)
+
+    @property
+    def results(self) -> np.ndarray:
+        """results.csv as a structured array: ..., mean, ci_low, ci_high, null, ..."""
+        return _structured(self._results(), Result)
+
+    def values(self, metric: str, method: str, task: str | None = None) -> np.ndarray:
+        """One number of every seed, of the test split.
+
+        Args:
+          metric: `metric` or `metric:variant`.
+          method: one of the run's.
+          task: by default the first.
+
+        Returns:
+          Values `[seeds]` in the order of the seeds.
+
+        Raises:
+          ValueError: there is no such number.
         """
-        name = self.folder.tasks[0] if task is None else task
-        found = values(self.folder, name, method, metric)
-        if not found:
-            raise ValueError(
-                f"{self.folder.path} has no {metric} of {method} on {name}"
-            )
-        return np.array([found[seed] for seed in sorted(found)])
+        run = self._finished()
+        name = run.tasks[0] if task is None else task
+        by_seed = values(run, name, method, metric)
+        if not by_seed:
+            raise ValueError(f"{self.folder} has no {metric} of {method} on {name}")
+        return np.array([by_seed[seed] for seed in sorted(by_seed)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Config, versions and results as plain JSON values."""
+        """Config, versions, results and findings as plain JSON values."""
+        run = self.contents
         return plain(
             {
-                "folder": str(self.folder.path),
-                "config": self.folder.config_text,
-                "environment": self.folder.starts,
-                "data_digest": self.folder.digest,
-                "results": [r._asdict() for r in self.folder.results],
+                "folder": str(self.folder),
+                "signal": self.signal,
+                "config": run.config_text if run else {},
+                "environment": run.starts if run else [],
+                "data_digest": run.digest if run else "",
+                "findings": self.findings,
+                "diverged": self.diverged,
+                "results": [r._asdict() for r in self._results()],
             }
         )
 
     def table(self, *metrics: str) -> str:
-        """A table of 80 columns as text: methods by metrics, by default the main three.
+        """A table of methods by metrics as text of 80 columns, nulls below the heads.
 
-        metrics: `metric` or `metric:variant`; nulls stand in the second line.
+        Args:
+          *metrics: `metric` or `metric:variant`; by default the main three.
         """
-        return text_of(self.folder.results, metrics)
+        results = self._results()
+        return console.text_table(
+            *tables.compact(results, metrics or tables.headline(results))
+        )
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report of the run, the page that `report.html` is."""
-        write_text(path, page.render([self.folder]))
+        """Writes the report of the run, the page that `report.html` is.
+
+        Raises:
+          ValueError: nothing is finished.
+          OSError: the file cannot be written.
+        """
+        write_text(path, page.render([self._finished()]))
+
+    def _results(self) -> list[Result]:
+        return self.contents.results if self.contents else []
+
+    def _finished(self) -> Folder:
+        return self.contents or read(self.folder)
 
 
-def text_of(results: Sequence[Result], metrics: Sequence[str]) -> str:
-    """Results as a table of text, by default of the three metrics of the terminal."""
-    return console.text_table(*compact(results, metrics or headline(results)))
-
-
-def load_run(path: str | os.PathLike[str]) -> LoadedRun:
+def load_run(path: str | os.PathLike[str]) -> Run:
     """The finished run in a folder that `jaxattn.train` wrote.
+
+    Args:
+      path: of the folder.
+
+    Returns:
+      The run with all that stands in the folder.
+
+    Raises:
+      ValueError or OSError: the folder is missing, holds no finished run, or has
+        damaged files.
 
     >>> import jaxattn
     >>> run = jaxattn.load_run("runs/probe")
@@ -106,78 +154,23 @@ def load_run(path: str | os.PathLike[str]) -> LoadedRun:
     >>> accuracies = run.values("accuracy", "joint")  # of each seed
     >>> len(accuracies) == len(masks)
     True
-
-    Raises: ValueError or OSError, one line, for a folder that is missing, holds no
-    finished run, or has damaged files.
     """
-    folder = read(Path(path))
-    return LoadedRun(
-        folder=folder,
-        masks={task: dict(methods) for task, methods in folder.masks.items()},
-        seeds=_structured(folder.rows, Row),
-        results=_structured(folder.results, Result),
-    )
+    contents = read(Path(path))
+    said, diverged = [], []
+    for task in contents.tasks:
+        prefix = f"{task}: " if len(contents.tasks) > 1 else ""
+        said += [prefix + sentence for sentence in findings.of_task(contents, task)]
+        diverged += findings.diverged(contents, task)
+    return Run(contents.path, contents, said, diverged)
 
 
 def _structured(rows: list, kind: type) -> np.ndarray:
     kinds = {str: "U", int: np.int64, float: np.float64}
-    columns = []
-    for i, (name, of) in enumerate(kind.__annotations__.items()):
-        column = np.array([row[i] for row in rows], kinds[of])
-        columns.append((name, column))
-    found = np.empty(len(rows), [(name, c.dtype) for name, c in columns])
-    for name, column in columns:
-        found[name] = column
-    return found
-
-
-class Run(NamedTuple):
-    """What a run left behind; in a notebook it shows verdict and main table."""
-
-    folder: Path
-    results: list[Result]
-    findings: list[str]
-    diverged: list[Name]
-    signal: int | None
-    """The signal that ended it early, if any."""
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r}: {self._state()})"
-
-    def load(self) -> LoadedRun:
-        """The run as arrays; raises ValueError where nothing is finished."""
-        return load_run(self.folder)
-
-    def _repr_html_(self) -> str:
-        if self.results:
-            return self.load()._repr_html_()
-        return pages.render(
-            "reports/unfinished.html", folder=self.folder, state=self._state()
-        )
-
-    def _state(self) -> str:
-        ended = "" if self.signal is None else f", ended by signal {self.signal}"
-        return f"{len(self.results):,} results{ended}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Folder, results and findings as plain JSON values."""
-        return plain(
-            {
-                "folder": str(self.folder),
-                "signal": self.signal,
-                "findings": self.findings,
-                "diverged": self.diverged,
-                "results": [r._asdict() for r in self.results],
-            }
-        )
-
-    def table(self, *metrics: str) -> str:
-        """A table of 80 columns as text: methods by metrics, by default the main three.
-
-        metrics: `metric` or `metric:variant`; nulls stand in the second line.
-        """
-        return text_of(self.results, metrics)
-
-    def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report of the run; raises ValueError where nothing is finished."""
-        self.load().save_html(path)
+    columns = {
+        name: np.array([row[i] for row in rows], kinds[of])
+        for i, (name, of) in enumerate(kind.__annotations__.items())
+    }
+    table = np.empty(len(rows), [(name, x.dtype) for name, x in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    return table

@@ -1,169 +1,62 @@
-"""Tables of methods and metrics as cells: number, interval, null, and what is best.
-
-Results as tables for people: the terminal and `results.md`.
-"""
+"""Tables of methods and metrics: for a terminal, for `results.md` and for the page."""
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxattn.methods.table import CONTROLS
-from jaxattn.metrics.definitions import METRICS
+from jaxattn.metrics import definitions
+from jaxattn.metrics.definitions import DIFFERENCE, REFERENCES
+from jaxattn.reports.comparison import change, direction
 from jaxattn.reports.folder import Folder
 from jaxattn.reports.results import Result, choose
-from jaxattn.reports.verdict import directions, outcome, paired
 from jaxattn.system.files import write_text
 
-# What does not depend on the masks: printed once, above the table.
-REFERENCES = ("majority", "label_entropy", "full_text_accuracy", "full_text_nll")
+STATISTICS = {"mean": "mean", "iqm": "interquartile mean"}
 
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "Accuracy, and what the mask alone holds": (
-        "accuracy",
-        "nll",
-        "accuracy_vs_joint",
-        "foreign_mask_accuracy",
-        "foreign_values_accuracy",
-        "leak_bits",
-        "evalx_accuracy",
-    ),
-    "Explaining the black box": (
-        "post_hoc_accuracy",
-        "gradient_overlap",
-        "leave_one_out_overlap",
-        "weight_overlap",
-        "contentless_share",
-    ),
-    "Where the evidence is known": (
-        "true_mask_accuracy",
-        "evidence_auroc",
-        "evidence_auroc:lexicon",
-        "evidence_auroc:idf",
-        "evidence_ap",
-        "evidence_mass",
-        "pointing_game",
-        "tpr",
-        "fdr",
-        "exact_set_rate",
-        "median_rank",
-        "control_rate",
-        "selected_count",
-        "extra_leak_bits",
-    ),
-    "Where the leak lives": (
-        "channel_leak_bits:all",
-        "channel_leak_bits:beyond length",
-        "channel_leak_bits:length",
-        "channel_leak_bits:shape",
-        "channel_leak_bits:place",
-        "channel_leak_bits:types",
-        "encoding_bits",
-        "stripe_x_bits",
-    ),
-    "Instance weights": (
-        "weighted_leak_bits",
-        "ess_share",
-        "weight_mean",
-        "largest_weight_share",
-        "pareto_k",
-        "imbalance",
-    ),
-    "Agreement": (
-        "gradient_tau",
-        "gradient_tau:through_attention",
-        "gradient_tau:integrated",
-        "leave_one_out_tau",
-        "ceiling_tau",
-        "seed_jsd",
-    ),
-    "Plausibility": (
-        "human_auroc",
-        "human_auroc:idf",
-        "human_auroc:position",
-        "human_auroc:lexicon",
-        "human_ap",
-        "human_ap:idf",
-        "human_auprc",
-        "human_auprc:idf",
-        "human_auprc:position",
-        "human_mass",
-        "lexicon_auroc",
-        "lexicon_auroc:idf",
-        "lexicon_auroc:position",
-        "lexicon_ap",
-    ),
-    "Faithfulness by removal": (
-        "comprehensiveness",
-        "sufficiency",
-        "comprehensiveness:ferret",
-        "sufficiency:ferret",
-        "normalised_comprehensiveness",
-        "normalised_sufficiency",
-        "deletion_area",
-        "insertion_area",
-        "tokens_to_flip",
-    ),
-    "Tests of attention": (
-        "decision_flip",
-        "decision_flip:gradient",
-        "decision_flip:product",
-        "single_weight_js",
-        "permuted_tvd",
-        "adversarial_jsd",
-        "model_adversary_jsd",
-        "infidelity",
-        "max_sensitivity",
-    ),
-}
-
-TERMINAL = (
-    ("tpr", ("accuracy", "true_mask_accuracy", "tpr")),
-    ("evidence_mass", ("accuracy", "true_mask_accuracy", "evidence_auroc")),
-    ("human_auroc", ("accuracy", "human_auroc", "leak_bits")),
-    ("post_hoc_accuracy", ("post_hoc_accuracy", "evalx_accuracy", "leak_bits")),
-)
-"""The first of these whose metric was measured says what the terminal shows."""
+ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 
 def headline(results: Sequence[Result]) -> tuple[str, ...]:
     """The three metrics that the terminal shows of a run."""
-    measured = {r.metric for r in results}
-    for sign, shown in TERMINAL:
-        if sign in measured:
-            return shown
-    return ("accuracy", "nll", "leak_bits")
+    return definitions.headline({r.metric for r in results})
 
 
 def compact(
     results: Sequence[Result], metrics: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of a terminal table; three metrics fit into 80 columns.
+    """A terminal's table; three metrics fit into 80 columns.
 
-    metrics: `metric` or `metric:variant`. Nulls stand in the second line of the
-    header; a method with fewer seeds than the others says so in a second line.
+    Args:
+      results: of a run.
+      metrics: `metric` or `metric:variant`, one a column.
+
+    Returns:
+      Headers, with nulls in their second line, and rows. A method with fewer seeds than
+      the others says so in a second line.
     """
-    tasks = list(dict.fromkeys(r.task for r in results))
-    chosen = {
+    rows_of = {
         (task, method): cells
-        for task in tasks
-        for method, cells in by_method(results, task, metrics).items()
+        for task in dict.fromkeys(r.task for r in results)
+        for method, cells in _by_method(results, task, metrics).items()
     }
-    full = max((most_seeds(cells) for cells in chosen.values()), default=0)
+    many = len({task for task, _ in rows_of}) > 1
+    full = max(map(_seeds, rows_of.values()), default=0)
     headers = [f"method\n{full} seeds"]
     for i, name in enumerate(metrics):
-        headers.append(f"{name}\n{_null_range([row[i] for row in chosen.values()])}")
+        headers.append(f"{name}\n{_null_range([row[i] for row in rows_of.values()])}")
     rows = []
     above = None
-    for (task, method), cells in chosen.items():
-        if len(tasks) > 1 and task != above:
+    for (task, method), cells in rows_of.items():
+        if many and task != above:
             rows.append([task, *[""] * len(metrics)])
             above = task
-        few = most_seeds(cells) < full
-        label = method + f"\n{most_seeds(cells)} of {full} seeds" * few
-        rows.append([label, *(_short(cell) for cell in cells)])
+        few = _seeds(cells) < full
+        label = method + f"\n{_seeds(cells)} of {full} seeds" * few
+        rows.append([label, *map(_short, cells)])
     return headers, rows
 
 
@@ -172,31 +65,33 @@ def write_markdown(
     title: str,
     results: Sequence[Result],
     notes: Sequence[str],
-    sections: Mapping[str, Sequence[str]] = SECTIONS,
     more: Sequence[str] = (),
-    statistic: str = "mean",
 ) -> None:
-    """Write `results.md`: findings, tables with nulls for each task, definitions.
+    """Writes `results.md`: findings, tables with nulls for each task, definitions.
 
-    sections: title -> `metric` or `metric:variant`; what has no result is left out.
-    more: lines that follow the findings. Raises OSError where the file cannot be
-    written.
+    Args:
+      path: of the file.
+      title: of the page.
+      results: of a run; a column without any is left out.
+      notes: sentences that stand in front.
+      more: lines that follow them.
+
+    Raises:
+      OSError: the file cannot be written.
     """
-    lines = [f"# {title}", ""]
-    lines += [f"- {note}" for note in notes] + [""] * bool(notes) + [*more]
+    lines = [f"# {title}", "", *(f"- {note}" for note in notes)]
+    lines += [""] * bool(notes) + [*more]
     printed: list[str] = []
-    tasks = list(dict.fromkeys(r.task for r in results))
-    for task in tasks:
+    for task in dict.fromkeys(r.task for r in results):
         lines += [f"## {task}", ""]
-        references = _references(results, task)
-        lines += references + [""] * bool(references)
-        printed += [m for m in REFERENCES if choose(results, task, None, m)]
-        for heading, metrics in sections.items():
-            names = [m for m in metrics if there(results, task, m)]
-            if names:
-                methods = by_method(results, task, names)
-                lines += [f"### {heading}", "", *_table(methods, names), ""]
-                printed += names
+        for heading, names in _sections(results, task).items():
+            printed += names
+            if heading == REFERENCES:
+                lines += [*_references(results, task, names), ""]
+            else:
+                rows = _by_method(results, task, names)
+                lines += [f"### {heading}", "", *_markdown_table(rows, names), ""]
+    statistic = STATISTICS[results[0].statistic] if results else "mean"
     lines += [
         f"Each number is the {statistic} over seeds with its 95 % bootstrap interval"
         " (BCa) in brackets; the seed is the unit. In parentheses: the null, what the"
@@ -205,24 +100,24 @@ def write_markdown(
         "",
     ]
     for name in dict.fromkeys(p.partition(":")[0] for p in printed):
-        unit, direction, definition = METRICS[name]
-        better = "" if direction == "none" else f", {direction} is better"
-        lines.append(f"- `{name}` ({unit}{better}): {definition}")
+        m = definitions.metric(name)
+        better = "" if m.direction == "none" else f", {m.direction} is better"
+        lines.append(f"- `{name}` ({m.unit}{better}): {m.text}")
     write_text(path, "\n".join(lines) + "\n")
 
 
-def there(results: Sequence[Result], task: str, name: str) -> bool:
-    """Whether some method has a number of this name."""
-    metric, _, variant = name.partition(":")
-    return any(
-        (r.task, r.metric) == (task, metric)
-        and (not variant or r.variant == variant)
-        and not math.isnan(r.mean)
-        for r in results
-    )
+def _sections(results: Sequence[Result], task: str) -> dict[str, list[str]]:
+    """The columns of each section of which some method has a number."""
+    numbers = [r for r in results if r.task == task and not math.isnan(r.mean)]
+    there = {name for r in numbers for name in (r.metric, f"{r.metric}:{r.variant}")}
+    columns = {
+        section: [name for name in names if name in there]
+        for section, names in definitions.sections().items()
+    }
+    return {section: names for section, names in columns.items() if names}
 
 
-def by_method(
+def _by_method(
     results: Sequence[Result], task: str, names: Sequence[str]
 ) -> dict[str, list[Result | None]]:
     """The results of each method that has any of these names, None where it has not."""
@@ -231,175 +126,151 @@ def by_method(
     return {m: cells for m, cells in table.items() if any(cells)}
 
 
-def most_seeds(cells: Sequence[Result | None]) -> int:
+def _seeds(cells: Sequence[Result | None]) -> int:
     """How many seeds the cells of a row rest on, at most."""
     return max((cell.n_seeds for cell in cells if cell), default=0)
 
 
-def _table(methods: dict[str, list[Result | None]], names: Sequence[str]) -> list[str]:
+def _markdown_table(
+    rows: dict[str, list[Result | None]], names: Sequence[str]
+) -> list[str]:
     lines = [
         "| method | seeds | " + " | ".join(names) + " |",
         "|:--|--:|" + ":--|" * len(names),
     ]
-    for method, cells in methods.items():
-        texts = [method, str(most_seeds(cells)), *(_long(cell) for cell in cells)]
+    for method, cells in rows.items():
+        texts = [method, str(_seeds(cells)), *map(_long, cells)]
         lines.append("| " + " | ".join(t.replace("|", "\\|") for t in texts) + " |")
     return lines
 
 
-def _references(results: Sequence[Result], task: str) -> list[str]:
+def _references(
+    results: Sequence[Result], task: str, names: Sequence[str]
+) -> list[str]:
     lines = []
-    for name in REFERENCES:
-        found = [r for r in results if r.task == task and r.metric == name]
-        values = {_long(choose(results, task, r.method, name)): r.method for r in found}
-        if len(values) == 1:
-            lines.append(f"- {name}: {next(iter(values))}")
+    for name in names:
+        methods = [r.method for r in results if (r.task, r.metric) == (task, name)]
+        texts = {_long(choose(results, task, m, name)): m for m in methods}
+        if len(texts) == 1:
+            lines.append(f"- {name}: {next(iter(texts))}")
         else:
-            lines += [f"- {name} of {m}: {text}" for text, m in values.items()]
+            lines += [f"- {name} of {m}: {text}" for text, m in texts.items()]
     return lines
 
 
-def _long(result: Result | None) -> str:
-    if result is None or math.isnan(result.mean):
-        return "-"
-    text = number(result.mean, result.metric)
-    if result.ci_low < result.ci_high:
-        low, high = (number(v, result.metric) for v in (result.ci_low, result.ci_high))
-        text += f" [{low}, {high}]"
-    if not math.isnan(result.null):
-        text += f" ({number(result.null, result.metric)})"
-    return text
-
-
-def _short(result: Result | None) -> str:
-    if result is None or math.isnan(result.mean):
-        return "-"
-    mean = number(result.mean, result.metric)
-    if not result.ci_low < result.ci_high:
-        return mean.replace("-0.", "-.")
-    low, high = (_tight(v, result.metric) for v in (result.ci_low, result.ci_high))
-    return f"{mean.replace('-0.', '-.')} [{low}, {high}]"
-
-
-def _null_range(cells: Sequence[Result | None]) -> str:
-    nulls = [c.null for c in cells if c and not math.isnan(c.null)]
-    name = next((c.metric for c in cells if c), "")
-    if not nulls:
-        return ""
-    ends = dict.fromkeys(_tight(v, name) for v in (min(nulls), max(nulls)))
-    return "null " + " to ".join(ends)
-
-
-def number(value: float, metric: str) -> str:
-    """A number of a metric as tables print it."""
+def _number(value: float, metric: str) -> str:
     text = f"{value:.1e}" if metric == "smallest_probability" else f"{value:.3f}"
     return text.removeprefix("-") if text == "-0.000" else text
 
 
 def _tight(value: float, metric: str) -> str:
     # ".781" and "1.78" rather than "0.781" and "1.781": 80 columns are few.
-    text = number(value, metric)
+    text = _number(value, metric)
     if "e" in text:
         return text
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text[:-1]
 
 
-ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+def _interval(result: Result, number: Callable[[float, str], str]) -> str:
+    """Its ends in brackets; empty where there is no interval."""
+    if not result.ci_low < result.ci_high:
+        return ""
+    low, high = (number(x, result.metric) for x in (result.ci_low, result.ci_high))
+    return f" [{low}, {high}]"
+
+
+def _long(result: Result | None) -> str:
+    if result is None or math.isnan(result.mean):
+        return "-"
+    text = _number(result.mean, result.metric) + _interval(result, _number)
+    if not math.isnan(result.null):
+        text += f" ({_number(result.null, result.metric)})"
+    return text
+
+
+def _short(result: Result | None) -> str:
+    if result is None or math.isnan(result.mean):
+        return "-"
+    mean = _number(result.mean, result.metric).replace("-0.", "-.")
+    return mean + _interval(result, _tight)
+
+
+def _null_range(cells: Sequence[Result | None]) -> str:
+    nulls = {c.null: c.metric for c in cells if c and not math.isnan(c.null)}
+    if not nulls:
+        return ""
+    ends = [min(nulls), max(nulls)]
+    return "null " + " to ".join(dict.fromkeys(_tight(x, nulls[x]) for x in ends))
 
 
 class Column(NamedTuple):
+    """The head of a column of the page."""
+
     name: str
     arrow: str
     note: str
     """What is measured, in which unit, which way is better: shown on hover."""
 
 
-class Cell(NamedTuple):
-    mean: str
-    interval: str
-    null: str
-    order: float
-    """What the column is sorted by."""
-    note: str
-    best: bool
-
-
-class Line(NamedTuple):
-    method: str
-    seeds: int
-    cells: list[Cell]
-
-
 class Table(NamedTuple):
+    """A table of the page."""
+
     title: str
     columns: list[Column]
-    lines: list[Line]
-    footnotes: list[str]
+    rows: dict[str, list[Result | None]]
+    """By method, one a column."""
+    best: list[str | None]
+    """The best method of each column, None for a tie."""
+    seeds: dict[str, int]
+    notes: list[str]
 
 
 def tables(run: Folder, task: str) -> list[Table]:
     """The tables of one task: those of `results.md`, with the best marked."""
-    found = []
-    for title, metrics in SECTIONS.items():
-        names = [m for m in metrics if there(run.results, task, m)]
-        if names:
-            found.append(_html_table(run, task, title, names))
-    return found
-
-
-def _html_table(run: Folder, task: str, title: str, names: list[str]) -> Table:
-    rows = by_method(run.results, task, names)
-    best = [best_of(run, task, name) for name in names]
-    lines = [
-        Line(
-            method,
-            most_seeds(results),
-            [
-                _cell(r, best[i] == method and r is not None)
-                for i, r in enumerate(results)
-            ],
-        )
-        for method, results in rows.items()
+    return [
+        _page_table(run, task, title, names)
+        for title, names in _sections(run.results, task).items()
+        if title != REFERENCES
     ]
+
+
+def _page_table(run: Folder, task: str, title: str, names: list[str]) -> Table:
+    rows = _by_method(run.results, task, names)
     notes = []
     for i, name in enumerate(names):
-        of = {r.variant for row in rows.values() if (r := row[i])}
+        variants = {r.variant for row in rows.values() if (r := row[i])}
         metric, _, variant = name.partition(":")
         # Without a variant in its name, a column may have had to choose one.
-        chosen = sorted(v for v in of if v and v != variant)
-        if chosen:
+        if chosen := sorted(v for v in variants if v and v != variant):
             notes.append(f"{metric}: variant {', '.join(chosen)}.")
-    return Table(title, [_column(run, name) for name in names], lines, notes)
+    return Table(
+        title=title,
+        columns=[_column(run, name) for name in names],
+        rows=rows,
+        best=[best_of(run, task, name) for name in names],
+        seeds={method: _seeds(cells) for method, cells in rows.items()},
+        notes=notes,
+    )
 
 
 def _column(run: Folder, name: str) -> Column:
     metric, _, variant = name.partition(":")
-    unit, direction, definition = METRICS[metric]
-    direction = directions(run).get(metric, direction)
-    way = (
-        "no direction is better here"
-        if direction == "none"
-        else f"{direction} is better"
-    )
-    note = f"{definition} Unit: {unit}; {way}."
-    if variant:
-        note += f" Variant: {variant}."
-    return Column(name, ARROWS[direction], note)
+    m, way = definitions.metric(metric), direction(run.config, metric)
+    better = "no direction is better here" if way == "none" else f"{way} is better"
+    of = f" Variant: {variant}." if variant else ""
+    return Column(name, ARROWS[way], f"{m.text} Unit: {m.unit}; {better}.{of}")
 
 
-def _cell(r: Result | None, best: bool) -> Cell:
-    if r is None or not np.isfinite(r.mean):
-        return Cell("–", "", "", -np.inf, "not measured, or undefined", False)
-    interval = null = ""
-    if r.ci_low < r.ci_high:
-        low, high = number(r.ci_low, r.metric), number(r.ci_high, r.metric)
-        interval = f"[{low}, {high}]"
-    if np.isfinite(r.null):
-        null = f"null {number(r.null, r.metric)}"
-    kept = {"mean": "mean", "iqm": "interquartile mean"}.get(r.statistic, r.statistic)
+def cell_text(r: Result) -> dict[str, str]:
+    """Mean, interval and null of a result as the page prints them, and a note."""
     variant = f", variant {r.variant}" if r.variant else ""
-    note = f"{r.split} split{variant}; {kept} over {r.n_seeds} seeds"
-    return Cell(number(r.mean, r.metric), interval, null, r.mean, note, best)
+    statistic = STATISTICS.get(r.statistic, r.statistic)
+    return {
+        "mean": _number(r.mean, r.metric),
+        "interval": _interval(r, _number).strip(),
+        "null": "" if math.isnan(r.null) else f"null {_number(r.null, r.metric)}",
+        "note": f"{r.split} split{variant}; {statistic} over {r.n_seeds} seeds",
+    }
 
 
 def best_of(run: Folder, task: str, name: str) -> str | None:
@@ -407,25 +278,20 @@ def best_of(run: Folder, task: str, name: str) -> str | None:
 
     Learnt masks only are compared; every paired interval must exclude 0.
     """
-    metric, _, variant = name.partition(":")
-    direction = directions(run).get(metric, METRICS[metric].direction)
-    if direction == "none" or metric.endswith("_vs_joint"):
+    way = direction(run.config, name)
+    if way == "none" or name.endswith(DIFFERENCE):
         return None
     means = {}
     for method in run.config.methods:
         r = choose(run.results, task, method, name)
         if r is not None and np.isfinite(r.mean) and method not in CONTROLS:
             means[method] = r
-    order = sorted(means, key=lambda m: means[m].mean, reverse=direction == "higher")
-    if len(order) < 2:
+    first, *others = sorted(
+        means, key=lambda m: means[m].mean, reverse=way == "higher"
+    ) or [None]
+    if first is None or not others or len({r.variant for r in means.values()}) > 1:
         return None
-    first = order[0]
-    if len({means[m].variant for m in order}) > 1:
-        return None
-    kept = ":".join(filter(None, (metric, means[first].variant)))
+    kept = ":".join(filter(None, (name.partition(":")[0], means[first].variant)))
     # The nearest first: most columns are a tie, and that ends the search.
-    for other in order[1:]:
-        apart = paired(run, task, first, other, kept)
-        if outcome(apart, direction) != "better":
-            return None
-    return first
+    changes = (change(run, task, first, other, kept) for other in others)
+    return first if all(c.outcome == "better" for c in changes) else None

@@ -1,41 +1,25 @@
 """Can the maps of a task be trusted? The answer in words, with its thresholds."""
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.config import labels_of
 from jaxattn.methods.table import CONTROLS, FULL_TEXT
-from jaxattn.metrics.definitions import METRICS
-from jaxattn.metrics.statistics import Paired, paired_interval
+from jaxattn.metrics import definitions
+from jaxattn.metrics.statistics import Paired
 from jaxattn.reports import findings
+from jaxattn.reports.comparison import Change, change, paired
 from jaxattn.reports.findings import CLOSED, CODE
 from jaxattn.reports.folder import Folder, values
-from jaxattn.reports.results import Result, choose
+from jaxattn.reports.results import Result, choose, ends, interval_text, told
 
 NOTABLE, SIGNIFICANT = 0.01, 0.05
 """A leak: its whole interval lies so many bits above the null, with at most this p."""
 
-PLAUSIBLE = (
-    "evidence_auroc",
-    "tpr",
-    "post_hoc_accuracy",
-    "human_auroc",
-    "lexicon_auroc",
-    "evidence_mass",
-)
-"""The first of these that was measured says how right or plausible maps are."""
-
-
-class Change(NamedTuple):
-    """A paired difference to `joint`: `better`, `worse`, `tie`, or no judgement."""
-
-    interval: Paired
-    outcome: str
-
 
 class Remedy(NamedTuple):
+    """What one method changes against `joint`."""
+
     method: str
     leak: Change
     accuracy: Change
@@ -63,68 +47,38 @@ class Verdict(NamedTuple):
 def judge(run: Folder, task: str) -> Verdict:
     """The verdict on one task of a run, from its seeds alone."""
     method = subject(run, task)
-    bits = _paired(run, task, (method, "leak_bits"), (method, "leak_bits:permuted"))
-    kind = _leaks(bits)
+    bits = paired(run, task, (method, "leak_bits"), (method, "leak_bits:permuted"))
+    kind = _kind(bits)
     used, use = _use(run, task, method)
-    plausible = next((m for m in PLAUSIBLE if values(run, task, method, m)), "")
+    candidates = definitions.shown("verdict")
+    plausible = next((m for m in candidates if values(run, task, method, m)), "")
     calm = "none" if kind == "none" else "inconclusive"
     return Verdict(
         kind={"leak": "leak", "none": "none"}.get(kind, "inconclusive"),
         tone="leak" if used else calm,
         headline=_headline(kind, used, method),
-        leak=_leak_sentence(run, task, method, bits) + _sides(run, task, method),
+        leak=_leak_sentence(run, task, method, bits) + _channel(run, task, method),
         use=use,
         remedies=_remedies(run, task, plausible),
         plausible=plausible,
-        sentences=_said(run, task),
+        sentences=findings.of_task(run, task),
         thresholds=_thresholds(run),
     )
 
 
 def subject(run: Folder, task: str) -> str:
     """The method that is judged: `joint`, or the first whose masks are learnt."""
-    there = dict.fromkeys(r.method for r in run.rows if r.task == task)
-    learnt = [m for m in run.config.methods if m in there and m not in CONTROLS]
-    if "joint" in learnt:
-        return "joint"
-    return (learnt or [m for m in run.config.methods if m in there] or [""])[0]
+    methods = _methods(run, task)
+    learnt = [m for m in methods if m not in CONTROLS]
+    return "joint" if "joint" in learnt else (learnt or methods or [""])[0]
 
 
-def directions(run: Folder) -> dict[str, str]:
-    """Metrics whose better direction is another in this run than by definition."""
-    if run.config.model.values != "default_tokens":
-        return {}
-    # What is predicted from meaningless tokens is read from the code: to be good at it
-    # is no merit, and to be bad at it is what a remedy is for.
-    return dict.fromkeys(
-        ("accuracy", "nll", "accuracy_vs_joint", "leak_accuracy"), "none"
-    )
+def _methods(run: Folder, task: str) -> list[str]:
+    there = {r.method for r in run.rows if r.task == task}
+    return [method for method in run.config.methods if method in there]
 
 
-def paired(run: Folder, task: str, a: str, b: str, name: str) -> Paired:
-    """Method a minus method b in one number, over the seeds that both have."""
-    return _paired(run, task, (a, name), (b, name))
-
-
-def text(value: float, low: float, high: float, sign: str = "") -> str:
-    """A number with its interval, where it has one."""
-    if not low < high:
-        return f"{value:{sign}.3f}"
-    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
-
-
-def told(r: Result) -> str:
-    """A mean over seeds with its interval."""
-    return text(r.mean, r.ci_low, r.ci_high)
-
-
-def _paired(run, task, one: tuple[str, str], other: tuple[str, str]) -> Paired:
-    a, b = values(run, task, *one), values(run, task, *other)
-    seeds = [s for s in a if s in b]
-    return paired_interval([a[s] for s in seeds], [b[s] for s in seeds])
-
-
-def _leaks(bits: Paired) -> str:
+def _kind(bits: Paired) -> str:
     if bits.n == 0:
         return "unknown"
     # An interval of few seeds is too narrow: five cannot have a p below 0.05.
@@ -163,55 +117,55 @@ def _leak_sentence(run: Folder, task: str, method: str, bits: Paired) -> str:
     return (
         f"The masks of {method} alone hold {told(own)} bits of the label{share}. "
         f"With exchanged labels the same probe reads {own.null:.3f}; the difference "
-        f"is {text(bits.mean, bits.low, bits.high, '+')}{p}."
+        f"is {interval_text(bits.mean, bits.low, bits.high, '+')}{p}."
     )
 
 
-def _sides(run: Folder, task: str, method: str) -> str:
+def _channel(run: Folder, task: str, method: str) -> str:
     """What the audit of every seed adds, where the run asked for it."""
-    found = [
+    channels = [
         r
         for r in run.results
-        if (r.task, r.method, r.metric) == (task, method, "channel_leak_bits")
-        and r.variant not in ("all", "beyond length")
+        if (r.task, r.method, r.metric) == (task, method, "audit_bits")
+        and r.variant not in ("mask", "beyond length")
         and r.ci_low > NOTABLE
     ]
-    if not found:
+    if not channels:
         return ""
-    most = max(found, key=lambda r: r.mean)
-    return f" Of its sides, {most.variant} tells most: {told(most)} bits."
+    most = max(channels, key=lambda r: r.mean)
+    return f" Of its channels, {most.variant} tells most: {told(most)} bits."
 
 
 def _use(run: Folder, task: str, method: str) -> tuple[bool | None, str]:
     """Whether the predictor reads the code (None: not measured), and a sentence."""
-    accuracy = choose(run.results, task, method, "accuracy")
-    if accuracy is None or not np.isfinite(accuracy.mean):
+
+    def measured(name: str) -> Result | None:
+        result = choose(run.results, task, method, name)
+        return result if result is not None and np.isfinite(result.mean) else None
+
+    accuracy = measured("accuracy")
+    if accuracy is None:
         return None, "The use of the shortcut was not measured."
-    own = told(accuracy)
-    chance = accuracy.null
+    own, chance = told(accuracy), accuracy.null
     if run.config.model.values == "default_tokens":
-        above = accuracy.ci_low if np.isfinite(accuracy.ci_low) else accuracy.mean
         full = choose(run.results, task, FULL_TEXT, "full_text_accuracy")
         beside = f", with attention over the words {told(full)}" if full else ""
-        return bool(above > chance + CLOSED), (
+        return bool(ends(accuracy)[0] > chance + CLOSED), (
             f"The predictor of {method} sees meaningless tokens only, so that all it "
             f"knows comes through the mask: accuracy {own}, majority {chance:.3f}"
             f"{beside}."
         )
-    right = choose(run.results, task, method, "true_mask_accuracy")
-    if right is not None and np.isfinite(right.mean):
-        both = (method, "true_mask_accuracy"), (method, "accuracy")
-        change = _paired(run, task, *both)
-        return bool(change.high < 0 and change.mean < -CODE), (
+    if right := measured("true_mask_accuracy"):
+        one, other = (method, "true_mask_accuracy"), (method, "accuracy")
+        lost = paired(run, task, one, other)
+        return bool(lost.high < 0 and lost.mean < -CODE), (
             f"Given the right mask instead of its own, the predictor of {method} has "
             f"accuracy {told(right)} instead of {own} (difference "
-            f"{text(change.mean, change.low, change.high, '+')}); one that loses has "
-            "learnt a code, not the evidence."
+            f"{interval_text(lost.mean, lost.low, lost.high, '+')}). A predictor that "
+            "loses has learnt a code, not the evidence."
         )
-    foreign = choose(run.results, task, method, "foreign_values_accuracy")
-    if foreign is not None and np.isfinite(foreign.mean):
-        above = foreign.ci_low if np.isfinite(foreign.ci_low) else foreign.mean
-        return bool(above > chance + CLOSED), (
+    if foreign := measured("foreign_values_accuracy"):
+        return bool(ends(foreign)[0] > chance + CLOSED), (
             f"With its own mask on another example's values, the predictor of {method} "
             f"still names the own label in {told(foreign)} of examples "
             f"(majority {chance:.3f}; accuracy on its own values {own})."
@@ -220,82 +174,36 @@ def _use(run: Folder, task: str, method: str) -> tuple[bool | None, str]:
 
 
 def _remedies(run: Folder, task: str, plausible: str) -> list[Remedy]:
-    there = dict.fromkeys(r.method for r in run.rows if r.task == task)
-    if "joint" not in there:
+    methods = _methods(run, task)
+    if "joint" not in methods:
         return []
-
-    def change(method: str, name: str) -> Change:
-        metric = name.partition(":")[0]
-        direction = directions(run).get(metric, METRICS[metric].direction)
-        interval = paired(run, task, method, "joint", name)
-        return Change(interval, outcome(interval, direction))
-
     return [
         Remedy(
             method,
-            change(method, "leak_bits"),
-            change(method, "accuracy"),
-            change(method, plausible) if plausible else None,
+            change(run, task, method, "joint", "leak_bits"),
+            change(run, task, method, "joint", "accuracy"),
+            change(run, task, method, "joint", plausible) if plausible else None,
         )
-        for method in run.config.methods
-        if method in there and method != "joint"
+        for method in methods
+        if method != "joint"
     ]
-
-
-def outcome(interval, direction: str) -> str:
-    """What a difference with `low` and `high` amounts to: better, worse, tie or ''."""
-    if direction == "none" or not np.isfinite([interval.low, interval.high]).all():
-        return ""
-    sign = -1 if direction == "lower" else 1
-    if sign * interval.low > 0 and sign * interval.high > 0:
-        return "better"
-    return "worse" if sign * interval.low < 0 and sign * interval.high < 0 else "tie"
-
-
-def diverged(run: Folder, task: str) -> list[tuple[str, int]]:
-    """Cells (method, seed) that were frozen because they were not finite."""
-    return [
-        (method, int(seed))
-        for method, kept in run.masks.get(task, {}).items()
-        for seed, alive in zip(kept["seeds"], kept["alive"], strict=True)
-        if not alive
-    ]
-
-
-def missing(run: Folder, task: str) -> int:
-    """How many cells the config asks for that have no number yet."""
-    labels = labels_of(run.config.methods, run.config.also)
-    asked = run.config.seeds * (len(labels) + (run.config.model.values != "inputs"))
-    kept = sum(len(m["seeds"]) for m in run.masks.get(task, {}).values())
-    return max(0, asked - kept) if kept else 0
-
-
-def _said(run: Folder, task: str) -> list[str]:
-    one = dataclasses.replace(run.config, tasks=(task,))
-    gone = diverged(run, task)
-    return findings.sentences(one, run.results, gone, missing(run, task))
 
 
 def _thresholds(run: Folder) -> list[str]:
-    found = [
+    use = (
+        f"Use: the whole interval of the accuracy lies more than {CLOSED} above the "
+        "majority, though the tokens mean nothing."
+        if run.config.model.values == "default_tokens"
+        else "Use: where the right mask is known, the predictor loses more than "
+        f"{CODE} under it, with the whole interval above 0; elsewhere, the whole "
+        "interval of its accuracy with another example's values lies more than "
+        f"{CLOSED} above the majority."
+    )
+    return [
         "A leak: the whole 95 % interval of the bits beyond exchanged labels lies "
         f"above {NOTABLE} bits, with a p of at most {SIGNIFICANT}. No leak: the "
-        "interval lies at or below. Else: inconclusive."
-    ]
-    if run.config.model.values == "default_tokens":
-        found.append(
-            f"Use: the whole interval of the accuracy lies more than {CLOSED} above "
-            "the majority, though the tokens mean nothing."
-        )
-    else:
-        found.append(
-            "Use: where the right mask is known, the predictor loses more than "
-            f"{CODE} under it, with the whole interval above 0; elsewhere, the whole "
-            "interval of its accuracy with another example's values lies more than "
-            f"{CLOSED} above the majority."
-        )
-    found.append(
+        "interval lies at or below. Else: inconclusive.",
+        use,
         "Better or worse than joint: the 95 % interval of the difference, seed by "
-        "seed, lies on one side of 0. Otherwise it is a tie."
-    )
-    return found
+        "seed, lies on one side of 0. Otherwise it is a tie.",
+    ]

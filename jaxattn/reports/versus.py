@@ -6,26 +6,16 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxattn.config import differences
-from jaxattn.metrics.definitions import METRICS
+from jaxattn.metrics import definitions
 from jaxattn.metrics.statistics import difference_interval, paired_interval
+from jaxattn.reports.comparison import direction, outcome
 from jaxattn.reports.folder import Folder, values
-from jaxattn.reports.results import choose
-from jaxattn.reports.tables import headline
-from jaxattn.reports.verdict import directions, outcome, text, told
-
-COMPARED = (
-    "accuracy",
-    "leak_bits",
-    "true_mask_accuracy",
-    "evidence_auroc",
-    "foreign_values_accuracy",
-    "human_auroc",
-    "lexicon_auroc",
-    "comprehensiveness",
-)
+from jaxattn.reports.results import choose, interval_text, told
 
 
 class Difference(NamedTuple):
+    """One number of one method in every run."""
+
     task: str
     method: str
     metric: str
@@ -38,6 +28,8 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
+    """What differs between a first run and others."""
+
     names: list[str]
     changed: list[list[str]]
     """Of each further run, in which fields its config is not that of the first."""
@@ -46,48 +38,43 @@ class Comparison(NamedTuple):
     rows: list[Difference]
 
 
-def check(runs: Sequence[Folder]) -> None:
-    """Raises ValueError where runs are not of the same tasks."""
+def compare(runs: Sequence[Folder]) -> Comparison | None:
+    """What differs between the first run and the others; None for one run.
+
+    Raises:
+      ValueError: the runs are not of the same tasks.
+    """
     for run in runs[1:]:
         if set(run.tasks) != set(runs[0].tasks):
             raise ValueError(
                 f"the runs have different tasks and cannot be compared: {runs[0].path} "
                 f"has {', '.join(runs[0].tasks)}; {run.path} has {', '.join(run.tasks)}"
             )
-
-
-def compare(runs: Sequence[Folder]) -> Comparison | None:
-    """What differs between the first run and the others; None for one run."""
-    check(runs)
     if len(runs) < 2:
         return None
     first, others = runs[0], runs[1:]
-    names = dict.fromkeys(r.metric for run in runs for r in run.results)
-    metrics = dict.fromkeys((*headline(first.results), *COMPARED))
-    rows = []
-    for task in first.tasks:
-        methods = [
-            m for m in _methods(first, task) if any(_has(o, task, m) for o in others)
-        ]
-        for method in methods:
-            rows += [
-                row
-                for metric in metrics
-                if metric in names
-                and (row := _row(first, others, task, method, metric)) is not None
-            ]
+    headline = definitions.headline({r.metric for r in first.results})
+    metrics = dict.fromkeys((*headline, *definitions.shown("compared")))
+    elsewhere = {(r.task, r.method) for other in others for r in other.results}
+    rows = [
+        _row(first, others, task, method, metric)
+        for task in first.tasks
+        for method in dict.fromkeys(r.method for r in first.results if r.task == task)
+        if (task, method) in elsewhere
+        for metric in metrics
+    ]
     return Comparison(
         names=labels(runs),
         changed=[
             [
                 line
-                for line in differences(first.config_text, o.config_text)
+                for line in differences(first.config_text, other.config_text)
                 if not line.startswith("name:")
             ]
-            for o in others
+            for other in others
         ],
-        pairing=[_pairing(first, o) for o in others],
-        rows=rows,
+        pairing=[_pairing(first, other) for other in others],
+        rows=[row for row in rows if row is not None],
     )
 
 
@@ -99,15 +86,9 @@ def labels(runs: Sequence[Folder]) -> list[str]:
     return [f"{i}: {name}" for i, name in enumerate(names, 1)]
 
 
-def _methods(run: Folder, task: str) -> list[str]:
-    return list(dict.fromkeys(r.method for r in run.results if r.task == task))
-
-
-def _has(run: Folder, task: str, method: str) -> bool:
-    return any((r.task, r.method) == (task, method) for r in run.results)
-
-
-def _row(first, others, task: str, method: str, metric: str) -> Difference | None:
+def _row(
+    first: Folder, others: Sequence[Folder], task: str, method: str, metric: str
+) -> Difference | None:
     own = choose(first.results, task, method, metric)
     if own is None or not np.isfinite(own.mean):
         return None
@@ -121,28 +102,27 @@ def _row(first, others, task: str, method: str, metric: str) -> Difference | Non
             outcomes.append("")
             continue
         a, b = values(other, task, method, name), values(first, task, method, name)
-        if paired(first, other):
-            seeds = [s for s in a if s in b]
-            found = paired_interval([a[s] for s in seeds], [b[s] for s in seeds])
+        if _are_paired(first, other):
+            seeds = [seed for seed in a if seed in b]
+            interval = paired_interval([a[s] for s in seeds], [b[s] for s in seeds])
         else:
-            found = difference_interval(list(a.values()), list(b.values()))
-        direction = METRICS[metric].direction
-        for run in (first, other):
-            direction = directions(run).get(metric, direction)
+            interval = difference_interval(list(a.values()), list(b.values()))
+        ways = [direction(run.config, metric) for run in (first, other)]
+        way = "none" if "none" in ways else ways[0]
         means.append(told(theirs))
-        apart.append(text(found.mean, found.low, found.high, "+"))
-        outcomes.append(outcome(found, direction))
+        apart.append(interval_text(interval.mean, interval.low, interval.high, "+"))
+        outcomes.append(outcome(interval.low, interval.high, way))
     return Difference(task, method, metric, means, apart, outcomes)
 
 
-def paired(one: Folder, other: Folder) -> bool:
+def _are_paired(one: Folder, other: Folder) -> bool:
     """Whether the same seed had the same data in both runs."""
     seeds = [{r.seed for r in run.rows} for run in (one, other)]
     return one.digest == other.digest and one.digest != "" and seeds[0] == seeds[1]
 
 
 def _pairing(one: Folder, other: Folder) -> str:
-    if paired(one, other):
+    if _are_paired(one, other):
         return "same data and seeds: differences seed by seed"
     if one.digest != other.digest:
         return "other data: differences of means that are not paired"

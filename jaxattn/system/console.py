@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import logging
 import math
 import os
 import re
@@ -13,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 WIDTH = 80
@@ -28,12 +29,43 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @dataclasses.dataclass
 class Settings:
-    """Settings of this process: `quiet` silences `say` and `bar`."""
+    """Settings of this process: `quiet` silences everything but tables and errors."""
 
     quiet: bool = False
 
 
 settings = Settings()
+
+logger = logging.getLogger("jaxattn")
+
+
+class _ToTerminal(logging.Handler):
+    """Writes information to standard output and warnings to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            warn(record.getMessage())
+        else:
+            paragraph(record.getMessage())
+
+
+@contextlib.contextmanager
+def messages_shown(quiet: bool = False) -> Iterator[None]:
+    """Shows on the terminal what modules log to "jaxattn"; afterwards all is as before.
+
+    Every command has it as a decorator. With `quiet` the rest is silenced as well.
+    """
+    before = settings.quiet, list(logger.handlers), logger.level, logger.propagate
+    settings.quiet = quiet or settings.quiet
+    logger.handlers = [_ToTerminal()]
+    logger.setLevel(logging.INFO)
+    # Some packages give the root logger a handler, which would show it again.
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        settings.quiet, logger.handlers, level, logger.propagate = before
+        logger.setLevel(level)
 
 
 def say(text: str) -> None:
@@ -142,62 +174,6 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-@dataclasses.dataclass
-class Progress:
-    """How far a program is: `done` of `total` chunks; times are monotonic seconds."""
-
-    label: str
-    total: int
-    unit: str
-    done: int
-    started: float
-    examples: int = 0
-    note: str = "compiling"
-    last: float | None = None
-    # (time, done, examples) after the first chunk: that one holds the compilation.
-    first: tuple[float, int, int] | None = None
-
-
-def advanced(
-    state: Progress, now: float, chunks: int, examples: int, note: str
-) -> None:
-    """Record in `state` that `chunks` with `examples` in all were done by `now`."""
-    state.done += chunks
-    state.examples += examples
-    state.note = note
-    state.last = now
-    state.first = state.first or (now, state.done, state.examples)
-
-
-def progress_line(
-    state: Progress, now: float, width: int = WIDTH, cells: int = 0
-) -> str:
-    """The line for `state` at the time `now`, its bar at most `cells` wide."""
-    share = min(1.0, state.done / state.total) if state.total else 1.0
-    parts = [f"{math.floor(share * 100):3d} %"]
-    left = 0.0
-    if state.first is not None and state.last is not None:
-        since, chunks, examples = state.first
-        if state.done == chunks and state.done >= state.total:
-            since, chunks, examples = state.started, 0, 0  # a run of one chunk
-        seconds = state.last - since
-        if state.done > chunks and seconds > 0:
-            rate = (state.examples - examples) / seconds
-            parts.append(f"{rate:,.0f} {state.unit}/s")
-            left = (state.total - state.done) * seconds / (state.done - chunks)
-            left = max(1.0, left - (now - state.last)) if left else 0.0
-    parts.append(clock(now - state.started))
-    parts += [f"{clock(left)} left"] if left else []
-    parts += [state.note] if state.note else []
-    rest = "  ".join(parts)
-    room = width - len(rest) - 2
-    label = state.label if len(state.label) <= room else state.label[: max(0, room)]
-    cells = min(cells, room - len(label) - 2)
-    filled = round(cells * share)
-    bar = ["\u2501" * filled + "\u2508" * (cells - filled)] if cells >= 4 else []
-    return "  ".join([label, *bar, rest])[:width]
-
-
 def clock(seconds: float) -> str:
     """Seconds as minutes and seconds, with hours where there are any."""
     minutes, second = divmod(int(seconds), 60)
@@ -207,71 +183,65 @@ def clock(seconds: float) -> str:
 
 @contextlib.contextmanager
 def bar(
-    label: str,
-    total: int,
-    unit: str = "examples",
-    done: int = 0,
-    note: str = "compiling",
+    label: str, total: int, unit: str = "examples", note: str = "compiling"
 ) -> Iterator[Callable[..., None]]:
-    """Show progress over `total` chunks, `done` of them in an earlier run.
+    """Shows progress over `total` units; `note` stands at its end until another does.
 
-    `note` stands at its end until there is another.
-
-    Yields `advance(chunks_done=1, examples=0, note="")`, to be called after each chunk
-    with what was done since the last call. A terminal gets one live line, anything else
-    plain lines, at most one in five seconds and one at the end. It goes to standard
-    error.
+    Yields `advance(units=1, note="")`, to be called with what was done since the last
+    call. Speed and the time that is left are told from what follows the first call,
+    which holds the compilation. A terminal gets one live line, anything else plain
+    lines, at most one in five seconds and one at the end. It goes to standard error.
     """
-    state = Progress(label, total, unit, done, started=time.monotonic(), note=note)
-    live = sys.stderr.isatty() and not _console(sys.stderr).is_dumb_terminal
-    display = _live if live else _plain
-    with contextlib.nullcontext() if settings.quiet else display(state) as show:
+    terminal = _console(sys.stderr)
+    live = terminal.is_terminal and not terminal.is_dumb_terminal
+    bars = live and terminal.encoding.startswith("utf")
+    texts = [
+        TextColumn(f"{{task.{part}}}", markup=False, table_column=Column(no_wrap=True))
+        for part in ("description", "fields[speed]", "fields[rest]")
+    ]
+    texts[1:1] = [BarColumn(None)] if bars else []
+    progress = Progress(
+        *texts[:-1],
+        TimeElapsedColumn(),
+        texts[-1],
+        console=terminal,
+        redirect_stdout=sys.stdout.isatty(),  # a pipe must keep its lines
+        speed_estimate_period=86_400,
+        disable=settings.quiet or not live,
+    )
+    terminal.width = min(terminal.width, WIDTH)
+    progress.add_task(label[:30], total=total, speed="  0 %", rest=note)
+    (task,) = progress.tasks
+    written = (-math.inf, -1.0)  # when, and how much was done
 
-        def advance(chunks_done: int = 1, examples: int = 0, note: str = "") -> None:
-            advanced(state, time.monotonic(), chunks_done, examples, note)
-            if show is not None:
-                show()
-
-        yield advance
-
-
-@contextlib.contextmanager
-def _live(state: Progress) -> Iterator[Callable[[], None]]:
-    console = _console(sys.stderr)
-    bars = sys.stderr.encoding.lower().startswith("utf")
-
-    def line() -> Text:
-        width = min(WIDTH, console.width) - 1
-        return Text(progress_line(state, time.monotonic(), width, 20 * bars))
-
-    # A standard output that is piped must keep its lines, so only one that is the
-    # same terminal is drawn above the bar.
-    with Live(
-        console=console, get_renderable=line, redirect_stdout=sys.stdout.isatty()
-    ) as live:
-        live.refresh()
-        yield lambda: None
-
-
-@contextlib.contextmanager
-def _plain(state: Progress) -> Iterator[Callable[[], None]]:
-    written = (-math.inf, -1)  # when, and how many chunks were done
-
-    def write() -> None:
+    def write(least_seconds: float = 0.0) -> None:
         nonlocal written
-        written = (time.monotonic(), state.done)
-        _write(progress_line(state, written[0]), sys.stderr)
+        now = time.monotonic()
+        if live or settings.quiet or now - written[0] < least_seconds:
+            return
+        written = now, task.completed
+        parts = [label, task.fields["speed"], clock(task.elapsed or 0)]
+        _write("  ".join([*parts, task.fields["rest"]])[:WIDTH].rstrip(), sys.stderr)
 
-    def show() -> None:
-        if time.monotonic() - written[0] >= PLAIN_SECONDS:
-            write()
+    def advance(units: float = 1, note: str = "") -> None:
+        progress.update(task.id, advance=units)
+        share = min(1.0, task.completed / total) if total else 1.0
+        speed = f"{math.floor(100 * share):3d} %"
+        speed += f"  {task.speed:,.0f} {unit}/s" if task.speed else ""
+        left = task.time_remaining
+        rest = [f"{clock(left)} left"] if left else []
+        progress.update(
+            task.id, speed=speed, rest="  ".join(filter(None, [*rest, note]))
+        )
+        write(PLAIN_SECONDS)
 
-    write()
-    try:
-        yield show
-    finally:
-        if written[1] != state.done:
-            write()
+    with progress:
+        write()
+        try:
+            yield advance
+        finally:
+            if written[1] != task.completed:
+                write()
 
 
 def _console(stream: TextIO) -> Console:

@@ -1,7 +1,8 @@
-"""Files of text and tables, written whole or not at all."""
+"""Files of text, tables and arrays, written whole or not at all."""
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import math
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+
+from jaxattn.system.errors import reason
 
 Record = TypeVar("Record", bound=tuple)
 
@@ -77,6 +80,65 @@ def read_csv(path: str | os.PathLike[str], kind: type[Record]) -> list[Record]:
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}, line {table.line_num}: {error}") from None
     return rows
+
+
+DIGEST = "digest"
+"""The name under which an archive of arrays keeps the digest over the others."""
+
+
+def write_arrays(
+    path: str | os.PathLike[str], arrays: Mapping[str, Any], salt: str | None = None
+) -> None:
+    """Write named arrays as .npz, whole or not at all; raises OSError.
+
+    Args:
+        salt: what the arrays were made from; with it, "" included, a digest over this
+            text and all arrays is written, which `read_arrays` checks.
+    """
+    named = {name: np.asarray(array) for name, array in arrays.items()}
+    if salt is not None:
+        named[DIGEST] = np.array(_digest(named, salt))
+    with replace_file(path) as file:
+        np.savez(file, **named)  # type: ignore[arg-type]
+
+
+def read_arrays(
+    path: str | os.PathLike[str], salt: str | None = None, allow_pickle: bool = False
+) -> dict[str, np.ndarray]:
+    """Read all arrays of a .npz by name; that of a .npy is called "".
+
+    Args:
+        salt: what the arrays must have been written with; None checks no digest.
+        allow_pickle: whether arrays may hold Python objects, which run code.
+
+    Raises:
+        ValueError: one line that names the file, where it is damaged, cut off or was
+            written with another salt.
+        OSError: the file cannot be opened.
+    """
+    # Opened here: numpy leaves a file open that it cannot read.
+    with open(path, "rb") as file:
+        try:
+            stored = np.load(file, allow_pickle=allow_pickle)
+            if isinstance(stored, np.ndarray):
+                return {"": stored}
+            arrays = {name: stored[name] for name in stored.files}
+            if salt is not None and str(arrays.pop(DIGEST)) != _digest(arrays, salt):
+                raise ValueError("it is not what was saved")
+            return arrays
+        # A damaged archive raises nearly anything: BadZipFile, zlib.error, EOFError,
+        # KeyError, ValueError, RuntimeError, NotImplementedError and OSError at least.
+        except Exception as error:
+            raise ValueError(f"{path} is damaged: {reason(error)}") from error
+
+
+def _digest(arrays: Mapping[str, np.ndarray], salt: str) -> str:
+    state = hashlib.sha256(salt.encode())
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        state.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        state.update(value.tobytes())
+    return state.hexdigest()
 
 
 def float32(value: float) -> np.float32:

@@ -42,7 +42,7 @@ def inline(svg: str, name: str, told: str) -> str:
     """
     body = svg[svg.index("<svg") :]
     body = _NAMESPACE.sub("", body)
-    body = _NAME.sub(lambda found: f"{found.group(1)}{name}-", body)
+    body = _NAME.sub(lambda match: f"{match.group(1)}{name}-", body)
     body = body.replace("#000000", "currentColor").replace(
         "fill: #ffffff", "fill: none"
     )

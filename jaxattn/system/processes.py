@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxattn.system.errors import reason
+
 HEARTBEAT_SECONDS = 10
 """A process that is silent for so long is dead, and the job with it."""
 
@@ -108,8 +110,7 @@ def start(address: Address | None) -> None:
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"cannot join the other processes: {reason}") from error
+        raise ValueError(f"cannot join the other processes: {reason(error)}") from error
 
 
 def end(code: int, together: bool) -> None:

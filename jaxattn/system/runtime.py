@@ -12,7 +12,6 @@ import platform
 import re
 import signal
 import sys
-import tempfile
 import threading
 import warnings
 import zlib
@@ -20,6 +19,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 DEVICES_FLAG = "--xla_force_host_platform_device_count"
+
+CACHE_VARIABLE = "JAXATTN_CACHE_DIR"
+"""The environment variable that moves the compiled programs out of ~/.cache/jaxattn."""
+
+CACHE_BYTES = 2 << 30
+"""The most that compiled programs take; each start removes those used longest ago."""
 
 PACKAGES = (
     "jaxattn jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy"
@@ -90,7 +95,7 @@ def configure(cpu_devices: int | None = None, cache: bool = True) -> None:
 
 
 def _use_cache() -> None:
-    # jax only warns when an entry cannot be read or written, and compiles: no harm.
+    # jax only warns of an entry that it cannot read or write, and compiles: no harm.
     warnings.filterwarnings(
         "ignore", r"Error (reading|writing) persistent compilation cache"
     )
@@ -111,36 +116,67 @@ def _use_cache() -> None:
 def _cache_folder() -> str | None:
     """A writable folder for this kind of CPU, or None."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    parent = os.environ.get(CACHE_VARIABLE) or os.path.join(home, "jaxattn")
     # Compiled code holds instructions other CPUs may lack, and a home folder may be
     # shared by unlike machines.
     kind = platform.machine() + platform.processor()
     with contextlib.suppress(OSError):
         text = pathlib.Path("/proc/cpuinfo").read_text()
-        found = re.search(r"^(flags|Features)\s*:.*$", text, re.MULTILINE)
-        kind += found.group() if found else ""
+        flags = re.search(r"^(flags|Features)\s*:.*$", text, re.MULTILINE)
+        kind += flags.group() if flags else ""
     name = hashlib.sha256(kind.encode()).hexdigest()[:12]
-    folder = pathlib.Path(home, "jaxattn", "xla", name)
+    folder = pathlib.Path(parent, "xla", name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        _remove_damaged(folder)
+        _tidy(folder)
     except OSError:
         return None
     return str(folder)
 
 
-def _remove_damaged(folder: pathlib.Path) -> None:
-    # A process killed while it writes an entry leaves half of it, and jax never
-    # replaces an entry: without this the program would be compiled in every run.
-    for entry in folder.glob("*-cache"):
-        content = entry.read_bytes()
-        if content[:1] not in (b"", b"x"):  # not zlib
-            continue
-        try:
-            zlib.decompress(content)
-        except zlib.error:
+def _tidy(folder: pathlib.Path) -> None:
+    """Removes damaged entries of the cache, and the oldest where it is too large.
+
+    jax compiles a program whose entry is damaged, but never replaces the entry, so that
+    the program would be compiled in every run. What damages one is a process that is
+    killed while it writes: hence only what was written since the last start is read.
+    jax's own bound on the size is not used: one entry that has no time stamp, as a
+    killed process leaves it, makes it refuse every new one.
+    """
+    marker, started = folder / "checked", folder / f"checked.{os.getpid()}"
+    # Its time is that of the file system, as the times of the entries are.
+    started.touch()
+    try:
+        last = marker.stat().st_mtime_ns if marker.exists() else 0
+        entries = {}
+        for entry in folder.glob("*-cache"):
+            with contextlib.suppress(FileNotFoundError):  # another start removes it
+                status = entry.stat()
+                if status.st_mtime_ns >= last and not _whole(entry):
+                    entry.unlink()
+                else:
+                    used = max(status.st_atime, status.st_mtime)
+                    entries[entry] = used, status.st_size
+        size = sum(size for _, size in entries.values())
+        for entry, (_, its_size) in sorted(entries.items(), key=lambda e: e[1]):
+            if size <= CACHE_BYTES:
+                break
             entry.unlink(missing_ok=True)
+            size -= its_size
+        started.replace(marker)
+    finally:
+        started.unlink(missing_ok=True)
+
+
+def _whole(entry: pathlib.Path) -> bool:
+    content = entry.read_bytes()
+    if content[:1] not in (b"", b"x"):  # not zlib
+        return True
+    try:
+        zlib.decompress(content)
+    except zlib.error:
+        return False
+    return True
 
 
 def environment() -> dict[str, Any]:
@@ -172,11 +208,11 @@ def environment() -> dict[str, Any]:
 def _no_paths(words: list[str]) -> list[str]:
     """The words, with paths outside the working directory cut to their last part."""
 
-    def short(found: re.Match[str]) -> str:
-        path = found.group(2)
+    def short(match: re.Match[str]) -> str:
+        path = match.group(2)
         inside = os.path.relpath(os.path.expanduser(path))
         outside = inside.startswith("..") or path.startswith("~")
-        return found.group(1) + (os.path.basename(inside) if outside else inside)
+        return match.group(1) + (os.path.basename(inside) if outside else inside)
 
     return [re.sub(r"(^|[=:,])((?:~|\.\.)?/[^=:,]*)", short, word) for word in words]
 
@@ -222,7 +258,7 @@ class Check(NamedTuple):
 
     name: str
     ok: bool
-    found: str
+    state: str
     todo: str = ""
 
 
@@ -232,21 +268,21 @@ def threads() -> Check:
 
     count = os.environ.get("PJRT_NPROC", "")
     devices = len(jax.local_devices())
-    found = f"PJRT_NPROC={count}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
+    state = f"PJRT_NPROC={count}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
     if jax.devices()[0].platform != "cpu":
-        return Check("threads", True, found)
+        return Check("threads", True, state)
     if not count:
-        found = f"jax has begun without jaxattn: {devices} devices for "
-        found += f"{available_cores()} cores, and slow"
+        state = f"jax has begun without jaxattn: {devices} devices for "
+        state += f"{available_cores()} cores, and slow"
         todo = "call jaxattn.system.runtime.configure() before jax is used"
-        return Check("threads", False, found, todo)
+        return Check("threads", False, state, todo)
     if not count.isdecimal() or int(count) > devices:
-        found += f": more threads than devices ({devices}) take their cores from them"
-        return Check("threads", False, found, "unset PJRT_NPROC: jaxattn sets it")
+        state += f": more threads than devices ({devices}) take their cores from them"
+        return Check("threads", False, state, "unset PJRT_NPROC: jaxattn sets it")
     if hasattr(os, "SCHED_FIFO") and os.sched_getscheduler(0) in (
         os.SCHED_FIFO,
         os.SCHED_RR,
     ):
-        found += "; real-time priority, under which waiting threads starve the others"
-        return Check("threads", False, found, "start it without chrt")
-    return Check("threads", True, found)
+        state += "; real-time priority, under which waiting threads starve the others"
+        return Check("threads", False, state, "start it without chrt")
+    return Check("threads", True, state)

@@ -1,25 +1,158 @@
-"""One cell: its data, what is static and what is traced of it, and its forward pass."""
+"""One cell: its config, its examples, and what its model makes of them.
 
+A cell is one method of one configuration with one seed. It is a pytree: what may differ
+between the cells of one compiled program are its leaves, among them the numbers of its
+config; all else decides the program, so that cells of one tree structure share one.
+"""
+
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
 
-from jaxattn.config import Config, with_numbers
+from jaxattn import config as configs
+from jaxattn.config import Config, check_name
 from jaxattn.data.sources.synthetic import SYNTHETIC, generate
-from jaxattn.methods import table
-from jaxattn.methods.table import Structure
+from jaxattn.methods import losses, table
+from jaxattn.methods.table import Method, Structure
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.embedding import Inputs
-from jaxattn.nn.masks import random_rates, random_scores
-from jaxattn.nn.model import Model
+from jaxattn.nn.model import REGISTRIES, Model, Parts
 from jaxattn.nn.normalizers import NORMALIZERS
 from jaxattn.nn.subsets import MAX_DRAWS
 
 INIT, STEP, ORDER, VALIDATION, TEST, ESTIMATOR, DATA, EVALUATOR, ADVERSARY = range(9)
-"""What a key is folded with before each use of it."""
+"""Constants for `fold_in`, one for each use of a cell's key."""
+
+
+def _register(part: type) -> None:
+    """Makes a part of the config a pytree: numbers are leaves, the rest is static."""
+    fields = dataclasses.fields(part)
+    leaves = [
+        field.name
+        for field in fields
+        if configs.is_number(field) or dataclasses.is_dataclass(field.default)
+    ]
+    static = [field.name for field in fields if field.name not in leaves]
+    jax.tree_util.register_dataclass(part, leaves, static)
+
+
+for _part in (Config, *(type(f.default) for f in dataclasses.fields(Config))):
+    if dataclasses.is_dataclass(_part):
+        _register(_part)
+
+
+@struct.dataclass
+class Cell:
+    """One cell; its static fields, and those of its config, decide the program."""
+
+    key: Array
+    config: Config
+    method: table.Numbers
+    model: Model = struct.field(pytree_node=False)
+    structure: Structure = struct.field(pytree_node=False)
+    classes: int = struct.field(pytree_node=False)
+    steps_per_epoch: int = struct.field(pytree_node=False)
+    which: Array | int = 0
+    """The task's place in its family."""
+    control: Array | int = -1
+    """The position that decides which others matter; -1 where there is none."""
+    family: str = struct.field(pytree_node=False, default="")
+    """Of tasks whose examples are generated; stored data have none."""
+    evaluated: bool = struct.field(pytree_node=False, default=False)
+    """Whether a predictor on random masks is trained beside, to judge the others."""
+    black_box: Callable | None = struct.field(pytree_node=False, default=None)
+    """The model that is explained: (params, inputs, length, keep) -> logits."""
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.config.epochs
+
+    @property
+    def simplex(self) -> bool:
+        """Whether masks sum to 1; otherwise each weight is in [0, 1] by itself."""
+        return NORMALIZERS[self.model.normalizer].simplex
+
+    @property
+    def gated(self) -> bool:
+        """Whether each position is selected by itself, with a rate of its own."""
+        return NORMALIZERS[self.model.normalizer].rate is not None
+
+
+class Task(NamedTuple):
+    """What a cell must know of its task; the last fields mean what those of Cell do."""
+
+    inputs: Inputs
+    classes: int
+    examples: int
+    """In the training split."""
+    draws: int = MAX_DRAWS
+    """The largest budget that a subset may be asked for."""
+    which: int = 0
+    control: int = -1
+    family: str = ""
+    evaluated: bool = False
+    black_box: Callable | None = None
+
+
+def check_parts(config: Config) -> None:
+    """Raises ValueError, one line, for a part of the model that is in no registry."""
+    for part, registry in REGISTRIES.items():
+        check_name(f"model.{part}", getattr(config.model, part), registry)
+
+
+def make_model(
+    config: Config, inputs: Inputs, classes: int, draws: int = MAX_DRAWS
+) -> Model:
+    """The model of a config; raises ValueError where its parts do not fit together."""
+    check_parts(config)
+    parts = Parts(*(getattr(config.model, name) for name in Parts._fields))
+    return nn_model.build(inputs, classes, parts, draws)
+
+
+def make_cell(config: Config, method: Method, task: Task, key: Any = 0) -> Cell:
+    """The cell of a config and a method on a task.
+
+    Args:
+        config: its numbers may be traced.
+        method: a row of METHODS.
+        task: what is learned.
+        key: what all that is random in the cell comes from.
+
+    Raises:
+        ValueError: where the examples are fewer than one batch, or where the parts of
+            the model do not fit together.
+    """
+    size = config.batch_size
+    if task.examples < size:
+        raise ValueError(
+            f"batch_size = {size}: the training split has only {task.examples} "
+            "examples; choose a smaller batch"
+        )
+    model = make_model(config, task.inputs, task.classes, task.draws)
+    if method.structure.gradient != "relaxed" and model.normalizer != "gates":
+        raise ValueError(
+            "methods invase and realx select each position by itself: they need "
+            "--model.normalizer gates"
+        )
+    return Cell(
+        key,
+        config,
+        method.numbers,
+        model,
+        method.structure,
+        task.classes,
+        task.examples // size,
+        task.which,
+        task.control,
+        task.family,
+        task.evaluated,
+        task.black_box,
+    )
 
 
 class Arrays(NamedTuple):
@@ -27,7 +160,7 @@ class Arrays(NamedTuple):
 
     Where they are known: evidence `truth` [N, T], soft labels `targets` [N, classes],
     scores [N, T] of other explanations by name, and `evidence` [N, T] as people marked
-    it, NaN where they did not.
+    it, NaN where they did not. In the smallest types that hold them.
     """
 
     inputs: Array
@@ -39,126 +172,51 @@ class Arrays(NamedTuple):
     evidence: Array | None = None
 
 
-class Cell(NamedTuple):
-    """What tells one cell of a program from another; all of it may be traced."""
+class Examples(NamedTuple):
+    """A split, a batch or one example, ready to use; else as in `Arrays`."""
 
-    key: Array
-    numbers: Mapping[str, Any]
-    method: table.Numbers
-    which: Array | int = 0
-    """The task's place in its family."""
-    control: Array | int = -1
-    """The position that decides which others matter; -1 where there is none."""
-
-
-class Static(NamedTuple):
-    """What decides the program: configuration, model, structure of the method."""
-
-    config: Config
-    model: Model
-    structure: Structure
-    classes: int
-    steps_per_epoch: int
-    family: str = ""
-    """Of tasks whose examples are generated; stored data have none."""
-    evaluated: bool = False
-    """Whether a predictor on random masks is trained beside, to judge the others."""
-    black_box: Callable | None = None
-    """The model that is explained: (params, inputs, length, keep) -> logits."""
-
-    @property
-    def steps(self) -> int:
-        return self.steps_per_epoch * self.config.epochs
+    inputs: Array
+    """Token ids or numbers [..., T] or [..., T, D], as int32 or float32."""
+    valid: Array
+    """The example's real positions [..., T]."""
+    labels: Array
+    truth: Array | None = None
+    targets: Array | None = None
+    attributions: Mapping[str, Array] | None = None
+    evidence: Array | None = None
 
 
-def model_of(
-    config: Config, inputs: Inputs, classes: int, draws: int = MAX_DRAWS
-) -> Model:
-    """The model of a config; raises ValueError where its parts do not fit together."""
-    fields = config.model
-    return nn_model.build(
-        inputs,
-        classes,
-        values=fields.values,
-        default_tokens=fields.default_tokens,
-        query=fields.query,
-        selector=fields.selector,
-        normalizer=fields.normalizer,
-        predictor=fields.predictor,
-        features=fields.features,
-        hidden=fields.hidden,
-        draws=draws,
-    )
-
-
-def make_static(
-    config: Config,
-    structure: Structure,
-    inputs: Inputs,
-    classes: int,
-    examples: int,
-    *,
-    family: str = "",
-    evaluated: bool = False,
-    black_box: Callable | None = None,
-    draws: int = MAX_DRAWS,
-) -> Static:
-    """The static half of a program that learns from `examples` examples.
-
-    Raises: ValueError where they are fewer than one batch, or where the parts of the
-    model do not fit together.
-    """
-    if examples < config.batch_size:
-        raise ValueError(
-            f"batch_size = {config.batch_size}: the training split has only {examples} "
-            "examples; choose a smaller batch"
-        )
-    model = model_of(config, inputs, classes, draws)
-    if structure.gradient != "relaxed" and config.model.normalizer != "gates":
-        raise ValueError(
-            "methods invase and realx select each position by itself: they need "
-            "--model.normalizer gates"
-        )
-    steps = examples // config.batch_size
-    return Static(
-        config, model, structure, classes, steps, family, evaluated, black_box
-    )
-
-
-def unpack(arrays: Arrays) -> tuple[Array, Array, Array]:
-    """Inputs, valid [..., T] and labels [...] of a split or a batch, ready to use."""
+def unpack(arrays: Arrays) -> Examples:
+    """The examples of a split or a batch, ready to use."""
     inputs = arrays.inputs
     whole = jnp.issubdtype(inputs.dtype, jnp.integer)
     inputs = inputs.astype(jnp.int32 if whole else jnp.float32)
     # Bags and patches have a last axis of their own; the labels tell where T is.
     length = inputs.shape[arrays.labels.ndim]
     valid = jnp.arange(length) < arrays.lengths[..., None]
-    return inputs, valid, arrays.labels.astype(jnp.int32)
+    return Examples(inputs, valid, arrays.labels.astype(jnp.int32), *arrays[3:])
 
 
-def splits_of(static: Static, cell: Cell, stored: Any, epoch: Array | int = 0) -> Any:
+def splits_of(cell: Cell, stored: Any, epoch: Array | int = 0) -> Any:
     """(train, validation, test) of a cell: the stored ones, or its own generated ones.
 
     Every method of one seed gets the same examples, and the three splits come from
     different keys.
     """
-    if not static.family:
+    if not cell.family:
         return stored
-    data = static.config.data
+    data = cell.config.data
     key = jax.random.fold_in(cell.key, DATA)
+    keys = [jax.random.fold_in(key, place) for place in range(3)]
+    if data.fresh:
+        keys[0] = jax.random.fold_in(keys[0], epoch)
     sizes = (data.examples, max(data.test_examples // 4, 1), data.test_examples)
-    found = []
-    for place, n in enumerate(sizes):
-        own = jax.random.fold_in(key, place)
-        if place == 0 and data.fresh:
-            own = jax.random.fold_in(own, epoch)
-        found.append(_drawn(static, cell, own, n))
-    return tuple(found)
+    return tuple(_drawn(cell, key, n) for key, n in zip(keys, sizes, strict=True))
 
 
-def _drawn(static: Static, cell: Cell, key: Array, n: int) -> Arrays:
-    sample = generate(static.family, key, cell.which, n)
-    soft = any(t.soft for t in SYNTHETIC.values() if t.family == static.family)
+def _drawn(cell: Cell, key: Array, n: int) -> Arrays:
+    sample = generate(cell.family, key, cell.which, n)
+    soft = any(t.soft for t in SYNTHETIC.values() if t.family == cell.family)
     return Arrays(
         inputs=sample.inputs,
         lengths=jnp.full(n, sample.inputs.shape[1], jnp.int32),
@@ -168,110 +226,75 @@ def _drawn(static: Static, cell: Cell, key: Array, n: int) -> Arrays:
     )
 
 
-def simplex(static: Static) -> bool:
-    """Whether masks sum to 1; otherwise each weight is in [0, 1] by itself."""
-    return NORMALIZERS[static.model.normalizer].simplex
+def candidates_of(cell: Cell, valid: Array) -> Array:
+    """Which positions [N, P] masks may choose, for examples valid at [N, T]."""
+    return jax.vmap(lambda v: nn_model.candidates_of(cell.model, v))(valid)
 
 
-def own_scores(
-    static: Static, cell: Cell, params: Any, key: Array, example: Arrays
-) -> Array:
-    """The scores [P] behind one example's own mask; `params` are the selector's."""
-    inputs, valid, _ = unpack(example)
-    source = static.structure.scores
+def own_scores(cell: Cell, selector: Any, key: Array, example: Examples) -> Array:
+    """The scores [P] behind one example's own mask, by the parameters of a selector."""
+    source = cell.structure.scores
     if source == "selector":
-        scores = nn_model.scores(static.model, params, inputs, valid)
-        if NORMALIZERS[static.model.normalizer].rate is None:
+        scores = nn_model.scores(cell.model, selector, example.inputs, example.valid)
+        if not cell.gated:
             return scores
         # Gates that are half open at first shut for good before the predictor has
         # learnt what a feature is worth beside the others it needs.
-        return scores + with_numbers(static.config, cell.numbers).model.open_at_first
+        return scores + cell.config.model.open_at_first
     if source == "random":
         # Of a key of their own: what the noise of the mask is must not choose.
-        return jax.random.normal(jax.random.fold_in(key, 1), valid.shape)
+        return jax.random.normal(jax.random.fold_in(key, 1), example.valid.shape)
     assert example.attributions is not None
     return example.attributions[source]
 
 
 def own_mask(
-    static: Static, cell: Cell, key: Array, scores: Array, valid: Array, training: bool
+    cell: Cell, key: Array, scores: Array, valid: Array, training: bool
 ) -> Array:
     """The mask [P] that the model itself makes of scores [P] over the words valid [T].
 
     Noise comes from the key; outside training a subset is the deterministic one.
     """
-    config = with_numbers(static.config, cell.numbers)
-    usable = nn_model.candidates(static.model, valid)
-    make = nn_model.normalise if training else nn_model.keep
-    m = config.model
-    mask = make(static.model, key, scores, usable, m.temperature, m.budget)
-    return table.own_mask(cell.method, mask, usable, simplex(static))
+    candidates = nn_model.candidates_of(cell.model, valid)
+    make, m = nn_model.normalise if training else nn_model.keep, cell.config.model
+    mask = make(cell.model, key, scores, candidates, m.temperature, m.budget)
+    return losses.own_mask(cell.method, mask, candidates, cell.simplex)
 
 
-def random_masks(
-    static: Static, cell: Cell, scores_key, key, usable: Array, hard: bool = False
-) -> Array:
-    """Masks [batch, P] of the model's kind that depend on nothing but the keys.
-
-    With `hard`, subsets of a fixed size are whole and not relaxed.
-    """
-    config = with_numbers(static.config, cell.numbers)
-    m, spread = config.model, config.random_masks
-    make = nn_model.normalise
-    if NORMALIZERS[static.model.normalizer].rate is None:
-        scores = random_scores(scores_key, usable.shape, spread.low, spread.high)
-        make = nn_model.keep if hard else make
-    else:
-        scores = random_rates(scores_key, usable.shape)
-    return jax.vmap(
-        lambda k, s, v: make(static.model, k, s, v, m.temperature, m.budget)
-    )(jax.random.split(key, len(usable)), scores, usable)
+def logits_of(cell: Cell, predictor: Any, example: Examples, mask: Array) -> Array:
+    """Logits [classes] of one example under a mask [P], by a predictor's parameters."""
+    return nn_model.logits(cell.model, predictor, example.inputs, example.valid, mask)
 
 
-def nats_of(logits: Array, label: Array, targets: Array | None) -> Array:
-    """Nats [...] lost on a label, or on the soft labels `targets` where there are."""
-    # Here: to apply a model that is trained nobody needs it.
+def nats_of(logits: Array, examples: Examples) -> Array:
+    """Nats [...] lost on the labels [...], or on the soft labels where there are."""
+    # Here, since no one needs it to apply a trained model.
     import optax
 
-    if targets is None:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, label)
-    return optax.softmax_cross_entropy(logits, targets)
+    if examples.targets is None:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
+    return optax.softmax_cross_entropy(logits, examples.targets)
 
 
-def logits_one(static: Static, params: Any, example: Arrays, mask: Array) -> Array:
-    """Logits [classes] of one example under a mask [P]; `params`: a predictor's."""
-    inputs, valid, _ = unpack(example)
-    return nn_model.logits(static.model, params, inputs, valid, mask)
+class Answer(NamedTuple):
+    """What a model makes of one example under its own mask."""
+
+    logits: Array
+    mask: Array
+    scores: Array
 
 
-def cross_entropy(static: Static, params: Any, batch: Arrays, masks: Array):
-    """Nats [batch] lost under given masks, and whether the label was hit [batch]."""
-    logits = jax.vmap(lambda e, m: logits_one(static, params, e, m))(batch, masks)
-    labels = batch.labels.astype(jnp.int32)
-    return nats_of(logits, labels, batch.targets), logits.argmax(axis=-1) == labels
-
-
-def judge(
-    static: Static, params: Any, split: Arrays, masks: Array
-) -> tuple[Array, Array]:
-    """Nats [N] and hits [N] of a predictor on a split under given masks [N, P]."""
-
-    def one(args):
-        example, mask = args
-        logits = logits_one(static, params, example, mask)
-        label = example.labels.astype(jnp.int32)
-        return nats_of(logits, label, example.targets), logits.argmax() == label
-
-    return jax.lax.map(one, (split, masks), batch_size=256)
-
-
-def accuracy(static: Static, params: Any, split: Arrays, masks: Array) -> Array:
-    """Share of a split that a predictor gets right under given masks [N, P]."""
-    return judge(static, params, split, masks)[1].mean()
+def answer(
+    cell: Cell, params: Any, key: Array, example: Examples, training: bool = False
+) -> Answer:
+    """The whole model on one example: scores [P], mask [P], logits [classes]."""
+    scores = own_scores(cell, params["selector"], key, example)
+    mask = own_mask(cell, key, scores, example.valid, training)
+    return Answer(logits_of(cell, params["predictor"], example, mask), mask, scores)
 
 
 class Evaluation(NamedTuple):
-    """What the model makes of a split under its own masks; all of it [N, ...]."""
+    """What a model makes of a split under its own masks; all of it [N, ...]."""
 
     masks: Array
     scores: Array
@@ -279,19 +302,32 @@ class Evaluation(NamedTuple):
     hits: Array
 
 
-def evaluate(
-    static: Static, cell: Cell, params: Any, key: Array, split: Arrays
-) -> Evaluation:
+def evaluate(cell: Cell, params: Any, key: Array, split: Examples) -> Evaluation:
     """Own masks [N, P], their scores [N, P], nats [N] and hits [N] on a split."""
     keys = jax.random.split(key, split.labels.shape[0])
 
     def one(args):
         k, example = args
-        inputs, valid, label = unpack(example)
-        scores = own_scores(static, cell, params["selector"], k, example)
-        mask = own_mask(static, cell, k, scores, valid, training=False)
-        logits = nn_model.logits(static.model, params["predictor"], inputs, valid, mask)
-        nats = nats_of(logits, label, example.targets)
-        return Evaluation(mask, scores, nats, logits.argmax() == label)
+        logits, mask, scores = answer(cell, params, k, example)
+        nats = nats_of(logits, example)
+        return Evaluation(mask, scores, nats, logits.argmax() == example.labels)
 
     return jax.lax.map(one, (keys, split), batch_size=256)
+
+
+def judge(
+    cell: Cell, predictor: Any, split: Examples, masks: Array
+) -> tuple[Array, Array]:
+    """Nats [N] and hits [N] of a predictor on a split under given masks [N, P]."""
+
+    def one(args):
+        example, mask = args
+        logits = logits_of(cell, predictor, example, mask)
+        return nats_of(logits, example), logits.argmax() == example.labels
+
+    return jax.lax.map(one, (split, masks), batch_size=256)
+
+
+def accuracy(cell: Cell, predictor: Any, split: Examples, masks: Array) -> Array:
+    """Share of a split that a predictor gets right under given masks [N, P]."""
+    return judge(cell, predictor, split, masks)[1].mean()

@@ -17,7 +17,6 @@ from jaxattn.experiment import config_files, placement
 from jaxattn.experiment.plan import Program, plan
 from jaxattn.experiment.source import load
 from jaxattn.experiment.wave import (
-    Shape,
     functions,
     make_splits,
     mesh_of_all_devices,
@@ -25,8 +24,7 @@ from jaxattn.experiment.wave import (
 )
 from jaxattn.nn import model as nn_model
 from jaxattn.training import step as steps
-from jaxattn.training.cell import Arrays, Static, splits_of
-from jaxattn.training.loss import batch_loss
+from jaxattn.training.cell import Arrays, splits_of, unpack
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -67,18 +65,19 @@ def program_of(setup: Setup, seeds: int) -> Program:
     source = load(asked, asked.tasks[0], None, None, lambda line: None)
     # The probe's reference on the full text comes second.
     program = plan(asked, source)[0]
-    static = program.static
+    model = program.cell.model
     if setup.family == "tabular":
-        predictor = static.model.predictor.clone(hidden=PREDICTOR)
-        static = static._replace(model=static.model._replace(predictor=predictor))
+        model = model._replace(predictor=model.predictor.clone(hidden=PREDICTOR))
     # The evaluator is no part of what the other sides train.
-    return program._replace(static=static._replace(evaluated=False))
+    settings = {
+        label: cell.replace(model=model, evaluated=False)
+        for label, cell in program.settings.items()
+    }
+    return program._replace(settings=settings)
 
 
-@functools.cache
-def _functions(static: Static, mesh: Any, shape: Shape) -> tuple:
-    # The number of seeds is no part of a program, so that all numbers share one.
-    return functions(Program("", None, static, ()), mesh, shape)
+# The number of seeds is no part of a program, so that all numbers share one.
+_functions = functools.cache(functions)
 
 
 class Sweep:
@@ -91,10 +90,10 @@ class Sweep:
         shape = placement.guess(self.program, self.mesh, 0)
         self.size = shape.cells(self.mesh)
         self.waves = -(-seeds // self.size)
-        self.steps = self.program.static.steps_per_epoch
+        self.steps = self.program.cell.steps_per_epoch
         self.lanes = f"{shape.lane} on each of {self.mesh.size}"
         self.stored = make_splits(self.program.source, self.mesh).stored
-        self.init, self.chunk, _ = _functions(self.program.static, self.mesh, shape)
+        self.init, self.chunk, _ = _functions(self.mesh, shape)
         self.states: dict[int, Any] = {}
         self.nats: dict[int, list[float]] = {}
 
@@ -120,16 +119,13 @@ class OneSeed:
     def __init__(self, setup: Setup):
         program = program_of(setup, 1)
         mesh = mesh_of_all_devices()
-        self.static = program.static
-        self.steps = self.static.steps_per_epoch
+        self.steps = program.cell.steps_per_epoch
         cells = stack(program, [program.cells[0]] * mesh.size, mesh)
         cell = jax.tree.map(lambda x: x[0], cells)
-        self.cell = cell._replace(key=jax.random.key(cell.key))
+        self.cell = cell.replace(key=jax.random.key(cell.key))
         self.stored = make_splits(program.source, mesh).stored
-        chunk = functools.partial(steps.chunk, self.static)
-        self.chunk = jax.jit(chunk, donate_argnums=1)
-        init = functools.partial(steps.init, self.static)
-        self.state = jax.jit(init)(self.cell)
+        self.chunk = jax.jit(steps.chunk, donate_argnums=1)
+        self.state = jax.jit(steps.init)(self.cell)
         self.nats: list[float] = []
 
     def epoch(self) -> None:
@@ -139,8 +135,14 @@ class OneSeed:
 
 def batch_of(one: OneSeed, rows: np.ndarray) -> Arrays:
     """Some rows of the training split."""
-    train, _, _ = splits_of(one.static, one.cell, one.stored)
+    train, _, _ = splits_of(one.cell, one.stored)
     return jax.tree.map(lambda x: x[rows], train)
+
+
+def _batch(one: OneSeed, arrays: Arrays) -> steps.Batch:
+    examples, classes = unpack(arrays), one.cell.classes
+    prior = np.full(classes, 1 / classes, np.float32)
+    return steps.Batch(examples, np.arange(len(arrays.labels)) % 2, prior)
 
 
 def costs(setup: Setup) -> dict[str, float]:
@@ -151,13 +153,11 @@ def costs(setup: Setup) -> dict[str, float]:
     """
     one = OneSeed(setup)
     batch = batch_of(one, np.arange(setup.batch))
-    prior = np.full(one.static.classes, 1 / one.static.classes, np.float32)
-    step = jax.jit(functools.partial(steps.step, one.static), donate_argnums=1)
-    fold = np.arange(setup.batch) % 2
-    length = one.static.model.inputs.length
+    step = jax.jit(steps.step, donate_argnums=1)
+    length = one.cell.model.inputs.length
     unrolled = functools.partial(nn.RNN, unroll=length)
     with mock.patch.object(nn, "RNN", unrolled):
-        lowered = step.lower(one.cell, one.state, batch, fold, prior)
+        lowered = step.lower(one.cell, one.state, _batch(one, batch))
     found = lowered.compile().cost_analysis()
     params = sum(x.size for x in jax.tree.leaves(one.state.params))
     return {
@@ -173,7 +173,7 @@ def case(setup: Setup, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
     `inputs` are the arrays of a generated task; stored ones are in the answer.
     """
     one = OneSeed(setup)
-    config, model = one.static.config, one.static.model
+    config, model = one.cell.config, one.cell.model
     rows = np.arange(setup.batch)
     if inputs:
         lengths = np.full(setup.batch, inputs["inputs"].shape[1], np.int32)
@@ -186,9 +186,7 @@ def case(setup: Setup, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
     key = jax.random.key(7)
 
     def loss(params):
-        prior = np.full(one.static.classes, 1 / one.static.classes, np.float32)
-        fold = rows % 2
-        return batch_loss(one.static, one.cell, key, params, (), batch, fold, prior)[0]
+        return steps.loss(one.cell, params, (), _batch(one, batch), key)[0]
 
     nats, grads = jax.jit(jax.value_and_grad(loss))(one.state.params)
     found = {"check/rows": rows, "check/nats": nats}
@@ -210,7 +208,7 @@ def case(setup: Setup, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
         "hidden": m.hidden,
         "default_tokens": m.default_tokens if m.values == "default_tokens" else 0,
         "tokens": model.inputs.size,
-        "classes": one.static.classes,
+        "classes": one.cell.classes,
         "predictor_hidden": model.predictor.hidden,
         "draws": model.draws,
         "temperature": m.temperature,

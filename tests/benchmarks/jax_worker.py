@@ -174,13 +174,13 @@ class Engine:
     """All seeds by jaxattn's own sweep: its generator, steps and validation."""
 
     def __init__(self, setup: Setup):
-        from jaxattn.plan import plan
-        from jaxattn.source import load
-
-        from jaxattn import config, sweep
+        from jaxattn import config
+        from jaxattn.experiment import wave
+        from jaxattn.experiment.plan import plan
+        from jaxattn.experiment.source import load
 
         lane, waves = waves_of(setup)
-        mesh = sweep.mesh_of_all_devices()
+        mesh = wave.mesh_of_all_devices()
         self.seeds = lane * mesh.size * waves
         method, normalizer = {
             "l2x": ("joint", "gumbel_top_k"),
@@ -209,17 +209,19 @@ class Engine:
         )
         source = load(config.check(asked), "syn4", None, None, lambda line: None)
         (program,) = plan(asked, source)
-        model = program.static.model
+        model = program.cell.model
         model = model._replace(predictor=model.predictor.clone(hidden=PREDICTOR))
         # The evaluator is no part of the published set-ups.
-        static = program.static._replace(model=model, evaluated=False)
-        program = program._replace(static=static)
-        init, self.chunk, _ = sweep.functions(program, mesh, sweep.Shape(lane))
+        settings = {
+            label: cell.replace(model=model, evaluated=False)
+            for label, cell in program.settings.items()
+        }
+        program = program._replace(settings=settings)
+        init, self.chunk, _ = wave.functions(mesh, wave.Shape(lane))
         size = lane * mesh.size
         starts = range(0, self.seeds, size)
         self.cells = [
-            sweep.stack(program, list(program.cells[i : i + size]), mesh)
-            for i in starts
+            wave.stack(program, list(program.cells[i : i + size]), mesh) for i in starts
         ]
         self.states = [init(cells) for cells in self.cells]
         self.epochs: list[float] = []

@@ -25,14 +25,15 @@ def one(bits: float, n: int, seed: int, exchanges: int, kind: str):
 
     from jaxattn.data.sources.planted_shortcut import planted_shortcut
     from jaxattn.leakage import folds, questions, significance
+    from jaxattn.leakage.masks import masks_of
 
     made = planted_shortcut(jax.random.key(seed), n, bits, T, kind)
     masks, labels = map(np.asarray, made)
     rng = np.random.default_rng(seed)
     fold = folds.assign(rng, labels, None, 5)
     null = folds.exchanged(rng, labels, exchanges, fold)
-    x = questions.everything(masks, masks, np.full(n, T))
-    return significance.assess(x, labels, null, fold)
+    x = questions.all_features(masks_of(masks, kind="weights"))
+    return significance.assess(x, significance.Trial(labels, fold, null))
 
 
 def main() -> None:

@@ -14,13 +14,13 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxattn.data import limits
 from jaxattn.data.dataset import Dataset
-from jaxattn.data.readers.fields import check_there, chosen
+from jaxattn.data.limits import followed
+from jaxattn.data.readers.options import Options, check_there, chosen
 from jaxattn.data.rows import Row, from_rows
 from jaxattn.data.text import tokenize
 
@@ -35,8 +35,6 @@ _TABLE = re.compile(r"(?:.*/)?(train|test)\.csv")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 _HALF_ENTITY = re.compile(r"(?<![&\w])#(\d{2,4});")
-
-Say = Callable[[str], None] | None
 
 
 class Review(NamedTuple):
@@ -107,17 +105,15 @@ def members(path: Path, wanted: Callable[[str], object]) -> Iterator[tuple[str, 
         ) from error
 
 
-def read_imdb(path: Path, say: Say = None) -> list[Review]:
+def read_imdb(path: Path) -> list[Review]:
     """All labelled reviews of aclImdb_v1.tar.gz or its folder, in a fixed order.
 
     Raises: ValueError where there are none or one is no text; OSError.
     """
     reviews: list[Review] = []
     films: dict[tuple[str, str], list[str]] = {}
-    due = limits.clock()
-    for name, raw in members(
-        path, lambda n: _REVIEW.fullmatch(n) or _FILMS.fullmatch(n)
-    ):
+    files = members(path, lambda n: _REVIEW.fullmatch(n) or _FILMS.fullmatch(n))
+    for name, raw in followed(files, lambda n: f"read {n:,} files of {path.name}"):
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError:
@@ -125,16 +121,14 @@ def read_imdb(path: Path, say: Say = None) -> list[Review]:
         if listed := _FILMS.fullmatch(name):
             films[listed[1], listed[2]] = text.split()
             continue
-        found = _REVIEW.fullmatch(name)
-        assert found is not None, name
-        split, label, number, rating = found.groups()
+        match = _REVIEW.fullmatch(name)
+        assert match is not None, name
+        split, label, number, rating = match.groups()
         if not 1 <= int(rating) <= 10:
             raise ValueError(f"{path}, {name}: rating {rating}; allowed: 1 to 10")
         id_ = f"{split}-{label}-{int(number):05d}"
         text = without_breaks(text)
         reviews.append(Review(id_, split, label, int(rating), text, None))
-        if say is not None and due():
-            say(f"read {len(reviews):,} reviews of {path.name}")
     if not reviews:
         raise ValueError(
             f"{path}: no review in it; expected files like aclImdb/train/pos/123_9.txt"
@@ -166,8 +160,8 @@ def read_ag_news(path: Path) -> list[Article]:
     articles: list[Article] = []
     for name, raw in tables:
         # One table alone has no split yet, whatever it is called.
-        side = _TABLE.fullmatch(name) if len(tables) > 1 else None
-        articles += _articles(path, name, side and side[1], raw)
+        split = _TABLE.fullmatch(name) if len(tables) > 1 else None
+        articles += _articles(path, name, split and split[1], raw)
     if not articles:
         raise ValueError(f"{path}: no article in it; expected train.csv and test.csv")
     return articles
@@ -199,24 +193,14 @@ def _articles(path: Path, name: str, split: str | None, raw: bytes) -> list[Arti
     return articles
 
 
-def load(
-    source: str,
-    length: int,
-    min_count: int,
-    data_dir: str | os.PathLike[str] | None = None,
-    fields: Sequence[str] = (),
-    download: bool = False,
-    say: Say = None,
-) -> Dataset:
+def load(source: str, options: Options) -> Dataset:
     """The data set of `imdb:PATH` or `ag_news:PATH`, an archive or its unpacked folder.
 
     Args:
-        source: PATH may also be one CSV file of AG News.
-        length, min_count: as of `jaxattn.data.load`.
-        data_dir: where a relative PATH is looked for if it is not here.
-        fields: for imdb, label: "label" (neg, pos) or "rating" (1 to 10); for ag_news,
-            text: "title+description", "title" or "description".
-        say: called with lines on what takes long.
+        source: PATH may also be one CSV file of AG News; a relative one is also looked
+            for in `options.data_dir`.
+        options: fields are, for imdb, label: "label" (neg, pos) or "rating" (1 to 10);
+            for ag_news, text: "title+description", "title" or "description".
 
     Raises: ValueError or OSError, one line, for what the user can put right.
     """
@@ -224,22 +208,21 @@ def load(
     if not given:
         raise ValueError(f"{source}: must be {kind}:PATH, an archive or a folder")
     path = Path(given).expanduser()
-    if not path.exists() and data_dir is not None and (Path(data_dir) / path).exists():
-        path = Path(data_dir) / path
+    if not path.exists() and options.data_dir is not None:
+        other = Path(options.data_dir) / path
+        path = other if other.exists() else path
     if kind == "imdb":
-        rows, classes = _imdb_rows(source, path, fields, say), None
+        rows, classes = _imdb_rows(source, path, options), None
     else:
-        rows, classes = _ag_news_rows(source, path, fields), TOPICS
-    return from_rows(rows, kind, length, min_count, say, classes)
+        rows, classes = _ag_news_rows(source, path, options), TOPICS
+    return from_rows(rows, kind, options.length, options.min_count, classes)
 
 
-def _imdb_rows(
-    source: str, path: Path, fields: Sequence[str], say: Say
-) -> Iterator[Row]:
-    named = chosen(source, fields, {"text": "text", "label": "label"})
+def _imdb_rows(source: str, path: Path, options: Options) -> Iterator[Row]:
+    named = chosen(source, options.fields, {"text": "text", "label": "label"})
     check_there(source, "text", named["text"], ["text"])
     check_there(source, "label", named["label"], ["label", "rating"])
-    for review in read_imdb(path, say):
+    for review in read_imdb(path):
         yield Row(
             tokens=tokenize(review.text),
             label=review.rating if named["label"] == "rating" else review.label,
@@ -250,8 +233,9 @@ def _imdb_rows(
         )
 
 
-def _ag_news_rows(source: str, path: Path, fields: Sequence[str]) -> Iterator[Row]:
-    named = chosen(source, fields, {"text": "title+description", "label": "label"})
+def _ag_news_rows(source: str, path: Path, options: Options) -> Iterator[Row]:
+    usual = {"text": "title+description", "label": "label"}
+    named = chosen(source, options.fields, usual)
     for name in named["text"].split("+"):
         check_there(source, "text", name, ["title", "description"])
     check_there(source, "label", named["label"], ["label"])

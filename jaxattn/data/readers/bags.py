@@ -1,33 +1,53 @@
-"""Features of a bag's instances in an HDF5 file, read no further than they are kept.
-
-Bags of instances, such as the patches of a slide: CSV of labels, HDF5 of features.
+"""Bags of instances, such as the patches of a slide: a table of labels, and HDF5 files.
 
 The files of CLAM ('Data-efficient and weakly supervised computational pathology on
 whole-slide images', Lu et al., 2021, arXiv 2004.09666), which serve any other
-multiple-instance data, as those of ABMIL (arXiv 1802.04712).
+multiple-instance data, as those of ABMIL (arXiv 1802.04712). The features of a bag are
+an array [instances, D] of its own HDF5 file; where the instances are from may stand
+beside them, in an array of coordinates [instances, 2].
 """
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxattn.data import limits
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
-from jaxattn.data.limits import check_fits, room
-from jaxattn.data.readers.fields import check_there, chosen
-from jaxattn.data.readers.lines import records, suffix_of
+from jaxattn.data.limits import check_fits, followed, room
+from jaxattn.data.readers.options import Options, check_there, chosen
 from jaxattn.data.rows import Row, in_order
-from jaxattn.data.splits import SIDES, Keys, settled
+from jaxattn.data.splits import SPLITS, Keys, settled
 from jaxattn.data.text import MAX_LENGTH, check_whole
+from jaxattn.system.errors import reason
+from jaxattn.system.lines import records, suffix_of
+
+log = logging.getLogger("jaxattn")
 
 BLOCK = 32 << 20
 """Bytes read at a time."""
 
 OTHERS = (".pt", ".pth", ".npy", ".npz")
+
+ROLES = {
+    "id": "slide_id",
+    "label": "label",
+    "group": "case_id",
+    "split": "split",
+    "features": "features",
+    "coords": "coords",
+}
+
+COLUMNS = ("id", "label", "group", "split")
+"""Roles that are columns of the table; the others are arrays of the files."""
+
+
+class Arrays(NamedTuple):
+    """What the arrays of a bag's file are called."""
+
+    features: str
+    coords: str
 
 
 class Bag(NamedTuple):
@@ -38,16 +58,109 @@ class Bag(NamedTuple):
     width: int
 
 
-def h5py_module() -> Any:
-    """The package h5py; ValueError, with the command, where it is not installed."""
-    try:
-        import h5py
-    except ImportError:
-        raise ValueError(
-            "features of bags are read with h5py, which is not installed: "
-            "pip install 'jaxattn[h5]'"
-        ) from None
-    return h5py
+def load(source: str, options: Options) -> Dataset:
+    """The data set of `bags:FILE.csv`: vectors [N, T, D], T at most `options.length`.
+
+    A larger bag is a random part of itself, the same every time. All slides of a
+    patient are in one split; without a column of splits a hash of the patient decides.
+
+    Args:
+        source: with or without "bags:"; a table with a row per slide: slide_id, label,
+            and if there are any case_id (or patient) and split. The features of a slide
+            are in SLIDE_ID.h5, array "features" [n, D]; where they are from may be in
+            "coords" [n, 2].
+        options: data_dir is the folder of these files, or one with h5_files in it; None
+            is where the table is. Fields give other names, as "label=grade"; roles are
+            id, label, group, split, features and coords.
+
+    Raises: ValueError or OSError, one line, for what the user can put right.
+    """
+    check_whole("length", options.length, MAX_LENGTH)
+    path = Path(source.removeprefix("bags:")).expanduser()
+    if suffix_of(path) not in (".csv", ".tsv"):
+        raise ValueError(f"{source}: must be bags:FILE.csv or bags:FILE.tsv")
+    if not path.is_file():
+        raise ValueError(f"{source}: there is no file {path}")
+    slides, arrays = _table(path, options)
+    names = in_order({str(slide.label) for slide in slides})
+    labels = np.array([names.index(str(slide.label)) for slide in slides], np.int32)
+    keys = Keys()
+    for slide in slides:
+        keys.add(slide, str(slide.id))
+    placed = settled(keys, labels, names, str(path))
+    if all(slide.group is None for slide in slides):
+        log.info(f"{path}: no column case_id or patient: every slide is a patient")
+    _h5py()
+    root = path.parent if options.data_dir is None else Path(options.data_dir)
+    bags = _measured(slides, root.expanduser(), arrays)
+    most = _most(bags, options.length)
+    splits, cut = {}, {}
+    count = 0
+    for number, split in enumerate(SPLITS):
+        mine = np.flatnonzero(placed == number)
+        own = [bags[i] for i in mine]
+        ids = [keys.ids[i] for i in mine]
+        sizes = np.array([bag.instances for bag in own])
+        inputs, places = _filled(own, ids, arrays, most, (count, len(bags)))
+        count += len(own)
+        splits[split] = Split(
+            inputs,
+            np.minimum(sizes, most).astype(np.int32),
+            labels[mine],
+            np.array(ids),
+            places=places if np.isfinite(places).any() else None,
+        )
+        lost = np.maximum(sizes - most, 0)
+        cut[split] = Cut(int((lost > 0).sum()), int(lost.sum()))
+    return assemble(path.stem, tuple(names), splits, cut=cut)
+
+
+def _table(path: Path, options: Options) -> tuple[list[Row], Arrays]:
+    """A row without tokens for each slide, and what the arrays are called."""
+    named = chosen(str(path), options.fields, ROLES)
+    given = {word.partition("=")[0] for word in options.fields}
+    slides: dict[str, Row] = {}
+    for record in records(path):
+        where = f"{path}, row {record.row}"
+        if record.wrong:
+            raise ValueError(f"{where}: {record.wrong}")
+        cells = {name.strip(): cell.strip() for name, cell in record.fields.items()}
+        cells.pop("", None)  # an index that pandas wrote
+        if not slides:
+            if "group" not in given and named["group"] not in cells:
+                named["group"] = "patient" if "patient" in cells else named["group"]
+            for role in COLUMNS:
+                if role in ("id", "label") or (role in given and named[role]):
+                    check_there(str(path), role, named[role], cells)
+        cell = {role: cells.get(named[role], "") for role in COLUMNS}
+        for role in COLUMNS:
+            if not cell[role] and (role in ("id", "label") or named[role] in cells):
+                raise ValueError(f"{where}: no {named[role]}")
+        if Path(cell["id"]).name != cell["id"]:
+            raise ValueError(f"{where}: {named['id']} {cell['id']!r} is no file name")
+        # The tables of CLAM name files with their suffix now and then.
+        id_ = cell["id"].removesuffix(".h5").removesuffix(".svs")
+        if id_ in slides:
+            raise ValueError(f"{where}: slide {id_!r} is in {slides[id_].where} too")
+        split, group = cell["split"] or None, cell["group"] or None
+        slides[id_] = Row((), cell["label"], where, None, split, id_, group)
+    if not slides:
+        raise ValueError(f"{path} has no row")
+    return list(slides.values()), Arrays(named["features"], named["coords"])
+
+
+def _measured(slides: list[Row], root: Path, arrays: Arrays) -> list[Bag]:
+    folders = [root, root / "h5_files", root / "features"]
+    bags: list[Bag] = []
+    for slide in followed(slides, lambda n: f"looked at {n:,} of {len(slides):,} bags"):
+        path = find(str(slide.id), folders, slide.where)
+        bags.append(measure(path, arrays))
+        if bags[-1].width != bags[0].width:
+            raise ValueError(
+                f"{path}: {bags[-1].width:,} features an instance; {bags[0].path} has "
+                f"{bags[0].width:,}"
+            )
+    return bags
 
 
 def find(slide: str, folders: list[Path], where: str) -> Path:
@@ -76,256 +189,71 @@ def find(slide: str, folders: list[Path], where: str) -> Path:
     )
 
 
-def measure(path: Path, name: str, places: str) -> Bag:
-    """The size of a bag; raises ValueError where the file holds none of the right kind.
-
-    Args:
-        name: of the array of features [instances, features].
-        places: of the array of coordinates [instances, 2]; it may be missing.
-    """
+def measure(path: Path, arrays: Arrays) -> Bag:
+    """The size of a bag; ValueError where the file holds none of the right kind."""
     with _opened(path) as file:
-        features = _array(file, path, name)
+        features = _array(file, path, arrays.features)
         shape = features.shape
-        if len(shape) != 2:
-            raise ValueError(
-                f"{path}: {name} has the shape {list(shape)}; allowed: "
-                "[instances, features]"
-            )
+        told = f"{path}: {arrays.features} {list(shape)} of {features.dtype}"
+        if len(shape) != 2 or features.dtype.kind not in "fiu":
+            raise ValueError(f"{told}; allowed: [instances, features] of numbers")
         if not shape[0]:
-            raise ValueError(f"{path}: a bag with no instance ({name} {list(shape)})")
+            raise ValueError(f"{told}: a bag with no instance")
         if not shape[1]:
-            raise ValueError(
-                f"{path}: instances without features ({name} {list(shape)})"
-            )
-        if features.dtype.kind not in "fiu":
-            raise ValueError(f"{path}: {name} holds {features.dtype}; allowed: numbers")
-        if places in file:
-            found = _array(file, path, places)
-            if found.shape != (shape[0], 2) or found.dtype.kind not in "fiu":
+            raise ValueError(f"{told}: instances without features")
+        if arrays.coords in file:
+            coords = _array(file, path, arrays.coords)
+            if coords.shape != (shape[0], 2) or coords.dtype.kind not in "fiu":
                 raise ValueError(
-                    f"{path}: {places} has the shape {list(found.shape)} of "
-                    f"{found.dtype}; allowed: {[shape[0], 2]} of numbers"
+                    f"{path}: {arrays.coords} {list(coords.shape)} of {coords.dtype}; "
+                    f"allowed: {[shape[0], 2]} of numbers"
                 )
         return Bag(path, *map(int, shape))
 
 
-def read(
-    bag: Bag, name: str, places: str, kept: np.ndarray
+def _most(bags: list[Bag], length: int) -> int:
+    """How many instances each bag may have; ValueError where memory is too small."""
+    sizes = np.array([bag.instances for bag in bags])
+    width, most = bags[0].width, min(length, int(sizes.max()))
+    log.info(
+        f"{len(sizes):,} bags of {sizes.min():,} to {sizes.max():,} instances (median "
+        f"{int(np.median(sizes)):,}) with {width:,} features"
+    )
+    if sizes.max() > most:
+        lost = np.maximum(sizes - most, 0).sum() / sizes.sum()
+        log.info(
+            f"{int((sizes > most).sum()):,} bags have more than {most:,} instances: a "
+            f"random part of each is kept, always the same; {lost:.1%} of all "
+            "instances are lost (--data.length keeps more)"
+        )
+    # The numbers, and a copy on the device.
+    each = 2 * 4 * len(bags) * width
+    fitting = room() // each
+    check_fits(
+        each * most,
+        f"{len(bags):,} bags of {most:,} x {width:,} numbers",
+        f"give --data.length {fitting}" if fitting else "give fewer bags",
+    )
+    return most
+
+
+def _filled(
+    bags: list[Bag], ids: list[str], arrays: Arrays, most: int, done: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features [T, D] float32 of the instances `kept` [T], and where they are [T, 2].
-
-    `kept` ascends. Instances with coordinates come in reading order, so that a position
-    means a place; without any, places are NaN.
-    Never more than a block of the file is in memory.
-
-    Raises: ValueError for damaged files and features that are not finite.
-    """
-    found = np.empty((len(kept), bag.width), np.float32)
-    with _opened(bag.path) as file:
-        features = file[name]
-        rows = max(BLOCK // max(features.dtype.itemsize * bag.width, 1), 1)
-        try:
-            for start in range(0, bag.instances, rows):
-                first, last = np.searchsorted(kept, [start, start + rows])
-                if first < last:
-                    block = features[start : start + rows]
-                    with np.errstate(over="ignore"):
-                        found[first:last] = block[kept[first:last] - start]
-            order, at = np.arange(len(kept)), np.full((len(kept), 2), np.nan)
-            if places in file:
-                at = file[places][()][kept]
-                order = np.lexsort((at[:, 0], at[:, 1]))
-        except OSError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{bag.path}: damaged ({reason})") from error
-    wrong = ~np.isfinite(found).all(axis=1)
-    if wrong.any():
-        row = int(kept[np.flatnonzero(wrong)[0]])
-        raise ValueError(
-            f"{bag.path}: {name} of instance {row} is not finite as float32 "
-            f"({int(wrong.sum()):,} of {len(kept):,} instances read)"
-        )
-    return found[order], at[order].astype(np.float32)
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return h5py_module().File(path, "r")
-    except PermissionError:
-        raise
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a whole HDF5 file ({reason})") from error
-
-
-def _array(file: Any, path: Path, name: str) -> Any:
-    h5py = h5py_module()
-    if name not in file or not isinstance(file[name], h5py.Dataset):
-        there = [key for key, item in file.items() if isinstance(item, h5py.Dataset)]
-        raise ValueError(
-            f"{path}: no array {name!r}; there are: {', '.join(there) or 'none'}"
-        )
-    return file[name]
-
-
-ROLES = {
-    "id": "slide_id",
-    "label": "label",
-    "group": "case_id",
-    "split": "split",
-    "features": "features",
-    "coords": "coords",
-}
-
-COLUMNS = ("id", "label", "group", "split")
-"""Roles that are columns of the table; the others are arrays of the files."""
-
-Say = Callable[[str], None]
-
-
-class Slide(NamedTuple):
-    """A row of the table."""
-
-    id: str
-    label: str
-    patient: str | None
-    split: str | None
-    where: str
-
-
-def load(
-    source: str,
-    length: int,
-    min_count: int,
-    data_dir: str | os.PathLike[str] | None = None,
-    fields: Sequence[str] = (),
-    download: bool = False,
-    say: Say | None = None,
-) -> Dataset:
-    """The data set of `bags:FILE.csv`: vectors [N, T, D], T at most `length`.
-
-    A larger bag is a random part of itself, the same every time. All slides of a
-    patient are in one split; without a column of splits a hash of the patient decides.
+    """Features [N, T, D] and coordinates [N, T, 2] of the bags of one split.
 
     Args:
-        source: with or without "bags:"; a table with a row per slide: slide_id, label,
-            and if there are any case_id (or patient) and split. The features of a slide
-            are in SLIDE_ID.h5, array "features" [n, D]; where they are from may be in
-            "coords" [n, 2].
-        data_dir: the folder of these files, or one with h5_files in it; None is where
-            the table is.
-        fields: other names, as "label=grade"; roles are id, label, group, split,
-            features and coords.
-        say: called with one line for whatever was decided, and for progress.
-
-    Raises: ValueError or OSError, one line, for what the user can put right.
+        done: how many bags were read before, and how many there are in all.
     """
-    del min_count, download
-    check_whole("length", length, MAX_LENGTH)
-    say = say or (lambda line: None)
-    table = Path(source.removeprefix("bags:")).expanduser()
-    if suffix_of(table) not in (".csv", ".tsv"):
-        raise ValueError(f"{source}: must be bags:FILE.csv or bags:FILE.tsv")
-    if not table.is_file():
-        raise ValueError(f"{source}: there is no file {table}")
-    slides, named = _table(table, fields)
-    sides, names = _divided(slides, str(table), say)
-    h5py_module()
-    root = table.parent if data_dir is None else Path(data_dir).expanduser()
-    folders = [root, root / "h5_files", root / "features"]
-    bags = _measured(slides, folders, named, say)
-    return _filled(table.stem, slides, bags, sides, names, named, length, say)
-
-
-def _table(path: Path, fields: Sequence[str]) -> tuple[list[Slide], dict[str, str]]:
-    named = chosen(str(path), fields, ROLES)
-    given = {word.partition("=")[0] for word in fields}
-    slides: list[Slide] = []
-    for record in records(path):
-        where = f"{path}, row {record.row}"
-        if record.wrong:
-            raise ValueError(f"{where}: {record.wrong}")
-        cells = {name.strip(): cell.strip() for name, cell in record.fields.items()}
-        cells.pop("", None)  # an index that pandas wrote
-        if not slides:
-            _check_columns(path, named, given, cells)
-        cell = {role: cells.get(named[role], "") for role in COLUMNS}
-        if not cell["id"]:
-            raise ValueError(f"{where}: no {named['id']}")
-        if Path(cell["id"]).name != cell["id"]:
-            raise ValueError(f"{where}: {named['id']} {cell['id']!r} is no file name")
-        for role in ("group", "split"):
-            if named[role] in cells and not cell[role]:
-                raise ValueError(f"{where}: no {named[role]}")
-        # The tables of CLAM name files with their suffix now and then.
-        id_ = cell["id"].removesuffix(".h5").removesuffix(".svs")
-        slides.append(
-            Slide(
-                id_, cell["label"], cell["group"] or None, cell["split"] or None, where
-            )
-        )
-    if not slides:
-        raise ValueError(f"{path} has no row")
-    twice = {s.id: s.where for s in slides}
-    if len(twice) < len(slides):
-        first = next(s for s in slides if twice[s.id] != s.where)
-        raise ValueError(
-            f"{twice[first.id]}: slide {first.id!r} is in {first.where} too"
-        )
-    return slides, named
-
-
-def _check_columns(
-    path: Path, named: dict[str, str], given: set[str], cells: dict[str, str]
-) -> None:
-    if "group" not in given and named["group"] not in cells and "patient" in cells:
-        named["group"] = "patient"
-    for role in COLUMNS:
-        if role in ("id", "label") or (role in given and named[role]):
-            check_there(str(path), role, named[role], cells)
-
-
-def _divided(
-    slides: list[Slide], source: str, say: Say
-) -> tuple[np.ndarray, list[str]]:
-    """The split of each slide [N], a place in SIDES, and the names of the classes."""
-    keys = Keys()
-    for slide in slides:
-        row = Row(
-            (), slide.label, slide.where, None, slide.split, slide.id, slide.patient
-        )
-        if not slide.label:
-            raise ValueError(f"{slide.where}: no label")
-        keys.add(row, slide.id)
-    names = in_order({slide.label for slide in slides})
-    labels = [names.index(slide.label) for slide in slides]
-    sides = settled(keys, labels, names, source, say)
-    if all(slide.patient is None for slide in slides):
-        say(f"{source}: no column case_id or patient: every slide is a patient")
-    return sides, names
-
-
-def _measured(
-    slides: list[Slide], folders: list[Path], named: dict[str, str], say: Say
-) -> list[Bag]:
-    bags: list[Bag] = []
-    for slide in _followed(slides, "looked at", say):
-        path = find(slide.id, folders, slide.where)
-        bags.append(measure(path, named["features"], named["coords"]))
-        if bags[-1].width != bags[0].width:
-            raise ValueError(
-                f"{path}: {bags[-1].width:,} features an instance; {bags[0].path} has "
-                f"{bags[0].width:,}"
-            )
-    return bags
-
-
-def _followed(slides: list[Slide], done: str, say: Say) -> Iterator[Slide]:
-    due = limits.clock()
-    for number, slide in enumerate(slides, 1):
-        yield slide
-        if due():
-            say(f"{done} {number:,} of {len(slides):,} bags")
+    inputs = np.zeros((len(bags), most, bags[0].width), np.float32)
+    places = np.full((len(bags), most, 2), np.nan, np.float32)
+    before, total = done
+    for i, bag in enumerate(
+        followed(bags, lambda n: f"read {before + n:,} of {total:,} bags")
+    ):
+        kept = kept_of(ids[i], bag.instances, most)
+        inputs[i, : len(kept)], places[i, : len(kept)] = read(bag, arrays, kept)
+    return inputs, places
 
 
 def kept_of(slide: str, instances: int, most: int) -> np.ndarray:
@@ -338,63 +266,66 @@ def kept_of(slide: str, instances: int, most: int) -> np.ndarray:
     return np.sort(np.argsort(drawn, kind="stable")[:most])
 
 
-def _filled(
-    name: str,
-    slides: list[Slide],
-    bags: list[Bag],
-    sides: np.ndarray,
-    names: list[str],
-    named: dict[str, str],
-    length: int,
-    say: Say,
-) -> Dataset:
-    sizes = np.array([bag.instances for bag in bags])
-    width, most = bags[0].width, min(length, int(sizes.max()))
-    _said_of_sizes(sizes, width, most, say)
-    # The numbers, and a copy on the device.
-    each = 2 * 4 * len(bags) * width
-    fitting = room() // each
-    check_fits(
-        each * most,
-        f"{len(bags):,} bags of {most:,} x {width:,} numbers",
-        f"give --data.length {fitting}" if fitting else "give fewer bags",
-    )
-    count = [int((sides == side).sum()) for side in range(len(SIDES))]
-    inputs = [np.zeros((n, most, width), np.float32) for n in count]
-    places = [np.full((n, most, 2), np.nan, np.float32) for n in count]
-    filled = [0] * len(SIDES)
-    for number, slide in enumerate(_followed(slides, "read", say)):
-        side = sides[number]
-        kept = kept_of(slide.id, int(sizes[number]), most)
-        found, at = read(bags[number], named["features"], named["coords"], kept)
-        inputs[side][filled[side], : len(kept)] = found
-        places[side][filled[side], : len(kept)] = at
-        filled[side] += 1
-    splits, cut = {}, {}
-    for side, split in enumerate(SIDES):
-        mine = np.flatnonzero(sides == side)
-        labels = [names.index(slides[i].label) for i in mine]
-        splits[split] = Split(
-            inputs[side],
-            np.minimum(sizes[mine], most).astype(np.int32),
-            np.array(labels, np.int32),
-            np.array([slides[i].id for i in mine]),
-            places=places[side] if np.isfinite(places[side]).any() else None,
+def read(bag: Bag, arrays: Arrays, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features [T, D] float32 of the instances `kept` [T], and where they are [T, 2].
+
+    `kept` ascends. Instances with coordinates come in reading order, so that a position
+    means a place; without any, places are NaN. Never more than a block of the file is
+    in memory.
+
+    Raises: ValueError for damaged files and features that are not finite.
+    """
+    values = np.empty((len(kept), bag.width), np.float32)
+    with _opened(bag.path) as file:
+        features = file[arrays.features]
+        rows = max(BLOCK // max(features.dtype.itemsize * bag.width, 1), 1)
+        try:
+            for start in range(0, bag.instances, rows):
+                first, last = np.searchsorted(kept, [start, start + rows])
+                if first < last:
+                    block = features[start : start + rows]
+                    with np.errstate(over="ignore"):
+                        values[first:last] = block[kept[first:last] - start]
+            order, at = np.arange(len(kept)), np.full((len(kept), 2), np.nan)
+            if arrays.coords in file:
+                at = file[arrays.coords][()][kept]
+                order = np.lexsort((at[:, 0], at[:, 1]))
+        except OSError as error:
+            raise ValueError(f"{bag.path}: damaged ({reason(error)})") from error
+    wrong = ~np.isfinite(values).all(axis=1)
+    if wrong.any():
+        row = int(kept[wrong.argmax()])
+        raise ValueError(
+            f"{bag.path}: {arrays.features} of instance {row} is not finite as float32 "
+            f"({int(wrong.sum()):,} of {len(kept):,} instances read)"
         )
-        lost = np.maximum(sizes[mine] - most, 0)
-        cut[split] = Cut(int((lost > 0).sum()), int(lost.sum()))
-    return assemble(name, tuple(names), splits, cut=cut)
+    return values[order], at[order].astype(np.float32)
 
 
-def _said_of_sizes(sizes: np.ndarray, width: int, most: int, say: Say) -> None:
-    say(
-        f"{len(sizes):,} bags of {sizes.min():,} to {sizes.max():,} instances (median "
-        f"{int(np.median(sizes)):,}) with {width:,} features"
-    )
-    if sizes.max() > most:
-        lost = np.maximum(sizes - most, 0).sum() / sizes.sum()
-        say(
-            f"{int((sizes > most).sum()):,} bags have more than {most:,} instances: a "
-            f"random part of each is kept, always the same; {lost:.1%} of all "
-            "instances are lost (--data.length keeps more)"
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise ValueError(
+            "features of bags are read with h5py, which is not installed: "
+            "pip install 'jaxattn[h5]'"
+        ) from None
+    return h5py
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return _h5py().File(path, "r")
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path}: not a whole HDF5 file ({reason(error)})") from error
+
+
+def _array(file: Any, path: Path, name: str) -> Any:
+    if name not in file or not hasattr(file[name], "shape"):
+        there = [key for key, item in file.items() if hasattr(item, "shape")]
+        raise ValueError(
+            f"{path}: no array {name!r}; there are: {', '.join(there) or 'none'}"
         )
+    return file[name]

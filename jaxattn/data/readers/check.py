@@ -1,15 +1,16 @@
-"""All that is wrong with a file of one's own, found in one reading of it."""
+"""All that is wrong with a file of the user's own, learned by reading it once."""
 
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data.readers.tables import Reading, reading, rows
-from jaxattn.data.rows import Gathered, counted, in_order
-from jaxattn.data.splits import SIDES, judge
+from jaxattn.data.limits import followed
+from jaxattn.data.readers.options import Options
+from jaxattn.data.readers.tables import Table, rows, table_of
+from jaxattn.data.rows import Gathered, in_order
+from jaxattn.data.splits import SPLITS, judge
 from jaxattn.data.text import MAX_LENGTH, check_whole
 
 NAMED = 5
@@ -56,23 +57,17 @@ class Check(NamedTuple):
         return not (self.kinds or self.problems)
 
 
-def check(
-    path: Path,
-    length: int,
-    fields: Sequence[str] = (),
-    tokenizer: str = "",
-    say: Callable[[str], None] | None = None,
-) -> Check:
+def check(path: Path, options: Options) -> Check:
     """Reads a whole file and says what a run would refuse, and what it would decide.
 
     Raises: ValueError or OSError where nothing at all can be read, or for fields that
     are not there.
     """
-    check_whole("length", length, MAX_LENGTH)
-    found, gathered = reading(path, fields, tokenizer), Gathered()
+    check_whole("length", options.length, MAX_LENGTH)
+    table, gathered = table_of(path, options), Gathered()
     wrong: dict[str, Kind] = {}
     read = 0
-    for row in counted(rows(found), say or (lambda line: None)):
+    for row in followed(rows(table), "{:,} rows read".format):
         read += 1
         try:
             if isinstance(row, str):
@@ -80,7 +75,7 @@ def check(
             gathered.add(row)
         except ValueError as error:
             _note(wrong, str(error))
-    return _summed(found, gathered, read, list(wrong.values()), length)
+    return _summed(table, gathered, read, list(wrong.values()), options.length)
 
 
 def _note(wrong: dict[str, Kind], message: str) -> None:
@@ -93,23 +88,23 @@ def _note(wrong: dict[str, Kind], message: str) -> None:
 
 
 def _summed(
-    found: Reading, gathered: Gathered, read: int, kinds: list[Kind], length: int
+    table: Table, gathered: Gathered, read: int, kinds: list[Kind], length: int
 ) -> Check:
     good, names = len(gathered.rows.ids), list(gathered.names)
     lengths = np.frombuffer(gathered.lengths, np.uint32)
     marked = np.frombuffer(gathered.marked, np.bool_)
     labels = np.frombuffer(gathered.labels, np.uint32)
-    verdict = judge(gathered.rows, labels, names, found.path.name)
-    notes = [*found.sentences(), *verdict.notes, *_odd_names(names)]
+    verdict = judge(gathered.rows, labels, names, table.path.name)
+    notes = [*table.notes(), *verdict.notes, *_odd_names(names)]
     if gathered.empty:
         notes.append(f"{gathered.empty:,} texts have no token")
     if good:
         notes += _contradictions(gathered, labels)
-    inside = [verdict.sides == side for side in range(len(SIDES))]
+    inside = [verdict.splits == i for i in range(len(SPLITS))]
     classes = []
     for name in in_order(names):
         mine = labels == gathered.names[name]
-        classes.append((name, [int((mine & side).sum()) for side in inside]))
+        classes.append((name, [int((mine & split).sum()) for split in inside]))
     tokens = lengths[marked].sum()
     return Check(
         read=read,
@@ -118,10 +113,10 @@ def _summed(
         problems=verdict.problems,
         notes=notes,
         classes=sorted(classes, key=lambda c: -sum(c[1])),
-        splits=[int(side.sum()) for side in inside],
+        splits=[int(split.sum()) for split in inside],
         lengths=[int(np.quantile(lengths, q)) for q in (0.5, 0.95, 1)] if good else [],
         cut=float((lengths > length).mean()) if good else 0.0,
-        marked=[int((side & marked).sum()) for side in inside] if good else [],
+        marked=[int((split & marked).sum()) for split in inside] if good else [],
         evidence=float(np.sum(gathered.marks) / tokens) if tokens else 0.0,
     )
 

@@ -7,15 +7,17 @@ white space divides, and train.jsonl, val.jsonl and test.jsonl.
 
 import dataclasses
 import functools
-import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxattn.data.dataset import Dataset
-from jaxattn.data.readers.fields import check_there, chosen
+from jaxattn.data.readers.options import Options, check_there, chosen
 from jaxattn.data.rows import Row, from_rows
+from jaxattn.system.lines import json_rows
+
+log = logging.getLogger("jaxattn")
 
 FILES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
 
@@ -23,8 +25,6 @@ BETWEEN = "<sep>"
 """The token between the query and a document, and between documents."""
 
 ROLES = {"label": "classification", "query": "query"}
-
-Say = Callable[[str], None]
 
 
 @dataclasses.dataclass
@@ -37,15 +37,7 @@ class Tally:
     """Rows in which nothing was marked."""
 
 
-def load(
-    source: str,
-    length: int,
-    min_count: int,
-    data_dir: str | os.PathLike[str] | None = None,
-    fields: Sequence[str] = (),
-    download: bool = False,
-    say: Say | None = None,
-) -> Dataset:
+def load(source: str, options: Options) -> Dataset:
     """The data set of a folder with docs/ and train.jsonl, val.jsonl, test.jsonl.
 
     The text of a row is its query, if rows differ in it, then its documents; tokens are
@@ -54,18 +46,14 @@ def load(
 
     Args:
         source: the folder.
-        length, min_count: as of `jaxattn.data.load`.
-        fields: "label=classification" and "query=query" unless given; "query=" leaves
-            the query out.
-        say: called with one line for whatever was decided, and for progress.
+        options: fields are "label=classification" and "query=query" unless given;
+            "query=" leaves the query out.
 
     Raises: ValueError or OSError, one line, for what the user can put right.
     """
-    del data_dir, download
-    say = say or (lambda line: None)
     folder = Path(source).expanduser()
-    named = chosen(source, fields, ROLES)
-    files = {side: folder / name for side, name in FILES.items()}
+    named = chosen(source, options.fields, ROLES)
+    files = {split: folder / name for split, name in FILES.items()}
     missing = [path.name for path in files.values() if not path.is_file()]
     if missing:
         raise ValueError(
@@ -77,12 +65,13 @@ def load(
         named["query"] = ""
     tally = Tally()
     rows = _rows(files, documents, named, tally)
-    found = from_rows(rows, folder.resolve().name, length, min_count, say)
+    sizes = (options.length, options.min_count)
+    dataset = from_rows(rows, folder.resolve().name, *sizes)
     if tally.unmarked:
-        say(f"nothing is marked in {tally.unmarked:,} rows: they have no evidence")
+        log.info(f"nothing is marked in {tally.unmarked:,} rows: they have no evidence")
     if tally.unplaced:
-        say(f"{tally.unplaced:,} pieces of evidence have no place and are left out")
-    return found
+        log.info(f"{tally.unplaced:,} pieces of evidence have no place: left out")
+    return dataset
 
 
 def reader(folder: Path) -> Callable[[str], list[str] | None]:
@@ -118,27 +107,10 @@ def reader(folder: Path) -> Callable[[str], list[str] | None]:
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with open(path, encoding="utf-8") as file:
-        number = 0
-        try:
-            for number, line in enumerate(file, 1):
-                where = f"{path}, row {number}"
-                if line.strip():
-                    yield where, _parsed(line, where)
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}, row {number + 1}: not a text in UTF-8") from None
-
-
-def _parsed(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        # The last line of a file that was cut off has no end.
-        cut = "" if line.endswith("\n") else ", the file may be cut off"
-        raise ValueError(f"{where}: not a JSON object{cut}") from None
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: not a JSON object")
-    return record
+    for where, record in json_rows(path):
+        if not isinstance(record, dict):
+            raise ValueError(f"{where}: not a JSON object")
+        yield where, record
 
 
 def _queries_differ(files: dict[str, Path], field: str) -> bool:
@@ -157,7 +129,7 @@ def _rows(
     named: dict[str, str],
     tally: Tally,
 ) -> Iterator[Row]:
-    for side, path in files.items():
+    for split, path in files.items():
         for where, record in _records(path):
             name = record.get("annotation_id")
             if not isinstance(name, str) or not name:
@@ -177,7 +149,7 @@ def _rows(
                 starts[document] = (len(tokens), len(text))
                 tokens += text
             evidence = _marks(pieces, starts, len(tokens), where, tally)
-            yield Row(tokens, label, where, evidence, side, name)
+            yield Row(tokens, label, where, evidence, split, name)
 
 
 def _pieces(record: dict[str, Any], where: str) -> list[dict[str, Any]]:
@@ -206,16 +178,16 @@ def _named_documents(
     listed = record.get("docids") or []
     if not isinstance(listed, list) or not all(isinstance(n, str) for n in listed):
         raise ValueError(f"{where}: docids must be a list of texts")
-    found = list(dict.fromkeys([*listed, *(piece["docid"] for piece in pieces)]))
-    if not found:
+    named = list(dict.fromkeys([*listed, *(piece["docid"] for piece in pieces)]))
+    if not named:
         # Without any evidence, a document that is a row of its own bears its name.
         if documents(name) is None:
             raise ValueError(
                 f"{where}: neither docids nor evidences name a document, and none is "
                 f"called {name!r}"
             )
-        found = [name]
-    return found
+        named = [name]
+    return named
 
 
 def _marks(

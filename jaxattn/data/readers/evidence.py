@@ -122,22 +122,22 @@ def _count(
 
 
 def _spans(given: list | tuple) -> list[_Span]:
-    found, waiting = [], list(given)
+    spans, waiting = [], list(given)
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):
-            found.append(_of_dict(one))
+            spans.append(_of_dict(one))
         elif (
             isinstance(one, list | tuple)
             and len(one) == 2
             and not any(isinstance(part, list | tuple | dict) for part in one)
         ):
-            found.append(_Span(_place(one[0]), _place(one[1]), False))
+            spans.append(_Span(_place(one[0]), _place(one[1]), False))
         elif isinstance(one, list | tuple):
             waiting += one
         else:
             raise ValueError(f"evidence holds {_short(one)}; allowed: {FORMS}")
-    return found
+    return spans
 
 
 def _of_dict(one: dict) -> _Span:

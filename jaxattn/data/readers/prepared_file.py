@@ -1,41 +1,42 @@
-"""Prepared data of one's own in one .npz file, so that the next run starts at once."""
+"""Data of the user's own in one .npz file, so that the next run starts at once."""
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
-import re
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxattn.data import rows, text
-from jaxattn.data import splits as splits_module
+from jaxattn.data import rows, splits, text
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
-from jaxattn.data.readers import evidence, lines, tokenizer
-from jaxattn.data.splits import SIDES
-from jaxattn.system.files import replace_file
+from jaxattn.data.readers import evidence, tokenizer
+from jaxattn.data.readers.options import Options
+from jaxattn.data.splits import SPLITS
+from jaxattn.system import lines
+from jaxattn.system.files import read_arrays, write_arrays
+
+log = logging.getLogger("jaxattn")
 
 FORMAT = 1
 
-_PROGRESS = re.compile(r"[\d,]+ rows read")
+_CODE = (evidence, lines, rows, splits, text, tokenizer)
 
-_CODE = (evidence, lines, rows, splits_module, text, tokenizer)
+_ARRAYS = ("inputs", "lengths", "labels", "ids")
 
 _OPTIONAL = ("truth", "targets", "evidence", "places")
 
 
-def settings_of(
-    length: int, min_count: int, fields: Sequence[str], tokenizer: str
-) -> dict[str, Any]:
+def settings_of(options: Options) -> dict[str, Any]:
     """What prepared data depend on beside their content."""
     return {
-        "length": length,
-        "min_count": min_count,
-        "fields": sorted(fields),
-        "tokenizer": tokenizer,
+        "length": options.length,
+        "min_count": options.min_count,
+        "fields": sorted(options.fields),
+        "tokenizer": options.tokenizer,
     }
 
 
@@ -45,36 +46,47 @@ def folder_of(data_dir: str | os.PathLike[str] | None) -> Path:
     return Path(os.path.expanduser(data_dir or usual)) / "jaxattn_own"
 
 
-def key_of(path: Path, settings: dict[str, Any], tokenizer: Path | None) -> str:
-    """What tells prepared data: content, settings, tokenizer's file, and our code."""
-    parts = [json.dumps([FORMAT, settings])]
+def place_of(path: Path, options: Options, tokenizer: Path | None) -> Path:
+    """Where a file is kept: by its content, the settings, the tokenizer, and our code.
+
+    Args:
+        tokenizer: the file that the tokenizer was read from.
+    """
+    parts = [json.dumps([FORMAT, settings_of(options)])]
     files = [path, *([tokenizer] if tokenizer else [])]
     files += [Path(module.__file__ or "") for module in _CODE]
     for file in files:
         with open(file, "rb") as opened:
             parts.append(hashlib.file_digest(opened, "sha256").hexdigest())
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
+    key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
+    return folder_of(options.data_dir) / f"{key}.npz"
 
 
-def recorded(say: Callable[[str], None]) -> tuple[Callable[[str], None], list[str]]:
-    """The same `say`, and the list of what it said but for progress."""
+@contextlib.contextmanager
+def recorded() -> Iterator[list[str]]:
+    """A list of what is logged meanwhile, but for progress."""
     said: list[str] = []
 
-    def both(line: str) -> None:
-        if not _PROGRESS.fullmatch(line):
-            said.append(line)
-        say(line)
+    def note(record: logging.LogRecord) -> bool:
+        if not hasattr(record, "progress"):
+            said.append(record.getMessage())
+        return True
 
-    return both, said
+    level = log.level
+    log.addFilter(note)
+    log.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield said
+    finally:
+        log.setLevel(level)
+        log.removeFilter(note)
 
 
-def save(
-    path: Path, dataset: Dataset, settings: dict[str, Any], said: Sequence[str]
-) -> None:
+def save(path: Path, dataset: Dataset, options: Options, said: Sequence[str]) -> None:
     """Writes a data set, whole or not at all; raises OSError."""
     about = {
         "format": FORMAT,
-        "settings": settings,
+        "settings": settings_of(options),
         "said": said,
         "name": dataset.name,
         "classes": dataset.classes,
@@ -84,89 +96,67 @@ def save(
         "grid": dataset.grid,
     }
     raw = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    arrays: dict[str, Any] = {"about": raw, "kind": dataset.kind}
-    arrays["lexicon"] = dataset.lexicon
-    for side in SIDES:
-        split = getattr(dataset, side)
-        for name in ("inputs", "lengths", "labels", "ids", *_OPTIONAL):
-            if getattr(split, name) is not None:
-                arrays[f"{side}_{name}"] = getattr(split, name)
+    arrays = {"about": raw, "kind": dataset.kind, "lexicon": dataset.lexicon}
+    for split in SPLITS:
+        for name in (*_ARRAYS, *_OPTIONAL):
+            array = getattr(getattr(dataset, split), name)
+            if array is not None:
+                arrays[f"{split}_{name}"] = array
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(path) as file:
-        np.savez(file, **arrays)
+    write_arrays(path, arrays)
 
 
-def load(
-    path: Path,
-    length: int,
-    min_count: int,
-    fields: Sequence[str] = (),
-    tokenizer: str = "",
-    say: Callable[[str], None] | None = None,
-) -> Dataset:
-    """The data set of a file that `save` wrote; says again what was said then.
+def load(path: Path, options: Options) -> Dataset:
+    """The data set of a file that `save` wrote; logs again what was logged then.
 
-    Raises: ValueError for a damaged file, or one prepared with other settings; OSError.
+    Raises:
+        ValueError: the file is damaged, or was prepared with other settings.
+        OSError: it cannot be read.
     """
-    damaged = f"{path} is no prepared file or damaged; prepare it again"
+    damaged = ValueError(f"{path} is no prepared file or damaged; prepare it again")
     try:
-        with open(path, "rb") as file, np.load(file) as stored:
-            about = json.loads(stored["about"].tobytes())
-            if about["format"] != FORMAT:
-                raise ValueError(f"{path} is of another version; prepare it again")
-            _compare(path, about["settings"], length, min_count, fields, tokenizer)
-            splits = {side: _split(stored, side) for side in SIDES}
-            words = tuple(about["vocabulary"])
-            known = (stored["kind"], stored["lexicon"]) if words else (None, None)
-            dataset = assemble(
-                about["name"],
-                tuple(about["classes"]),
-                splits,
-                words,
-                *known,
-                {side: Cut(*numbers) for side, numbers in about["cut"].items()},
-                about["grid"] and tuple(about["grid"]),
-            )
-    except (KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(damaged) from error
-    except json.JSONDecodeError as error:
-        raise ValueError(damaged) from error
-    except ValueError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(damaged) from error
+        stored = read_arrays(path)
+        about = json.loads(stored["about"].tobytes())
+        of_another = about["format"] != FORMAT
+        settings = dict(about["settings"])
+    except (KeyError, TypeError, ValueError):
+        raise damaged from None
+    if of_another:
+        raise ValueError(f"{path} is of another version; prepare it again")
+    _compare(path, settings, options)
+    try:
+        words = tuple(about["vocabulary"])
+        known = (stored["kind"], stored["lexicon"]) if words else (None, None)
+        dataset = assemble(
+            about["name"],
+            tuple(about["classes"]),
+            {split: _split(stored, split) for split in SPLITS},
+            words,
+            *known,
+            {split: Cut(*numbers) for split, numbers in about["cut"].items()},
+            about["grid"] and tuple(about["grid"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise damaged from None
     if dataset.digest != about["digest"]:
-        raise ValueError(damaged)
-    if say is not None:
-        for line in about["said"]:
-            say(line)
+        raise damaged
+    for line in about["said"]:
+        log.info(line)
     return dataset
 
 
-def _split(stored: Any, side: str) -> Split:
-    names = ("inputs", "lengths", "labels", "ids")
-    more = {
-        name: stored[f"{side}_{name}"]
-        for name in _OPTIONAL
-        if f"{side}_{name}" in stored.files
-    }
-    return Split(*(stored[f"{side}_{name}"] for name in names), **more)
+def _split(stored: dict[str, np.ndarray], split: str) -> Split:
+    more = {name: stored.get(f"{split}_{name}") for name in _OPTIONAL}
+    return Split(*(stored[f"{split}_{name}"] for name in _ARRAYS), **more)  # type: ignore[arg-type]
 
 
-def _compare(
-    path: Path,
-    old: dict[str, Any],
-    length: int,
-    min_count: int,
-    fields: Sequence[str],
-    tokenizer: str,
-) -> None:
-    asked = settings_of(length, min_count, fields, tokenizer)
-    for name, value in asked.items():
-        # Fields and tokenizer belong to the file it was made from.
-        if value != old[name] and not (name in ("fields", "tokenizer") and not value):
-            flag = f"--{'' if name in ('fields', 'tokenizer') else 'data.'}{name}"
+def _compare(path: Path, settings: dict[str, Any], options: Options) -> None:
+    for name, value in settings_of(options).items():
+        of_source = name in ("fields", "tokenizer")
+        # Those belong to the file it was made from.
+        if value != settings.get(name) and (value or not of_source):
+            flag = f"--{'' if of_source else 'data.'}{name}".replace("_", "-")
             raise ValueError(
-                f"{path} was prepared with {name} {old[name]}, not {value}: change "
-                f"{flag.replace('_', '-')}, or prepare it again"
+                f"{path} was prepared with {name} {settings.get(name)}, not {value}: "
+                f"change {flag}, or prepare it again"
             )

@@ -1,20 +1,21 @@
-"""Rows of people's own files: which field is what, and what is wrong with each row."""
+"""Files of the user's own: which field is what, and what is wrong with each row."""
 
 import dataclasses
-import difflib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.readers import prepared_file
 from jaxattn.data.readers.evidence import Alignment, Offsets, to_tokens
-from jaxattn.data.readers.fields import chosen
-from jaxattn.data.readers.lines import Record, header_of, records, suffix_of
+from jaxattn.data.readers.options import Options, absent, chosen
 from jaxattn.data.readers.tokenizer import OWN, Tokenizer, tokenizer_of
 from jaxattn.data.rows import Row, from_rows
+from jaxattn.system.lines import Record, header_of, records, suffix_of
+
+log = logging.getLogger("jaxattn")
 
 FILES = (".jsonl", ".json", ".csv", ".tsv")
 
@@ -25,22 +26,22 @@ RATIONALE = "rationale"
 
 
 @dataclasses.dataclass
-class Reading:
-    """A file, how it is read, and what was found out on the way."""
+class Table:
+    """A file, how it is read, and what was noticed on the way."""
 
     path: Path
     fields: dict[str, str]
-    """The field of each role; "" where it is to be passed over."""
+    """The field of each role; "" where it is to be ignored."""
     named: frozenset[str] = frozenset()
     """Roles whose field the user named: it must exist."""
     tokenizer: Tokenizer = OWN
     aligned: Alignment = dataclasses.field(default_factory=Alignment)
     seen: dict[str, None] = dataclasses.field(default_factory=dict)
     """All fields met so far."""
-    table: bool = False
+    texts: bool = False
     """Whether all fields are texts, as in CSV."""
 
-    def sentences(self) -> list[str]:
+    def notes(self) -> list[str]:
         """What is to be said after all rows were read, a line each."""
         used = {*self.fields.values()}
         if self.fields["evidence"] == "evidence" and "evidence" not in self.seen:
@@ -50,8 +51,8 @@ class Reading:
         return [*([told] if left else []), *self.aligned.sentences()]
 
 
-def reading(path: Path, fields: Sequence[str] = (), tokenizer: str = "") -> Reading:
-    """How to read a file: `fields` are ROLE=FIELD, as "label=stars"; "split=" none.
+def table_of(path: Path, options: Options) -> Table:
+    """How to read a file.
 
     Raises: ValueError or OSError, one line, for a role, field or tokenizer that is not
     there, or a file of another kind.
@@ -61,141 +62,119 @@ def reading(path: Path, fields: Sequence[str] = (), tokenizer: str = "") -> Read
             f"data {str(path)!r}: its name must end in {', '.join(FILES)}, or that and "
             ".gz"
         )
-    named = chosen(path.name, fields, {role: role for role in ROLES})
+    fields = chosen(path.name, options.fields, {role: role for role in ROLES})
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise OSError(f"data file {path} {what}")
-    parts = [word.partition("=") for word in fields]
-    found = Reading(path, named, frozenset(role for role, _, name in parts if name))
-    found.table = suffix_of(path) in (".csv", ".tsv")
-    if found.table:
-        _check_header(found, header_of(path))
-    return dataclasses.replace(found, tokenizer=tokenizer_of(tokenizer))
+    parts = [word.partition("=") for word in options.fields]
+    named = frozenset(role for role, _, name in parts if name)
+    texts = suffix_of(path) in (".csv", ".tsv")
+    if texts:
+        header = header_of(path)
+        for roles in (*((role,) for role in named), ("text", "tokens"), ("label",)):
+            if not any(fields[role] in header for role in roles):
+                raise ValueError(
+                    f"{path.name}: {absent(roles[0], fields[roles[0]], header)}"
+                )
+    return Table(path, fields, named, tokenizer_of(options.tokenizer), texts=texts)
 
 
-def _check_header(found: Reading, header: list[str]) -> None:
-    for role in found.named:
-        if found.fields[role] not in header:
-            raise ValueError(_absent(found, role, header))
-    for roles in (("text", "tokens"), ("label",)):
-        if not any(found.fields[role] in header for role in roles):
-            raise ValueError(_absent(found, roles[0], header))
-
-
-def _absent(found: Reading, role: str, there: Any) -> str:
-    there = [str(name) for name in there]
-    names = (", ".join(name[:40] for name in there[:20]) or "none") + " ..." * (
-        len(there) > 20
-    )
-    name = found.fields[role]
-    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-    hint = f"--fields {role}={near[0] if near else 'FIELD'}"
-    return f"{found.path.name}: no field {name!r} ({role}); there are: {names}; {hint}"
-
-
-def rows(found: Reading) -> Iterator[Row | str]:
-    """The rows of a file one at a time; a line of text for one that is wrong.
+def rows(table: Table) -> Iterator[Row | str]:
+    """The rows of a file one at a time; what is wrong, for one that is wrong.
 
     Raises: ValueError or OSError, one line, where nothing at all can be read.
     """
     empty = True
-    for record in records(found.path):
+    for record in records(table.path):
         empty = False
-        where = f"{found.path.name}, row {record.row}"
+        where = f"{table.path.name}, row {record.row}"
         try:
-            yield _row(found, record, where)
+            yield _row(table, record, where)
         except ValueError as error:
             yield f"{where}: {error}"
     if empty:
-        raise ValueError(f"{found.path} has no row")
-    for role in found.named:
-        if found.fields[role] not in found.seen:
-            raise ValueError(_absent(found, role, found.seen))
+        raise ValueError(f"{table.path} has no row")
+    for role in table.named:
+        if table.fields[role] not in table.seen:
+            why = absent(role, table.fields[role], table.seen)
+            raise ValueError(f"{table.path.name}: {why}")
 
 
-def _row(found: Reading, record: Record, where: str) -> Row:
+def _row(table: Table, record: Record, where: str) -> Row:
     if record.wrong:
         raise ValueError(record.wrong)
-    fields, given = found.fields, record.fields
-    found.seen |= dict.fromkeys(given)
-    text, tokens = given.get(fields["text"]), given.get(fields["tokens"])
-    if tokens is not None:
-        if found.tokenizer is not OWN:
+    table.seen |= dict.fromkeys(record.fields)
+    given = {role: record.fields.get(name) for role, name in table.fields.items()}
+    text = given["text"]
+    has_tokens = given["tokens"] is not None
+    if has_tokens:
+        if table.tokenizer is not OWN:
             raise ValueError("it has tokens already: leave the tokenizer out")
-        tokens = _tokens(tokens, found.table)
+        tokens = _tokens(given["tokens"], table.texts)
+    elif text is None:
+        raise ValueError(_none_of(table, "text", record))
     elif not isinstance(text, str):
-        if text is not None:
-            raise ValueError(f"text is {type(text).__name__}, not a text")
-        raise ValueError(_none_of(found, "text", given))
+        raise ValueError(f"text is {type(text).__name__}, not a text")
     else:
-        tokens = found.tokenizer.tokens(text)
-    label: Any = given.get(fields["label"])
+        tokens = table.tokenizer.tokens(text)
+    label: Any = given["label"]
+    if label is None:
+        raise ValueError(_none_of(table, "label", record))
     if isinstance(label, bool):
         label = str(label).lower()
-    if label is None:
-        raise ValueError(_none_of(found, "label", given))
-    if isinstance(label, float) and label.is_integer():
+    elif isinstance(label, float) and label.is_integer():
         label = int(label)  # as pandas writes it
-    evidence = _evidence_in(found, given)
+
+    def characters() -> tuple[int, Offsets]:
+        if text is None or has_tokens:
+            raise ValueError(
+                "character spans (start, end) are of a text without tokens; spans of "
+                "tokens are start_token and end_token, or [start, end]"
+            )
+        return len(text), table.tokenizer.offsets(text)
+
+    evidence = _evidence(table, record, given["evidence"])
     if evidence is not None:
-
-        def characters() -> tuple[int, Offsets]:
-            if text is None or given.get(fields["tokens"]) is not None:
-                raise ValueError(
-                    "character spans (start, end) are of a text without tokens; spans "
-                    "of tokens are start_token and end_token, or [start, end]"
-                )
-            return len(text), found.tokenizer.offsets(text)
-
-        evidence = to_tokens(evidence, len(tokens), characters, found.aligned, where)
-    return Row(
-        tokens,
-        cast(Any, label),  # checked with the rest of the row
-        where,
-        evidence,
-        _name(given.get(fields["split"]), "split"),
-        _name(given.get(fields["id"]), "id"),
-        _name(given.get(fields["group"]), "group"),
-    )
+        evidence = to_tokens(evidence, len(tokens), characters, table.aligned, where)
+    names = (_name(given[role], role) for role in ("split", "id", "group"))
+    return Row(tokens, label, where, evidence, *names)
 
 
-def _none_of(found: Reading, role: str, given: dict[str, Any]) -> str:
-    name = found.fields[role]
-    if name in given:
+def _none_of(table: Table, role: str, record: Record) -> str:
+    name = table.fields[role]
+    if name in record.fields:
         return f"no {role}: {name} is null"
-    return _absent(found, role, given).partition(": ")[2]
+    return absent(role, name, record.fields)
 
 
-def _tokens(given: Any, table: bool) -> list[str]:
-    if table:
+def _tokens(given: Any, texts: bool) -> list[str]:
+    if texts:
         given = _parsed(given, "tokens") if given[:1] == "[" else given.split()
     if not isinstance(given, list):
         raise ValueError(f"tokens is {type(given).__name__}, not a list of texts")
     return given
 
 
-def _evidence_in(found: Reading, given: dict[str, Any]) -> Any:
-    name = found.fields["evidence"]
-    evidence = given.get(name)
-    if name == "evidence" and "evidence" not in found.named:
-        other = given.get(RATIONALE)
-        if evidence is not None and other is not None:
+def _evidence(table: Table, record: Record, given: Any) -> Any:
+    if table.fields["evidence"] == "evidence" and "evidence" not in table.named:
+        other = record.fields.get(RATIONALE)
+        if given is not None and other is not None:
             raise ValueError(
                 "both evidence and rationale: choose, --fields evidence=NAME"
             )
-        evidence = other if evidence is None else evidence
-    if not isinstance(evidence, str):
-        return evidence
-    evidence = evidence.strip()
-    if not evidence:
+        given = other if given is None else given
+    if not isinstance(given, str):
+        return given
+    given = given.strip()
+    if not given:
         return None
-    if evidence[0] in "[{":
-        return _parsed(evidence, "evidence")
+    if given[0] in "[{":
+        return _parsed(given, "evidence")
     try:
-        return [float(number) for number in evidence.split()]
+        return [float(number) for number in given.split()]
     except ValueError:
         raise ValueError(
-            f"evidence {evidence[:40]!r}: allowed: numbers with spaces between, or JSON"
+            f"evidence {given[:40]!r}: allowed: numbers with spaces between, or JSON"
         ) from None
 
 
@@ -216,62 +195,35 @@ def _name(value: Any, what: str) -> str | None:
     raise ValueError(f"{what} is {type(value).__name__}; allowed: a text")
 
 
-def load(
-    path: Path,
-    length: int,
-    min_count: int,
-    data_dir: str | os.PathLike[str] | None = None,
-    fields: Sequence[str] = (),
-    say: Callable[[str], None] | None = None,
-    tokenizer: str = "",
-) -> Dataset:
+def load(path: Path, options: Options) -> Dataset:
     """The data set of a file, or what `prepare` kept of it.
 
     Raises: ValueError or OSError, one line, for the first thing that is wrong.
     """
-    found = reading(path, fields, tokenizer)
-    if prepared_file.folder_of(data_dir).is_dir():
-        there = place_of(found, length, min_count, data_dir, fields, tokenizer)
-        if there.is_file():
-            if say:
-                say(f"prepared before: {there}")
-            return prepared_file.load(there, length, min_count, fields, tokenizer, say)
-    return made(found, length, min_count, say)
+    table = table_of(path, options)
+    if prepared_file.folder_of(options.data_dir).is_dir():
+        place = prepared_file.place_of(path, options, table.tokenizer.file)
+        if place.is_file():
+            log.info(f"prepared before: {place}")
+            return prepared_file.load(place, options)
+    return read(table, options)
 
 
-def place_of(
-    found: Reading,
-    length: int,
-    min_count: int,
-    data_dir: str | os.PathLike[str] | None,
-    fields: Sequence[str],
-    tokenizer: str,
-) -> Path:
-    """Where `prepare` keeps a file, by its content and these settings."""
-    settings = prepared_file.settings_of(length, min_count, fields, tokenizer)
-    key = prepared_file.key_of(found.path, settings, found.tokenizer.file)
-    return prepared_file.folder_of(data_dir) / f"{key}.npz"
-
-
-def made(
-    found: Reading,
-    length: int,
-    min_count: int,
-    say: Callable[[str], None] | None = None,
-) -> Dataset:
+def read(table: Table, options: Options) -> Dataset:
     """The data set of a file, read now; raises as `load` does."""
 
     def good() -> Iterator[Row]:
-        for row in rows(found):
+        for row in rows(table):
             if isinstance(row, str):
                 raise ValueError(row)
             yield row
-        if say:
-            for line in found.sentences():
-                say(line)
+        for line in table.notes():
+            log.info(line)
 
+    sizes = (options.length, options.min_count)
     try:
-        return from_rows(good(), "own", length, min_count, say, source=found.path.name)
+        return from_rows(good(), "own", *sizes, source=table.path.name)
     except ValueError as error:
-        check = f"python -m jaxattn.data check {found.path} lists all problems"
-        raise ValueError(f"{error}; {check}") from None
+        raise ValueError(
+            f"{error}; jaxattn data check {table.path} lists all problems"
+        ) from None

@@ -1,39 +1,34 @@
 """Any prepared TFDS data set by its name: texts or images with a label.
 
-Importing this module imports tensorflow_datasets; `jaxattn.data` does it late.
+This module imports tensorflow_datasets, so others import it late.
 """
 
 import importlib.util
-import os
+import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import socket
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import tensorflow_datasets as tfds
 
 from jaxattn.data.dataset import Dataset
-from jaxattn.data.readers import builders, tfds_files
-from jaxattn.data.readers.download import check_reachable
+from jaxattn.data.readers import tfds_files
+from jaxattn.data.readers.options import Options
 from jaxattn.data.readers.tfds_fields import KNOWN, flat, is_texts, known, named, values
 from jaxattn.data.readers.tfds_images import from_images
 from jaxattn.data.rows import Row, from_rows
-from jaxattn.data.sources.snippets import one_line
 from jaxattn.data.splits import ALIASES
 from jaxattn.data.text import tokenize
+from jaxattn.system.errors import reason
 
-Say = Callable[[str], None]
+log = logging.getLogger("jaxattn")
 
 
-def load(
-    source: str,
-    length: int,
-    min_count: int,
-    data_dir: str | os.PathLike[str] | None = None,
-    fields: Sequence[str] = (),
-    download: bool = False,
-    say: Say | None = None,
-) -> Dataset:
+def load(source: str, options: Options) -> Dataset:
     """The data set of `tfds:NAME[/CONFIG][:VERSION]`, prepared before.
 
     Texts become tokens; images in grey scalars [N, H*W], in colour vectors
@@ -42,61 +37,46 @@ def load(
 
     Args:
         source: with or without "tfds:".
-        length, min_count: as of `jaxattn.data.load`; images have their own length.
-        data_dir: where it is prepared; None is TFDS's usual place.
-        fields: "label=stars" for each of the roles text, image, label, evidence (parts
-            of the text, as texts), id and group; "text=a+b" joins two texts, "a/b" is
-            a field within a field. Known for some data sets and guessed for others.
-        download: whether it may be fetched and prepared where it is not there.
-        say: called with one line for whatever was decided, and for progress.
+        options: fields are "label=stars" for each of the roles text, image, label,
+            evidence (parts of the text, as texts), id and group; "text=a+b" joins two
+            texts, "a/b" is a field within a field. They are known for some data sets
+            and guessed for others. Images have their own length.
 
     Raises: ValueError or OSError, one line, for what the user can put right.
     """
     name = source.removeprefix("tfds:")
     source = f"tfds:{name}"
-    root = tfds_files.root_of(data_dir)
-    say = say or (lambda line: None)
-    builder = _builder(name, root, download, say)
+    root = tfds_files.root_of(options.data_dir)
+    builder = _builder(name, root, options.download)
     there = flat(builder.info.features)
-    roles = named(source, builder, there, fields)
+    roles = named(source, builder, there, options.fields)
     configs = getattr(builder, "builder_configs", ())
     if len(configs) > 1 and "/" not in name:
         first = builder.builder_config.name
-        say(f"{source} is {builder.name}/{first}, the first of {len(configs)}")
+        log.info(f"{source} is {builder.name}/{first}, the first of {len(configs)}")
     if known(builder) is None:
         told = ", ".join(f"{role}={field}" for role, field in roles.items() if field)
-        say(f"{source} is read with {told}")
-    sides = _sides(source, list(builder.info.splits), say)
-    sides = _labelled(source, builder, sides, roles["label"], say)
+        log.info(f"{source} is read with {told}")
+    splits = _splits(source, list(builder.info.splits))
+    splits = _labelled(source, builder, splits, roles["label"])
     short = re.sub(r"\W", "_", name.partition(":")[0])
     classes = getattr(there[roles["label"]], "names", None)
     if roles["image"]:
-        return from_images(builder, short, sides, there, roles, say)
-    rows = _rows(source, builder, sides, there, roles, say)
-    return from_rows(rows, short, length, min_count, say, classes)
+        return from_images(builder, short, splits, there, roles)
+    rows = _rows(source, builder, splits, there, roles)
+    return from_rows(rows, short, options.length, options.min_count, classes)
 
 
-def _builder(name: str, root: Path, download: bool, say: Say) -> Any:
+def _builder(name: str, root: Path, download: bool) -> Any:
     builder = tfds_files.find(name, root, KNOWN)
-    if tfds_files.is_prepared(builder):
-        return builder
-    own = builders.ours(builder.name, root)
-    if own is not None and tfds_files.is_prepared(own):
-        if own.name != builder.name:
-            say(f"tfds:{name} is not prepared here: our own {own.name} is read instead")
-        return own
-    if not download:
-        archive = own and own.ARCHIVE.source
-        ours = own is not None and own.name == builder.name
-        raise ValueError(tfds_files.unprepared(name, root, archive, ours))
-    if own is not None:
-        builders.prepare_ours(own, root, say)
-        return own
-    _prepare(name, builder, root, say)
+    if not tfds_files.is_prepared(builder):
+        if not download:
+            raise ValueError(tfds_files.unprepared(name, root))
+        _prepare(name, builder, root)
     return builder
 
 
-def _prepare(name: str, builder: Any, root: Path, say: Say) -> None:
+def _prepare(name: str, builder: Any, root: Path) -> None:
     theirs = type(builder).__module__.startswith("tensorflow_datasets.")
     if theirs and importlib.util.find_spec("tensorflow") is None:
         raise ValueError(
@@ -105,7 +85,7 @@ def _prepare(name: str, builder: Any, root: Path, say: Say) -> None:
             f"is, and copy DIR to {root}"
         )
     check_reachable(builder.url_infos or ())
-    say(f"preparing {name} in {builder.data_path}")
+    log.info(f"preparing {name} in {builder.data_path}")
     try:
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(try_download_gcs=False),
@@ -113,49 +93,64 @@ def _prepare(name: str, builder: Any, root: Path, say: Say) -> None:
         )
     except Exception as error:
         # Whatever a builder does, and its download: there are hundreds of them.
-        raise OSError(f"cannot prepare tfds:{name}: {one_line(error)}") from error
+        raise OSError(f"cannot prepare tfds:{name}: {reason(error)}") from error
 
 
-def _sides(source: str, splits: Sequence[str], say: Say) -> dict[str, str | None]:
-    """The split of ours of each split that is read; None where we divide it."""
-    found: dict[str, str | None] = {n: ALIASES[n] for n in splits if n in ALIASES}
-    taken = found.values()
-    left = [name for name in splits if name not in found]
-    if "train" not in taken and len(splits) > 1:
-        raise ValueError(f"{source}: no split train; there are: {', '.join(splits)}")
-    if not found or len(found) == 1:
-        return {splits[0] if not found else next(iter(found)): None}
+def check_reachable(urls: Iterable[str]) -> None:
+    """Raises OSError where the host of a url has no address.
+
+    TFDS itself tries for more than three minutes before it says so. Behind a proxy
+    nothing can be said beforehand.
+    """
+    if urllib.request.getproxies():
+        return
+    for host in sorted({urlsplit(url).hostname or "" for url in urls} - {""}):
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError as error:
+            raise OSError(
+                f"cannot reach {host} ({error}): is there a network?"
+            ) from error
+
+
+def _splits(source: str, names: Sequence[str]) -> dict[str, str | None]:
+    """The split of ours for each one that is read; None where we divide it."""
+    known: dict[str, str | None] = {n: ALIASES[n] for n in names if n in ALIASES}
+    left = [name for name in names if name not in known]
+    if "train" not in known.values() and len(names) > 1:
+        raise ValueError(f"{source}: no split train; there are: {', '.join(names)}")
+    if len(known) < 2:
+        return {next(iter(known), names[0]): None}
     if left:
-        say(f"{source}: not read: {', '.join(left)}")
-    return found
+        log.info(f"{source}: not read: {', '.join(left)}")
+    return known
 
 
 def _labelled(
-    source: str, builder: Any, sides: dict[str, str | None], label: str, say: Say
+    source: str, builder: Any, splits: dict[str, str | None], label: str
 ) -> dict[str, str | None]:
     """The same splits, but for a test split whose labels are held back (all -1)."""
     feature = flat(builder.info.features)[label]
-    tests = [name for name, side in sides.items() if side == "test"]
+    tests = [name for name, ours in splits.items() if ours == "test"]
     if not tests or not isinstance(feature, tfds.features.ClassLabel):
-        return sides
+        return splits
     examples = (raw for name in tests for raw in tfds_files.records(builder, name))
     if any(values(raw, [label], source)[label] != [-1] for raw in examples):
-        return sides
-    kept = {name: side for name, side in sides.items() if side != "test"}
+        return splits
+    kept = {name: ours for name, ours in splits.items() if ours != "test"}
     if set(kept.values()) == {"train"}:
-        say(f"{source}: test has no labels and is left out; train is divided")
-        return {name: None for name in kept}
-    say(f"{source}: test has no labels: validation is read in its place")
-    return {n: "test" if side == "validation" else side for n, side in kept.items()}
+        log.info(f"{source}: test has no labels and is left out; train is divided")
+        return dict.fromkeys(kept)
+    log.info(f"{source}: test has no labels: validation is read in its place")
+    return {n: "test" if ours == "validation" else ours for n, ours in kept.items()}
 
 
 def _rows(
     source: str,
     builder: Any,
-    sides: Mapping[str, str | None],
+    splits: Mapping[str, str | None],
     there: Mapping[str, Any],
     roles: Mapping[str, str],
-    say: Say,
 ) -> Iterator[Row]:
     own = known(builder)
     clean = own.clean if own else str
@@ -164,7 +159,7 @@ def _rows(
     wanted = list(filter(None, wanted))
     coded = isinstance(there[roles["label"]], tfds.features.ClassLabel)
     unlabelled = parts = missed = 0
-    for split, side in sides.items():
+    for split, ours in splits.items():
         for number, raw in enumerate(tfds_files.records(builder, split), 1):
             where = f"{source}, {split} {number}"
             got = {
@@ -191,16 +186,18 @@ def _rows(
                 label,
                 where,
                 evidence,
-                side,
+                ours,
                 str(_one(got, roles["id"], where)) if roles["id"] else None,
                 str(_one(got, roles["group"], where) or "") or None
                 if roles["group"]
                 else None,
             )
     if unlabelled:
-        say(f"{source}: left out {unlabelled:,} examples without a label")
+        log.info(f"{source}: left out {unlabelled:,} examples without a label")
     if missed:
-        say(f"{source}: {missed:,} of {parts:,} parts marked as evidence are not found")
+        log.info(
+            f"{source}: {missed:,} of {parts:,} parts marked as evidence are not found"
+        )
 
 
 def _decoded(value: Any, where: str) -> Any:
@@ -231,10 +228,10 @@ def located(
     since: dict[str, int] = {}
     for part in parts:
         text = "\0" + "\0".join(part) + "\0"
-        found = whole.find(text, since.get(text, 0)) if part else -1
-        missed += found < 0
-        if found >= 0:
-            since[text] = found + 1
-            start = whole.count("\0", 0, found)
+        place = whole.find(text, since.get(text, 0)) if part else -1
+        missed += place < 0
+        if place >= 0:
+            since[text] = place + 1
+            start = whole.count("\0", 0, place)
             evidence[start : start + len(part)] = [1.0] * len(part)
     return evidence, missed

@@ -1,6 +1,6 @@
 """Which fields of a TFDS data set are its text, label and so on, and their values.
 
-Importing this module imports tensorflow_datasets; `jaxattn.data` does it late.
+This module imports tensorflow_datasets, so others import it late.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 import tensorflow_datasets.proto as tfds_proto
 
 from jaxattn.data.readers.archives import without_breaks, without_remains
-from jaxattn.data.readers.fields import check_there, chosen
+from jaxattn.data.readers.options import check_there, chosen
 
 _proto: Any = tfds_proto.tf_example_pb2
 
@@ -33,14 +33,12 @@ def without_escapes(text: str) -> str:
 
 _PLAIN = {"text": "text", "label": "label"}
 
-_NEWS = {"text": "title+description", "label": "label"}
-
 KNOWN: Mapping[str, Known] = MappingProxyType(
     {
         "imdb_reviews": Known(_PLAIN, without_breaks),
-        "imdb_rated": Known({**_PLAIN, "id": "id", "group": "film"}),
-        "ag_news_subset": Known(_NEWS, without_remains),
-        "ag_news": Known({**_NEWS, "id": "id"}),
+        "ag_news_subset": Known(
+            {"text": "title+description", "label": "label"}, without_remains
+        ),
         "yelp_polarity_reviews": Known(_PLAIN, without_escapes),
         "glue/sst2": Known({"text": "sentence", "label": "label"}),
         "movie_rationales": Known(
@@ -60,14 +58,14 @@ def known(builder: Any) -> Known | None:
 
 def flat(features: Any, prefix: str = "") -> dict[str, Any]:
     """Name -> feature; what is within another feature is called "outer/inner"."""
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     # TFDS gives them in another order every time.
     for name, feature in sorted(features.items()):
         if isinstance(feature, tfds.features.FeaturesDict):
-            found |= flat(feature, f"{prefix}{name}/")
+            leaves |= flat(feature, f"{prefix}{name}/")
         else:
-            found[prefix + name] = feature
-    return found
+            leaves[prefix + name] = feature
+    return leaves
 
 
 def is_text(feature: Any) -> bool:
@@ -109,19 +107,19 @@ def named(
     usual: dict[str, str] = dict.fromkeys(ROLES, "")
     own = known(builder)
     usual.update(own.fields if own else _guessed(there, builder))
-    found = chosen(source, fields, usual)
+    roles = chosen(source, fields, usual)
     for role in ("text", "image"):
         # Naming the one means that it is not the other.
-        if found[role] != usual[role]:
-            found |= {r: "" for r in ("text", "image") if found[r] == usual[r]}
+        if roles[role] != usual[role]:
+            roles |= {r: "" for r in ("text", "image") if roles[r] == usual[r]}
     told = "; ".join(f"{name} ({_kind(f)})" for name, f in there.items())
     for role, does in (("text", "text=FIELD or image=FIELD"), ("label", "label=FIELD")):
-        if not found[role] and not (role == "text" and found["image"]):
+        if not roles[role] and not (role == "text" and roles["image"]):
             raise ValueError(
                 f"{source}: which field is the {role}? --fields {does}; "
                 f"there are: {told}"
             )
-    for role, field in found.items():
+    for role, field in roles.items():
         for name in _parts(role, field):
             check_there(source, role, name, there)
             if not _FIT[role](there[name]):
@@ -129,7 +127,7 @@ def named(
                     f"{source}: {role}={name} is of no use: it is "
                     f"{_kind(there[name])}; there are: {told}"
                 )
-    return found
+    return roles
 
 
 def _parts(role: str, field: str) -> list[str]:
@@ -176,11 +174,10 @@ def values(raw: bytes, fields: Iterable[str], where: str) -> dict[str, list]:
     """
     try:
         example = _proto.Example.FromString(raw).features.feature
-        found: dict[str, list] = {}
-        for name in fields:
-            kind = example[name].WhichOneof("kind")
-            held = list(getattr(example[name], kind).value) if kind else []
-            found[name] = held
-        return found
+        kinds = {name: example[name].WhichOneof("kind") for name in fields}
+        return {
+            name: list(getattr(example[name], kind).value) if kind else []
+            for name, kind in kinds.items()
+        }
     except Exception as error:
         raise ValueError(f"{where}: damaged ({type(error).__name__})") from error

@@ -1,11 +1,12 @@
 """Images of a TFDS data set as one position per pixel.
 
-Importing this module imports tensorflow_datasets; `jaxattn.data` does it late.
+This module imports tensorflow_datasets, so others import it late.
 """
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,22 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxattn.data.dataset import Dataset, Split, assemble
-from jaxattn.data.limits import check_fits
+from jaxattn.data.limits import check_fits, followed
 from jaxattn.data.readers import tfds_files
 from jaxattn.data.readers.tfds_fields import values
 from jaxattn.data.rows import Row, in_order
-from jaxattn.data.splits import SIDES, Keys, settled
+from jaxattn.data.splits import SPLITS, Keys, settled
 from jaxattn.data.text import MAX_LENGTH
+
+log = logging.getLogger("jaxattn")
 
 
 def from_images(
     builder: Any,
     name: str,
-    sides: Mapping[str, str | None],
+    splits: Mapping[str, str | None],
     there: Mapping[str, Any],
     roles: Mapping[str, str],
-    say: Callable[[str], None],
 ) -> Dataset:
     """Grey images as scalars [N, H*W], colour as vectors [N, H*W, channels], in [0, 1].
 
@@ -35,7 +37,7 @@ def from_images(
     bytes, for damaged ones, and where they do not fit into memory.
     """
     height, width, channels = _shape(name, there[roles["image"]])
-    expected = sum(builder.info.splits[split].num_examples for split in sides)
+    expected = sum(builder.info.splits[split].num_examples for split in splits)
     positions = height * width
     # The bytes, the numbers made of them, and a copy on the device.
     check_fits(
@@ -48,8 +50,10 @@ def from_images(
     keys, labels = Keys(), []
     unlabelled = 0
     wanted = [roles["image"], roles["label"]]
-    for split, side in sides.items():
-        for number, raw in enumerate(tfds_files.records(builder, split, say), 1):
+    for split, ours in splits.items():
+        for number, raw in enumerate(
+            followed(tfds_files.records(builder, split), "{:,} images read".format), 1
+        ):
             where = f"tfds:{name}, {split} {number}"
             image, label = (held[0] for held in values(raw, wanted, where).values())
             if coded and label == -1:
@@ -58,24 +62,24 @@ def from_images(
             pixels[len(labels)] = _decoded(image, where, (height, width, channels))
             # Of two splits that share an image, the later one keeps it.
             digest = hashlib.blake2b(image, digest_size=16).hexdigest()
-            keys.add(Row((), "", where, split=side), digest)
+            keys.add(Row((), "", where, split=ours), digest)
             labels.append(label if coded else str(label))
     if unlabelled:
-        say(f"tfds:{name}: left out {unlabelled:,} images without a label")
+        log.info(f"tfds:{name}: left out {unlabelled:,} images without a label")
     names = list(there[roles["label"]].names) if coded else in_order(set(labels))
     numbers = np.array([n if coded else names.index(n) for n in labels], np.int32)
-    assigned = settled(keys, numbers, names, f"tfds:{name}", say)
-    splits = {}
-    for side, split in enumerate(SIDES):
-        places = np.flatnonzero(assigned == side)
-        inputs = pixels[places].astype(np.float32) / 255
-        splits[split] = Split(
+    placed = settled(keys, numbers, names, f"tfds:{name}")
+    made = {}
+    for place, split in enumerate(SPLITS):
+        mine = np.flatnonzero(placed == place)
+        inputs = pixels[mine].astype(np.float32) / 255
+        made[split] = Split(
             inputs[..., 0] if channels == 1 else inputs,
-            np.full(len(places), positions, np.int32),
-            numbers[places],
-            np.array([keys.ids[i] for i in places]),
+            np.full(len(mine), positions, np.int32),
+            numbers[mine],
+            np.array([keys.ids[i] for i in mine]),
         )
-    return assemble(name, tuple(names), splits, grid=(height, width))
+    return assemble(name, tuple(names), made, grid=(height, width))
 
 
 def _shape(name: str, feature: Any) -> tuple[int, int, int]:
@@ -97,10 +101,10 @@ def _shape(name: str, feature: Any) -> tuple[int, int, int]:
 def _decoded(raw: bytes, where: str, shape: tuple[int, int, int]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(raw)) as image:
-            found = np.asarray(image)
+            array = np.asarray(image)
     except Exception as error:
         # What Pillow raises for a damaged file depends on the format.
         raise ValueError(f"{where}: not a whole image ({error})") from error
-    if found.size != np.prod(shape) or found.shape[:2] != shape[:2]:
-        raise ValueError(f"{where}: image {list(found.shape)}, not {list(shape)}")
-    return found.reshape(shape[0] * shape[1], shape[2])
+    if array.size != np.prod(shape) or array.shape[:2] != shape[:2]:
+        raise ValueError(f"{where}: image {list(array.shape)}, not {list(shape)}")
+    return array.reshape(shape[0] * shape[1], shape[2])

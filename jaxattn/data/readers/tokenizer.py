@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxattn.data.readers.evidence import Offsets
 from jaxattn.data.text import token_offsets, tokenize
+from jaxattn.system.errors import reason
 
 
 class Tokenizer(NamedTuple):
@@ -40,13 +41,13 @@ def tokenizer_of(name: str) -> Tokenizer:
             f"tokenizer {name!r}: allowed: module:function or a tokenizer.json"
         )
     try:
-        found = importlib.import_module(module)
-        call = getattr(found, function)
+        home = importlib.import_module(module)
+        call = getattr(home, function)
     except Exception as error:  # the module is the user's and may raise anything
-        raise ValueError(f"tokenizer {name!r}: {_one_line(error)}") from None
+        raise ValueError(f"tokenizer {name!r}: {reason(error, kind=True)}") from None
     if not callable(call):
         raise ValueError(f"tokenizer {name!r} is {type(call).__name__}, no function")
-    file = getattr(found, "__file__", None)
+    file = getattr(home, "__file__", None)
     return _of_function(name, call, Path(file) if file else None)
 
 
@@ -55,7 +56,9 @@ def _of_function(name: str, call: Callable[[str], Any], file: Path | None) -> To
         try:
             given = call(text)
         except Exception as error:  # likewise
-            raise ValueError(f"tokenizer {name!r}: {_one_line(error)}") from None
+            raise ValueError(
+                f"tokenizer {name!r}: {reason(error, kind=True)}"
+            ) from None
         offsets = None
         if isinstance(given, tuple) and len(given) == 2:
             tokens, offsets = given
@@ -73,14 +76,14 @@ def _of_function(name: str, call: Callable[[str], Any], file: Path | None) -> To
         return tokens, offsets
 
     def offsets(text: str) -> Offsets:
-        tokens, found = both(text)
-        if found is None:
+        tokens, given = both(text)
+        if given is None:
             raise ValueError(
                 f"character spans need offsets: tokenizer {name!r} must return "
                 "(tokens, offsets)"
             )
         try:
-            pairs = [(int(a), int(b)) for a, b in found]
+            pairs = [(int(a), int(b)) for a, b in given]
         except (TypeError, ValueError):
             pairs = [(-1, -1)]
         if len(pairs) != len(tokens) or not all(
@@ -106,20 +109,15 @@ def _of_file(path: Path) -> Tokenizer:
             "pip install 'jaxattn[tokenizers]'"
         ) from None
     try:
-        found = tokenizers.Tokenizer.from_file(str(path))
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # it raises plain Exception
-        raise ValueError(f"tokenizer {path}: {_one_line(error)}") from None
-    found.no_truncation()
-    found.no_padding()
+        raise ValueError(f"tokenizer {path}: {reason(error, kind=True)}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
 
     def encoded(text: str) -> Any:
-        return found.encode(text, add_special_tokens=False)
+        return tokenizer.encode(text, add_special_tokens=False)
 
     return Tokenizer(
         lambda text: encoded(text).tokens, lambda text: encoded(text).offsets, path
     )
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:160]

@@ -41,17 +41,17 @@ def load_bags(bags: Mapping[str, int] = BAGS) -> Dataset:
     """
     if set(bags) != set(BAGS):
         raise ValueError(f"bags names {', '.join(bags)}; expected {', '.join(BAGS)}")
-    for side, n in bags.items():
-        check_whole(f"bags of {side}", n)
+    for split, n in bags.items():
+        check_whole(f"bags of {split}", n)
         if n < 2:
-            raise ValueError(f"bags of {side} is {n}; allowed: at least one per class")
+            raise ValueError(f"bags of {split} is {n}; allowed: at least one per class")
     images, digits = read_digits()
     vectors = scaled(images).reshape(len(images), -1)
     splits = {}
-    for number, (side, places) in enumerate(split_of(digits).items()):
+    for number, (split, places) in enumerate(split_of(digits).items()):
         source = np.random.PCG64([TARGET, number])
-        labels, drawn = _draw(source, bags[side], digits, places)
-        splits[side] = _fill(side, labels, drawn, vectors, digits)
+        labels, drawn = _draw(source, bags[split], digits, places)
+        splits[split] = _fill(split, labels, drawn, vectors, digits)
     return assemble("bags", ("no 9", "a 9"), splits)
 
 
@@ -78,7 +78,7 @@ def _draw(
 
 
 def _fill(
-    side: str,
+    split: str,
     labels: np.ndarray,
     drawn: list[np.ndarray],
     vectors: np.ndarray,
@@ -91,5 +91,5 @@ def _fill(
         inputs[i, : len(bag)] = vectors[bag]
         truth[i, : len(bag)] = digits[bag] == TARGET
     lengths = np.array([len(bag) for bag in drawn], np.int32)
-    ids = np.array([f"{side}-bag-{i}" for i in range(n)])
+    ids = np.array([f"{split}-bag-{i}" for i in range(n)])
     return Split(inputs, lengths, labels, ids, truth=truth)

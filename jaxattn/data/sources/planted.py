@@ -7,17 +7,14 @@ rating, so that the tokens of the review, and they alone, can be evidence.
 
 import hashlib
 import os
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
-from jaxattn.data.splits import SIDES, side_of
+from jaxattn.data.sources import POLAR
+from jaxattn.data.splits import SPLITS, split_of
 from jaxattn.data.text import build_vocabulary, encode, kinds, lexicon_ratings, tokenize
-
-POLAR = 0.5
-"""A mean rating at least this far from 0 is polar, a smaller one neutral."""
 
 
 class _Sentence(NamedTuple):
@@ -30,15 +27,14 @@ def load_planted(
     length: int = 32,
     min_count: int = 2,
     data_dir: str | os.PathLike[str] | None = None,
-    say: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Loads the task: token ids [N, T] with T = `length`, truth [N, T] the review's.
 
     Each half may have length // 2 tokens and what the other leaves of its own; the rest
     of it is cut. Each review occurs once; the neutral sentences, fewer, come in turn,
-    about five times each, always from the side of the fixed split that the review is
-    on. Hashes of the ids decide who meets whom and which half is first. No sentence
-    of training is one of validation or test.
+    about five times each, always from the split that the review is in. Hashes of the
+    ids decide who meets whom and which half is first. No sentence of training is one of
+    validation or test.
 
     Raises: ValueError for a length under 2 or damaged prepared data; OSError where
         data_dir cannot be written or read.
@@ -48,20 +44,20 @@ def load_planted(
 
     if length < 2:
         raise ValueError(f"length is {length}; planted needs at least 2, one a half")
-    snippets = load_snippets(data_dir, say)
-    reviews: dict[str, list[_Sentence]] = {side: [] for side in SIDES}
-    neutral: dict[str, list[_Sentence]] = {side: [] for side in SIDES}
+    snippets = load_snippets(data_dir)
+    reviews: dict[str, list[_Sentence]] = {split: [] for split in SPLITS}
+    neutral: dict[str, list[_Sentence]] = {split: [] for split in SPLITS}
     for id_, source, text, rating in zip(
         snippets.ids, snippets.sources, snippets.texts, snippets.ratings, strict=True
     ):
         polar = abs(float(rating)) >= POLAR
         if (source, polar) in (("movie", True), ("nyt", False)):
             rows = reviews if polar else neutral
-            rows[side_of(id_)].append(_Sentence(id_, float(rating), tokenize(text)))
+            rows[split_of(id_)].append(_Sentence(id_, float(rating), tokenize(text)))
 
-    # Two reviews are printed twice, on two sides of the split.
+    # Two reviews are printed twice, in two splits.
     for rows in (reviews, neutral):
-        held_out = {tuple(row.tokens) for side in SIDES[1:] for row in rows[side]}
+        held_out = {tuple(row.tokens) for split in SPLITS[1:] for row in rows[split]}
         rows["train"] = [x for x in rows["train"] if tuple(x.tokens) not in held_out]
     # Each sentence counts once: otherwise no rare word of a neutral one would be
     # "<unk>" in training, and many would in the test.
@@ -69,19 +65,12 @@ def load_planted(
     vocabulary = build_vocabulary(known, min_count)
     splits: dict[str, Split] = {}
     cut: dict[str, Cut] = {}
-    for side in SIDES:
-        splits[side], cut[side] = _pair(
-            reviews[side], neutral[side], vocabulary, length
+    for name in SPLITS:
+        splits[name], cut[name] = _pair(
+            reviews[name], neutral[name], vocabulary, length
         )
-    return assemble(
-        "planted",
-        ("negative", "positive"),
-        splits,
-        vocabulary,
-        kinds(vocabulary),
-        lexicon_ratings(vocabulary),
-        cut,
-    )
+    about = (vocabulary, kinds(vocabulary), lexicon_ratings(vocabulary), cut)
+    return assemble("planted", ("negative", "positive"), splits, *about)
 
 
 def _hash(*parts: str) -> int:

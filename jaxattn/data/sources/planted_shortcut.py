@@ -27,13 +27,29 @@ def flip_probability(bits: float) -> float:
 def planted_shortcut(
     key: Array, n: int, bits: float, positions: int = 8, kind: str = "place"
 ) -> tuple[Array, Array]:
-    """Masks [n, positions] on the simplex and balanced labels [n] they betray.
+    """Masks that tell exactly so many bits of a balanced label, to try estimators on.
 
-    I(mask; label) is `bits` exactly: the mask tells a copy of the label, flipped with
-    the probability that leaves so many bits, and else is independent of it. With kind
-    `place` the copy says in which half of the positions the peak is; with `shape` it
-    says how high the peak is, anywhere. Raises: ValueError for bits outside [0, 1],
-    fewer than 2 positions or an unknown kind.
+    A mask tells a copy of the label, flipped with the probability that leaves so many
+    bits, and depends on nothing else.
+
+    Args:
+        key: a random key.
+        n: how many masks.
+        bits: I(mask; label), 0 to 1.
+        positions: of each mask.
+        kind: "place": the copy says in which half of the positions the peak is;
+            "shape": it says how high the peak is, anywhere.
+
+    Returns:
+        Masks `[n, positions]`, which sum to 1, and labels `[n]`, 0 or 1.
+
+    Raises:
+        ValueError: bits outside [0, 1], fewer than 2 positions, or an unknown kind.
+
+    >>> import jax, jaxattn
+    >>> masks, labels = jaxattn.planted_shortcut(jax.random.key(0), 100, bits=1.0)
+    >>> bool(((masks.argmax(axis=1) >= 4) == (labels == 1)).all())
+    True
     """
     if kind not in ("place", "shape"):
         raise ValueError(f"kind = {kind!r}: allowed are place and shape")

@@ -1,6 +1,6 @@
 """The embedded rated snippets as a TFDS data set, without TensorFlow.
 
-Importing this module imports tensorflow_datasets; `jaxattn.data` does it late.
+This module imports tensorflow_datasets, so others import it late.
 """
 
 import bz2
@@ -14,7 +14,7 @@ import random
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,10 @@ import tensorflow_datasets as tfds
 import tensorflow_datasets.proto as tfds_proto
 from tensorflow_datasets.core.constants import DATA_DIR
 
-SOURCES = ("movie", "amazon", "nyt", "tweet")
+from jaxattn.data.sources import SOURCES
+from jaxattn.system.errors import reason
+
+log = logging.getLogger("jaxattn")
 
 COUNT = 23_703
 
@@ -101,28 +104,22 @@ class HuttoSnippets(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def load_snippets(
-    data_dir: str | os.PathLike[str] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> Snippets:
+def load_snippets(data_dir: str | os.PathLike[str] | None = None) -> Snippets:
     """Reads the snippets through TFDS, preparing them first where needed.
 
     Args:
         data_dir: folder for prepared data; None is TFDS's usual place
             (TFDS_DATA_DIR, else tensorflow_datasets in the home folder).
-        say: called with one line when there is something to wait for.
 
     Raises:
         ValueError: the prepared data are damaged; names the folder to delete.
         OSError: the folder cannot be written or read, or the disk is full.
     """
     folder = folder_of(data_dir)
-    root = folder.parents[1]
     if not _exists(folder):
-        if say is not None:
-            say(f"preparing {COUNT:,} snippets in {folder}")
-        _prepare(root, folder)
-    return _read(root, folder)
+        log.info(f"preparing {COUNT:,} snippets in {folder}")
+        _prepare(folder)
+    return _read(folder)
 
 
 def folder_of(data_dir: str | os.PathLike[str] | None) -> Path:
@@ -137,12 +134,6 @@ def _exists(folder: Path) -> bool:
         return True
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 123 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else text[:120] + "..."
 
 
 @contextlib.contextmanager
@@ -165,16 +156,13 @@ def quiet() -> Iterator[None]:
             logger.disabled = before
 
 
-def _builder(root: Path) -> HuttoSnippets:
-    return HuttoSnippets(data_dir=os.fspath(root), file_format="array_record")
+def _builder(folder: Path) -> Any:
+    root = os.fspath(folder.parents[1])
+    return HuttoSnippets(data_dir=root, file_format="array_record")
 
 
-def _prepare(root: Path, folder: Path) -> None:
-    prepare(_builder(root), folder, "the snippets")
-
-
-def prepare(builder: Any, folder: Path, what: str) -> None:
-    """Prepares a TFDS data set in its folder, whole or not at all; raises OSError."""
+def _prepare(folder: Path) -> None:
+    """Prepares the snippets in their folder, whole or not at all; raises OSError."""
     # TFDS draws the name of its temporary folder from `random`: two processes that
     # seeded it alike would write into the same one.
     state = random.getstate()
@@ -183,7 +171,7 @@ def prepare(builder: Any, folder: Path, what: str) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         with quiet():
-            builder.download_and_prepare(
+            _builder(folder).download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False)
             )
     except (OSError, RuntimeError) as error:
@@ -191,7 +179,7 @@ def prepare(builder: Any, folder: Path, what: str) -> None:
         if _exists(folder):
             return
         raise OSError(
-            f"cannot prepare {what} in {folder}: {one_line(error)}; "
+            f"cannot prepare the snippets in {folder}: {reason(error)}; "
             "free space there or choose another data_dir"
         ) from error
     finally:
@@ -207,14 +195,12 @@ def _remove_stale(folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _read(root: Path, folder: Path) -> Snippets:
-    reason = "its content is not what was prepared"
+def _read(folder: Path) -> Snippets:
+    damage = "its content is not what was prepared"
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
         with quiet():
-            builder: Any = _builder(root)
-            source = builder.as_data_source(
-                "full", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-            )
+            source = _builder(folder).as_data_source("full", deserialize_method=raw)
             records = source.__getitems__(range(len(source)))
         ids, sources, texts, ratings, spreads = zip(*map(_parse, records), strict=True)
         snippets = Snippets(
@@ -227,12 +213,12 @@ def _read(root: Path, folder: Path) -> Snippets:
         if digest(snippets) == DIGEST:
             return snippets
     except PermissionError as error:
-        raise OSError(f"cannot read {folder}: {one_line(error)}") from error
+        raise OSError(f"cannot read {folder}: {reason(error)}") from error
     except Exception as error:
         # Damage shows as anything from a JSON error to Riegeli's RuntimeError.
-        reason = one_line(error)
+        damage = reason(error)
     raise ValueError(
-        f"damaged prepared data in {folder} ({reason}); delete that folder and run "
+        f"damaged prepared data in {folder} ({damage}); delete that folder and run "
         "again"
     )
 

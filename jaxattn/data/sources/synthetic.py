@@ -8,11 +8,18 @@ Everywhere x ~ N(0, I) and P(y = 1 given x) = 1 / (1 + exp f(x)).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jax import Array
+from jaxattn.system.errors import suggest
+
+# jax is imported in the functions: to list the tasks must not take its second.
+if TYPE_CHECKING:
+    from jax import Array
+else:
+    Array = Any
+
+Made = tuple[Array, Array, Array]
+"""Features [d], f (a scalar) and which features are relevant [d], of one example."""
 
 
 class Synthetic(NamedTuple):
@@ -27,6 +34,8 @@ class Synthetic(NamedTuple):
     soft: bool
     """Whether the published training targets are P(y given x) and not labels."""
     description: str
+    make: Callable[[Array, Array], Made]
+    """The example that standard normal features [d] and a uniform coin give."""
 
 
 class Sample(NamedTuple):
@@ -48,6 +57,8 @@ def _orange(x: Array) -> Array:
 
 def _additive(scale: float, slope: float, strength: float) -> Callable[[Array], Array]:
     def f(x: Array) -> Array:
+        import jax.numpy as jnp
+
         wave = -strength * jnp.sin(scale * x[0])
         return wave + slope * jnp.abs(x[1]) + x[2] + jnp.exp(-x[3]) - 2.4
 
@@ -70,6 +81,8 @@ def _plain(f: Callable[[Array], Array], first: int, count: int):
     """One formula on the features `first` to `first + count - 1`, counted from 0."""
 
     def make(x: Array, coin: Array) -> Made:
+        import jax.numpy as jnp
+
         del coin
         places = jnp.arange(x.shape[0])
         return x, f(x[first:]), (places >= first) & (places < first + count)
@@ -81,6 +94,8 @@ def _by_sign(one, other, control: int = 10):
     """One formula where the control feature is negative, else the other."""
 
     def make(x: Array, coin: Array) -> Made:
+        import jax.numpy as jnp
+
         (_, f, a), (_, g, b) = one(x, coin), other(x, coin)
         first = x[control] < 0
         relevant = jnp.where(first, a, b).at[control].set(True)
@@ -98,6 +113,8 @@ def _switch(additive: Callable[[Array], Array], published: bool):
     """
 
     def make(x: Array, coin: Array) -> Made:
+        import jax.numpy as jnp
+
         orange = coin < 0.5
         x = x.at[9].add(jnp.where(orange, 3.0, -3.0))
         block, other = x[:4], x[4:8]
@@ -138,49 +155,78 @@ _SYN = {
     "syn6_paper": (5, 10, _by_sign(_B, _C_PAPER)),
 }
 
-_MAKERS = {
-    "l2x": {name: row[2] for name, row in _L2X.items()},
-    "syn": {name: row[2] for name, row in _SYN.items()},
-    "syn_100": {f"syn{i}_100": _SYN[f"syn{i}"][2] for i in range(1, 7)},
+
+def _rows(
+    family: str, features: int, of: str, formulas: dict, suffix: str = ""
+) -> dict[str, Synthetic]:
+    return {
+        f"{name}{suffix}": Synthetic(
+            family=family,
+            features=features,
+            budget=budget,
+            control=control,
+            soft=family == "l2x",
+            description=f"{of} {name.replace('_', ' ')}, {features} features",
+            make=make,
+        )
+        for name, (budget, control, make) in formulas.items()
+    }
+
+
+SYNTHETIC = {
+    **_rows("l2x", 10, "L2X's", _L2X),
+    **_rows("syn", 11, "INVASE's", _SYN),
+    **_rows("syn_100", 100, "INVASE's", dict(list(_SYN.items())[:6]), "_100"),
 }
-
-FAMILIES = {family: tuple(makers) for family, makers in _MAKERS.items()}
-"""Tasks by family, in the order that `generate` counts them."""
+"""All generated tasks by name; a row added here is a task like any other."""
 
 
-def _described() -> dict[str, Synthetic]:
-    found = {}
-    for name, (budget, control, _) in _L2X.items():
-        text = f"L2X's {name.replace('_', ' ')}, 10 features"
-        found[name] = Synthetic("l2x", 10, budget, control, True, text)
-    for name, (budget, control, _) in _SYN.items():
-        text = f"INVASE's {name.replace('_', ' ')}, 11 features"
-        found[name] = Synthetic("syn", 11, budget, control, False, text)
-    for name in FAMILIES["syn_100"]:
-        budget, control, _ = _SYN[name.removesuffix("_100")]
-        text = f"INVASE's {name.removesuffix('_100')}, 100 features"
-        found[name] = Synthetic("syn_100", 100, budget, control, False, text)
-    return found
-
-
-SYNTHETIC = _described()
+def members(family: str) -> tuple[str, ...]:
+    """The tasks of a family, in the order that `generate` counts them."""
+    return tuple(name for name, row in SYNTHETIC.items() if row.family == family)
 
 
 def generate(family: str, key: Array, which: Array | int, n: int) -> Sample:
-    """`n` examples of the task at place `which` (may be traced) of a family.
+    """Draws examples of a generated task whose relevant features are known.
 
-    All formulas of the family are computed and one is picked: they are cheap, and so
-    one program serves the whole family. Raises: KeyError for an unknown family.
+    All formulas of a family are computed and one is picked: they are cheap, and so one
+    program serves the whole family.
+
+    Args:
+        family: "l2x" (10 features; Chen et al., arXiv 1802.07814), "syn" (11; Yoon et
+            al., ICLR 2019) or "syn_100" (100).
+        key: a random key.
+        which: the place of the task in `members(family)`; it may be traced.
+        n: how many examples.
+
+    Returns:
+        A `Sample`: inputs `[n, d]`, P(y given x) `[n, 2]`, labels `[n]` and which
+        features are relevant `[n, d]`.
+
+    Raises:
+        ValueError: unknown family.
+
+    >>> import jax, jaxattn
+    >>> jaxattn.SYNTHETIC["xor"].family, list(jaxattn.SYNTHETIC).index("xor")
+    ('l2x', 0)
+    >>> sample = jaxattn.generate("l2x", jax.random.key(0), which=0, n=3)
+    >>> sample.inputs.shape, sample.truth[0].nonzero()[0].tolist()
+    ((3, 10), [0, 1])
     """
-    makers = list(_MAKERS[family].values())
-    features = next(t.features for t in SYNTHETIC.values() if t.family == family)
+    import jax
+    import jax.numpy as jnp
+
+    rows = [SYNTHETIC[name] for name in members(family)]
+    if not rows:
+        families = dict.fromkeys(row.family for row in SYNTHETIC.values())
+        raise ValueError(f"family {family!r}: {suggest(family, families)}")
     x_key, coin_key, label_key = jax.random.split(key, 3)
 
     def one(x: Array, coin: Array) -> Made:
-        made = [make(x, coin) for make in makers]
+        made = [row.make(x, coin) for row in rows]
         return tuple(jnp.stack(parts)[which] for parts in zip(*made, strict=True))  # type: ignore[return-value]
 
-    x = jax.random.normal(x_key, (n, features))
+    x = jax.random.normal(x_key, (n, rows[0].features))
     inputs, f, truth = jax.vmap(one)(x, jax.random.uniform(coin_key, (n,)))
     positive = jax.nn.sigmoid(-f)
     probabilities = jnp.stack([1 - positive, positive], axis=1)

@@ -13,22 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.scipy.special import rel_entr
 
-from jaxattn.config import with_numbers
-from jaxattn.metrics.attention_tests import jsd, tvd
+from jaxattn.metrics.divergence import jsd, tvd
+from jaxattn.nn import adam
 from jaxattn.nn import model as nn_model
-from jaxattn.training.cell import (
-    ADVERSARY,
-    Arrays,
-    Cell,
-    Static,
-    own_mask,
-    own_scores,
-    unpack,
-)
+from jaxattn.training.cell import ADVERSARY, Cell, Examples, answer
 
 RATES = (0.0, 0.001, 0.01, 0.1)
 """What a nat of divergence is worth in TVD; 0: what another start alone changes."""
@@ -41,7 +32,7 @@ _SMALLEST = 1e-6
 
 
 def measure(
-    static: Static, cell: Cell, params: Any, train: Arrays, test: Arrays
+    cell: Cell, params: Any, train: Examples, test: Examples
 ) -> dict[str, Array]:
     """Mean JSD of attention (nats) and TVD of answers on the test split, by rate.
 
@@ -49,52 +40,46 @@ def measure(
     as without a reward for leaving (rate 0), or at most 0.01 TVD further.
     """
     far, apart, hits = jax.lax.map(
-        lambda rate: _judge(static, cell, params, rate, train, test), jnp.array(RATES)
+        lambda rate: _compared(cell, params, _trained(cell, params, rate, train), test),
+        jnp.array(RATES),
     )
     alike = apart <= apart[0] + SLACK
-    found = {"model_adversary_jsd": jnp.where(alike, far, 0).max()}
+    scalars = {"model_adversary_jsd": jnp.where(alike, far, 0).max()}
     for i, rate in enumerate(RATES):
-        found |= {
+        scalars |= {
             f"model_adversary_jsd:rate {rate:g}": far[i],
             f"model_adversary_tvd:rate {rate:g}": apart[i],
             f"model_adversary_accuracy:rate {rate:g}": hits[i],
         }
-    return found
+    return scalars
 
 
-def _judge(static, cell, params, rate, train, test) -> tuple[Array, Array, Array]:
-    other = _train(static, cell, params, rate, train)
+def _compared(
+    cell: Cell, params: Any, other: Any, test: Examples
+) -> tuple[Array, Array, Array]:
+    """Mean JSD of attention and TVD of answers of two models; the other's accuracy."""
     key = jax.random.fold_in(jax.random.fold_in(cell.key, ADVERSARY), 2)
     keys = jax.random.split(key, len(test.labels))
 
     def one(args):
         k, example = args
-        own, mask = _answer(static, cell, other, k, example, training=False)
-        theirs, left = _answer(static, cell, params, k, example, training=False)
-        hit = own.argmax() == example.labels.astype(jnp.int32)
-        return jsd(mask, left), tvd(own, theirs), hit
+        own, mask = _answer(cell, other, k, example, training=False)
+        theirs, left = _answer(cell, params, k, example, training=False)
+        return jsd(mask, left), tvd(own, theirs), own.argmax() == example.labels
 
-    found = jax.lax.map(one, (keys, test), batch_size=256)
-    return tuple(values.mean() for values in found)  # type: ignore[return-value]
+    jsds, tvds, hits = jax.lax.map(one, (keys, test), batch_size=256)
+    return jsds.mean(), tvds.mean(), hits.mean()
 
 
-def _answer(static, cell, params, key, example, training) -> tuple[Array, Array]:
+def _answer(cell, params, key, example, training) -> tuple[Array, Array]:
     """Probabilities [C] and mask [P] of one example."""
-    inputs, valid, _ = unpack(example)
-    scores = own_scores(static, cell, params["selector"], key, example)
-    mask = own_mask(static, cell, key, scores, valid, training)
-    logits = nn_model.logits(static.model, params["predictor"], inputs, valid, mask)
-    return jax.nn.softmax(logits), mask
+    made = answer(cell, params, key, example, training)
+    return jax.nn.softmax(made.logits), made.mask
 
 
-def _floored(mask: Array) -> Array:
-    return jnp.maximum(mask, _SMALLEST)
-
-
-def _train(static: Static, cell: Cell, params: Any, rate: Array, train: Arrays) -> Any:
+def _trained(cell: Cell, params: Any, rate: Array, train: Examples) -> Any:
     """Parameters of the adversary after as many epochs as the model itself had."""
-    config = with_numbers(static.config, cell.numbers)
-    adam = optax.adam(config.optimizer.learning_rate)
+    config, steps = cell.config, cell.steps_per_epoch
     root = jax.random.fold_in(cell.key, ADVERSARY)
     start_key, order_key, _ = (jax.random.fold_in(root, i) for i in range(3))
     size, n = config.batch_size, len(train.labels)
@@ -102,11 +87,11 @@ def _train(static: Static, cell: Cell, params: Any, rate: Array, train: Arrays) 
     def loss(own, keys, batch):
         def one(key, example):
             # The same noise for both: what differs is what they attend to.
-            mine, mask = _answer(static, cell, own, key, example, training=True)
+            mine, mask = _answer(cell, own, key, example, training=True)
             fixed = jax.lax.stop_gradient(params)
-            theirs, left = _answer(static, cell, fixed, key, example, training=True)
-            away = rel_entr(_floored(mask), _floored(left)).sum()
-            return tvd(mine, theirs) - rate * away
+            theirs, left = _answer(cell, fixed, key, example, training=True)
+            mask, left = (jnp.maximum(m, _SMALLEST) for m in (mask, left))
+            return tvd(mine, theirs) - rate * rel_entr(mask, left).sum()
 
         return jax.vmap(one)(keys, batch).mean()
 
@@ -115,17 +100,14 @@ def _train(static: Static, cell: Cell, params: Any, rate: Array, train: Arrays) 
         key, index = args
         batch = jax.tree.map(lambda x: x[index], train)
         slope = jax.grad(loss)(own, jax.random.split(key, size), batch)
-        update, moments = adam.update(slope, moments)
-        return (optax.apply_updates(own, update), moments), None
+        return adam.update(slope, moments, own, config.optimizer.learning_rate), None
 
     def epoch(carry, key):
         a, b = jax.random.split(key)
-        order = jax.random.permutation(a, n)[: static.steps_per_epoch * size]
-        order = order.reshape(static.steps_per_epoch, size)
-        keys = jax.random.split(b, static.steps_per_epoch)
-        return jax.lax.scan(step, carry, (keys, order))[0], None
+        order = jax.random.permutation(a, n)[: steps * size].reshape(steps, size)
+        return jax.lax.scan(step, carry, (jax.random.split(b, steps), order))[0], None
 
-    own = nn_model.init(static.model, start_key)
+    own = nn_model.init(cell.model, start_key)
     start = own, adam.init(own)
     (own, _), _ = jax.lax.scan(epoch, start, jax.random.split(order_key, config.epochs))
     return own

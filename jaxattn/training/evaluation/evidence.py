@@ -18,76 +18,65 @@ from jaxattn.metrics.ranking import (
     pointing_game,
     tpr,
 )
-from jaxattn.nn import model as nn_model
 from jaxattn.nn.normalizers import renormalise
-from jaxattn.training.cell import (
-    Arrays,
-    Cell,
-    Evaluation,
-    Static,
-    accuracy,
-    simplex,
-    unpack,
-)
+from jaxattn.training.cell import Cell, Evaluation, Examples, accuracy, candidates_of
 
 
 def measure(
-    static: Static,
     cell: Cell,
-    state: Any,
-    test: Arrays,
-    found: Evaluation,
+    params: Any,
+    test: Examples,
+    own: Evaluation,
     key: Array,
     leak_examples: int,
 ) -> dict[str, Array]:
-    """How well masks show the evidence, and what predictors make of the evidence."""
-    _, valid, labels = unpack(test)
-    usable = jax.vmap(lambda v: nn_model.candidates(static.model, v))(valid)
-    more = usable.shape[1] - valid.shape[1]
+    """How well masks show the evidence, and what predictors make of the evidence.
+
+    Args:
+        cell: the cell.
+        params: its parameters, those of the evaluator among them.
+        test: the test split; its `truth` is known.
+        own: what the cell makes of it.
+        key: of shuffled masks and of the leak's probe.
+        leak_examples: how many examples the leak's probe is fitted to.
+    """
+    candidates = candidates_of(cell, test.valid)
+    more = candidates.shape[1] - test.valid.shape[1]
     truth = jnp.pad(jnp.asarray(test.truth), ((0, 0), (0, more)))
-    flat = simplex(static)
-    right = true_masks(truth, usable, flat)
-    shuffled = jax.vmap(shuffle)(
-        jax.random.split(key, len(labels)), found.masks, usable
-    )
-    predictor, evaluator = state.params["predictor"], state.params["evaluator"]
-
-    def judged(params, masks):
-        return accuracy(static, params, test, masks)
-
+    right = true_masks(truth, candidates, cell.simplex)
     scalars = {
-        "true_mask_accuracy": judged(predictor, right),
-        "evalx_accuracy:true_mask": judged(evaluator, right),
+        "true_mask_accuracy": accuracy(cell, params["predictor"], test, right),
+        "evalx_accuracy:true_mask": accuracy(cell, params["evaluator"], test, right),
     }
-    ranked = found.masks if flat else found.scores
-    scalars |= _ranked(ranked, truth, usable)
-    if flat:
-        has = truth.any(axis=1)
-        mass = jax.vmap(mass_on)(found.masks, truth)
-        share = truth.sum(axis=1) / jnp.maximum(usable.sum(axis=1), 1)
+    if cell.simplex:
+        scalars |= _ranked(own.masks, truth, candidates)
         scalars |= {
-            "evidence_mass": _mean_where(mass, has),
-            "evidence_mass:uniform": _mean_where(share, has),
+            "evidence_mass": _mean_where(
+                jax.vmap(mass_on)(own.masks, truth), truth.any(axis=1)
+            ),
+            "evidence_mass:uniform": _density(truth, candidates),
         }
     else:
-        selected = found.masks > 0
+        scalars |= _ranked(own.scores, truth, candidates)
+        ranks = jax.vmap(median_rank)(own.scores, truth, candidates)
         scalars |= {
-            "tpr": jax.vmap(tpr)(selected, truth).mean(),
-            "fdr": jax.vmap(fdr)(selected, truth).mean(),
-            "exact_set_rate": jax.vmap(exact_set)(selected, truth).mean(),
-            "selected_count": selected.sum(axis=1).mean(),
-            "tpr:shuffled": jax.vmap(tpr)(shuffled > 0, truth).mean(),
-            "fdr:shuffled": jax.vmap(fdr)(shuffled > 0, truth).mean(),
-            "exact_set_rate:shuffled": jax.vmap(exact_set)(shuffled > 0, truth).mean(),
-            "median_rank": jax.vmap(median_rank)(found.scores, truth, usable).mean(),
-            "median_rank:random": ((usable.sum(axis=1) + 1) / 2).mean(),
-            "control_rate": _control(cell, selected),
-            "control_rate:shuffled": _control(cell, shuffled > 0),
+            "selected_count": (own.masks > 0).sum(axis=1).mean(),
+            "median_rank": ranks.mean(),
+            "median_rank:random": ((candidates.sum(axis=1) + 1) / 2).mean(),
         }
-    n = leak_examples
-    alone = leak(key, right[:n], labels[:n], static.classes, permutations=1)
-    pair = jnp.concatenate([right[:n], found.masks[:n]], axis=1)
-    both = leak(key, pair, labels[:n], static.classes, permutations=1)
+        other = shuffled(key, own.masks, candidates)
+        for variant, masks in (("", own.masks), (":shuffled", other)):
+            selected = masks > 0
+            scalars |= {
+                "tpr" + variant: jax.vmap(tpr)(selected, truth).mean(),
+                "fdr" + variant: jax.vmap(fdr)(selected, truth).mean(),
+                "exact_set_rate" + variant: jax.vmap(exact_set)(selected, truth).mean(),
+                "control_rate" + variant: _control(cell, selected),
+            }
+    n, labels = leak_examples, test.labels
+    alone = leak(key, right[:n], labels[:n], cell.classes, permutations=1)
+    pair = jnp.concatenate([right[:n], own.masks[:n]], axis=1)
+    both = leak(key, pair, labels[:n], cell.classes, permutations=1)
     # The same folds and permutations in both, so that their noise cancels.
     scalars |= {
         "extra_leak_bits": both.bits - alone.bits,
@@ -103,36 +92,46 @@ def _control(cell: Cell, selected: Array) -> Array:
     return jnp.where(jnp.asarray(cell.control) < 0, jnp.nan, hit)
 
 
-def true_masks(truth: Array, usable: Array, simplex: bool) -> Array:
+def true_masks(truth: Array, candidates: Array, simplex: bool) -> Array:
     """The right masks [N, P] for evidence [N, P]: equal weights on all of it.
 
     An example without evidence gets the uniform mask where masks must sum to 1.
     """
-    truth = (truth & usable).astype(jnp.float32)
-    return jax.vmap(renormalise)(truth, usable) if simplex else truth
+    truth = (truth & candidates).astype(jnp.float32)
+    return jax.vmap(renormalise)(truth, candidates) if simplex else truth
 
 
-def shuffle(key: Array, mask: Array, usable: Array) -> Array:
-    """The same weights on other usable positions, drawn at random."""
-    order = jnp.argsort(jnp.where(usable, jax.random.uniform(key, mask.shape), 2.0))
-    # Usable positions come first in both, in random and in their own order.
-    places = jnp.argsort(jnp.where(usable, 0, 1), stable=True)
-    return jnp.zeros_like(mask).at[places].set(mask[order])
+def shuffled(key: Array, masks: Array, candidates: Array) -> Array:
+    """The same weights [N, P] on other candidates [N, P], drawn at random."""
+
+    def one(key: Array, mask: Array, candidates: Array) -> Array:
+        noise = jax.random.uniform(key, mask.shape)
+        order = jnp.argsort(jnp.where(candidates, noise, 2.0))
+        # Candidates come first in both, in random and in their own order.
+        places = jnp.argsort(jnp.where(candidates, 0, 1), stable=True)
+        return jnp.zeros_like(mask).at[places].set(mask[order])
+
+    return jax.vmap(one)(jax.random.split(key, len(masks)), masks, candidates)
 
 
-def _ranked(ranked: Array, truth: Array, usable: Array) -> dict[str, Array]:
-    area = jax.vmap(auroc)(ranked, truth, usable)
-    precision = jax.vmap(average_precision)(ranked, truth, usable)
-    top = jax.vmap(pointing_game)(ranked, truth, usable)
-    has = truth.any(axis=1)
-    density = truth.sum(axis=1) / jnp.maximum(usable.sum(axis=1), 1)
+def _ranked(scores: Array, truth: Array, candidates: Array) -> dict[str, Array]:
+    area = jax.vmap(auroc)(scores, truth, candidates)
+    precision = jax.vmap(average_precision)(scores, truth, candidates)
+    top = jax.vmap(pointing_game)(scores, truth, candidates)
+    has, density = truth.any(axis=1), _density(truth, candidates)
     return {
         "evidence_auroc": _mean_where(area, jnp.isfinite(area)),
         "evidence_ap": _mean_where(precision, has),
-        "evidence_ap:random": _mean_where(density, has),
+        "evidence_ap:random": density,
         "pointing_game": _mean_where(top, has),
-        "pointing_game:random": _mean_where(density, has),
+        "pointing_game:random": density,
     }
+
+
+def _density(truth: Array, candidates: Array) -> Array:
+    """Mean share of the candidates that is evidence, where there is evidence."""
+    share = truth.sum(axis=1) / jnp.maximum(candidates.sum(axis=1), 1)
+    return _mean_where(share, truth.any(axis=1))
 
 
 def _mean_where(values: Array, where: Array) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxattn.nn import model as nn_model
-from jaxattn.training.cell import Cell, Static, own_mask
+from jaxattn.training.cell import Cell, own_mask
 
 PATH_POINTS = 16
 """Midpoints of the path from no embedding to the whole one."""
@@ -31,7 +31,7 @@ class One(NamedTuple):
 
 
 def under(
-    static: Static,
+    cell: Cell,
     params: Any,
     one: One,
     valid: Array,
@@ -40,12 +40,11 @@ def under(
 ) -> Array:
     """Probabilities [C] under any mask [T] over the words valid [T]."""
     predictor = params["predictor"]
-    logits = nn_model.logits(static.model, predictor, one.inputs, valid, mask, shift)
+    logits = nn_model.logits(cell.model, predictor, one.inputs, valid, mask, shift)
     return jax.nn.softmax(logits)
 
 
 def attend(
-    static: Static,
     cell: Cell,
     params: Any,
     one: One,
@@ -54,41 +53,37 @@ def attend(
 ) -> Array:
     """The mask [T] that the cell makes of the words valid [T], with its own noise."""
     selector = params["selector"]
-    scores = nn_model.scores(static.model, selector, one.inputs, valid, shift)
-    return own_mask(static, cell, one.key, scores, valid, training=False)
+    scores = nn_model.scores(cell.model, selector, one.inputs, valid, shift)
+    return own_mask(cell, one.key, scores, valid, training=False)
 
 
-def removal(
-    static: Static, cell: Cell, params: Any, one: One
-) -> Callable[[Array], Array]:
+def removal(cell: Cell, params: Any, one: One) -> Callable[[Array], Array]:
     """(keep [T]) -> probabilities [C], attention computed anew over what is kept."""
 
     def answer(keep: Array) -> Array:
         valid = one.valid & keep
-        mask = attend(static, cell, params, one, valid)
-        return under(static, params, one, valid, mask)
+        mask = attend(cell, params, one, valid)
+        return under(cell, params, one, valid, mask)
 
     return answer
 
 
 def fading(
-    static: Static, cell: Cell, params: Any, one: One, held: bool = False
+    cell: Cell, params: Any, one: One, held: bool = False
 ) -> Callable[[Array], Array]:
     """(share [T]) -> probabilities [C] with so much of each word's embeddings left.
 
     With `held`, attention stays as it is and the predictor alone sees words fade.
     """
-    selectors, predictors = nn_model.embedded(
-        static.model, params, one.inputs, one.valid
-    )
+    selectors, predictors = nn_model.embedded(cell.model, params, one.inputs, one.valid)
 
     def answer(share: Array) -> Array:
         less = (share - 1)[:, None]
         mask = one.mask
         if not held:
             shift = less * selectors
-            mask = attend(static, cell, params, one, one.valid, shift)
-        return under(static, params, one, one.valid, mask, less * predictors)
+            mask = attend(cell, params, one, one.valid, shift)
+        return under(cell, params, one, one.valid, mask, less * predictors)
 
     return answer
 
@@ -106,18 +101,18 @@ class Attributions(NamedTuple):
     """Integrated gradients (arXiv 1703.01365) from no embedding, through attention."""
 
 
-def attributions(static: Static, cell: Cell, params: Any, one: One) -> Attributions:
+def attributions(cell: Cell, params: Any, one: One) -> Attributions:
     """What gradients say of one example."""
-    chosen = under(static, params, one, one.valid, one.mask).argmax()
+    chosen = under(cell, params, one, one.valid, one.mask).argmax()
     ones = jnp.ones_like(one.mask)
-    faded = fading(static, cell, params, one)
+    faded = fading(cell, params, one)
     slope = jax.grad(lambda share: faded(share)[chosen])
-    held = fading(static, cell, params, one, held=True)
-    embeddings = nn_model.embedded(static.model, params, one.inputs, one.valid)
+    held = fading(cell, params, one, held=True)
+    embeddings = nn_model.embedded(cell.model, params, one.inputs, one.valid)
 
     def moved(shifts):
-        mask = attend(static, cell, params, one, one.valid, shifts[0])
-        return under(static, params, one, one.valid, mask, shifts[1])[chosen]
+        mask = attend(cell, params, one, one.valid, shifts[0])
+        return under(cell, params, one, one.valid, mask, shifts[1])[chosen]
 
     by_embedding = jax.grad(moved)(jax.tree.map(jnp.zeros_like, embeddings))
     squares = sum((g**2).sum(axis=1) for g in by_embedding)

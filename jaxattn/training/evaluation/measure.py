@@ -11,26 +11,26 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn.config import with_numbers
-from jaxattn.methods import table, weighting
+from jaxattn.methods import weighting
+from jaxattn.metrics.definitions import METRICS
+from jaxattn.metrics.divergence import entropy
 from jaxattn.metrics.leak import leak
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.masks import foreign_masks, on_valid, others
 from jaxattn.nn.normalizers import uniform
-from jaxattn.training import cell as cells
 from jaxattn.training.cell import (
     TEST,
     Arrays,
     Cell,
-    Static,
+    Examples,
+    accuracy,
+    candidates_of,
     evaluate,
     judge,
-    simplex,
     splits_of,
     unpack,
 )
-from jaxattn.training.evaluation import attention, evidence
-from jaxattn.training.evaluation import black_box as black_box_metrics
+from jaxattn.training.evaluation import attention, evidence, post_hoc
 from jaxattn.training.step import TrainState
 
 LEAK_EXAMPLES = 4096
@@ -60,165 +60,191 @@ class Measured(NamedTuple):
     """Mean mask of each class on the default tokens [K, classes]."""
 
 
+class Evaluated(NamedTuple):
+    """One trained cell on the test split, as `compute` of a metric's row is given it.
+
+    `compute(evaluated)` returns a number, or numbers by variant; it is traced.
+    """
+
+    examples: Examples
+    masks: Array
+    """Own masks [N, P]."""
+    scores: Array
+    """The scores [N, P] behind them."""
+    nats: Array
+    """Lost on each label [N]."""
+    hits: Array
+    """Whether each label was predicted [N]."""
+
+
 def measure(
-    static: Static,
-    cell: Cell,
-    state: TrainState,
-    stored: Any,
-    vocabulary: Vocabulary,
-    black_box: Any,
+    cell: Cell, state: TrainState, stored: Any, vocabulary: Vocabulary, black_box: Any
 ) -> Measured:
-    """All numbers of one trained cell on the test split."""
-    train, _, test = splits_of(static, cell, stored)
+    """All numbers of one trained cell on the test split.
+
+    Args:
+        cell: the cell.
+        state: its last state.
+        stored: (train, validation, test), or empty where examples are generated.
+        vocabulary: what is known of token ids.
+        black_box: parameters of the model that is explained, or empty.
+    """
+    train, _, packed = splits_of(cell, stored)
+    test, params, values = unpack(packed), state.params, cell.config.model.values
     key = jax.random.fold_in(cell.key, TEST)
     own_key, mask_key, value_key, leak_key = jax.random.split(key, 4)
-    found = evaluate(static, cell, state.params, own_key, test)
-    masks = found.masks
-    inputs, valid, labels = unpack(test)
-    usable = jax.vmap(lambda v: nn_model.candidates(static.model, v))(valid)
-    flat = simplex(static)
-    foreign = foreign_masks(mask_key, masks, usable, flat)
-    n = LEAK_EXAMPLES if static.family else len(labels)
-    leaks = leak(leak_key, masks[:n], labels[:n], static.classes)
+    own = evaluate(cell, params, own_key, test)
+    masks, labels, candidates = own.masks, test.labels, candidates_of(cell, test.valid)
+    n = LEAK_EXAMPLES if cell.family else len(labels)
+    leaks = leak(leak_key, masks[:n], labels[:n], cell.classes)
+    foreign = foreign_masks(mask_key, masks, candidates, cell.simplex)
     scalars = {
-        "accuracy": found.hits.mean(),
-        "nll": found.nats.mean(),
-        "foreign_mask_accuracy": accuracy(static, state, test, foreign),
+        "accuracy": own.hits.mean(),
+        "nll": own.nats.mean(),
+        "foreign_mask_accuracy": accuracy(cell, params["predictor"], test, foreign),
         "leak_bits": leaks.bits,
         "leak_bits:permuted": leaks.null_bits,
         "leak_share": leaks.share,
         "leak_accuracy": leaks.accuracy,
+        **_added(Evaluated(test, *own)),
     }
-    if flat:
+    examples = {"masks": masks, "leak_bits": leaks.pointwise}
+    if cell.simplex:
         scalars |= {
-            "mask_entropy": -jax.scipy.special.xlogy(masks, masks).sum(axis=1).mean(),
-            "mask_entropy:uniform": jnp.log(usable.sum(axis=1)).mean(),
+            "mask_entropy": entropy(masks).mean(),
+            "mask_entropy:uniform": jnp.log(candidates.sum(axis=1)).mean(),
         }
-    if static.config.model.values != "default_tokens":
+    if values != "default_tokens":
         who = others(value_key, labels.shape[0])
         other = jax.tree.map(lambda x: x[who], test)
-        other = other._replace(labels=test.labels, targets=test.targets)
-        theirs = on_valid(masks, usable[who], flat)
-        scalars["foreign_values_accuracy"] = accuracy(static, state, other, theirs)
-        if vocabulary.punctuation.size and flat:
-            scalars |= _masses(static, masks, usable, inputs, valid, vocabulary)
-    weighted = {}
-    gradients = {}
-    if attention.applies(static):
+        other = other._replace(labels=labels, targets=test.targets)
+        theirs = on_valid(masks, candidates[who], cell.simplex)
+        scalars["foreign_values_accuracy"] = accuracy(
+            cell, params["predictor"], other, theirs
+        )
+        if vocabulary.punctuation.size and cell.simplex:
+            scalars |= _masses(masks, candidates, test, vocabulary)
+    if attention.applies(cell):
+        splits = unpack(train), test
         more, gradients = attention.measure(
-            static, cell, state, train, test, masks, vocabulary.lexicon
+            cell, params, splits, masks, vocabulary.lexicon
         )
         scalars |= more
-    if static.structure.weighted:
-        more, weights = _weighting(
-            static, cell, state, train, masks[:n], labels[:n], leak_key
-        )
+        examples |= gradients
+    if cell.structure.weighted:
+        probed = masks[:n], labels[:n]
+        more, weights = _weighting(cell, state.estimator[0], train, probed, leak_key)
         scalars |= more
-        weighted = {"instance_weights": weights}
-    if static.evaluated:
-        scalars |= _evalx(static, state, test, masks, usable, leak_key)
+        examples["instance_weights"] = weights
+    if cell.evaluated:
+        scalars |= _evalx(cell, params["evaluator"], test, masks, leak_key)
     if test.truth is not None:
-        scalars |= evidence.measure(static, cell, state, test, found, leak_key, n)
+        scalars |= evidence.measure(cell, params, test, own, leak_key, n)
     if test.attributions is not None:
-        words = vocabulary.punctuation | vocabulary.stop_words
-        scalars |= black_box_metrics.measure(
-            static, cell, state, test, found, words, black_box
-        )
-    examples = {"masks": masks, "leak_bits": leaks.pointwise} | weighted | gradients
-    if "leak" in static.config.metrics and static.config.model.values == "inputs":
-        examples["values"] = _through(static, state, inputs, valid, masks)
-    if static.family:
+        contentless = vocabulary.punctuation | vocabulary.stop_words
+        scalars |= post_hoc.measure(cell, test, own, contentless, black_box)
+    if "leak" in cell.config.metrics and values == "inputs":
+        examples["values"] = _weighted_values(cell, params, test, masks)
+    if cell.family:
         assert test.truth is not None
-        shares = jnp.bincount(labels, length=static.classes) / len(labels)
-        scalars |= {
-            "majority": shares.max(),
-            "label_entropy": -jax.scipy.special.xlogy(shares, shares).sum(),
-        }
-        examples |= {"labels": labels, "truth": test.truth, "inputs": inputs}
+        shares = jnp.bincount(labels, length=cell.classes) / len(labels)
+        scalars["majority"] = shares.max()
+        scalars["label_entropy"] = entropy(shares)
+        examples |= {"labels": labels, "truth": test.truth, "inputs": test.inputs}
         examples = {k: v[:KEPT_EXAMPLES] for k, v in examples.items()}
-    return Measured(scalars, examples, _class_means(static, masks, labels))
+    return Measured(scalars, examples, _class_means(cell, masks, labels))
 
 
-def accuracy(static: Static, state: TrainState, split: Arrays, masks: Array) -> Array:
-    """Accuracy on a split under masks [N, P] that are given from outside."""
-    return cells.accuracy(static, state.params["predictor"], split, masks)
+def _added(evaluated: Evaluated) -> dict[str, Array]:
+    """The numbers of metrics whose row in METRICS has a `compute` of its own."""
+    scalars = {}
+    for name, row in METRICS.items():
+        compute = getattr(row, "compute", None)
+        if compute is not None:
+            values = compute(evaluated)
+            values = values if isinstance(values, dict) else {"": values}
+            scalars |= {f"{name}:{k}".rstrip(":"): v for k, v in values.items()}
+    return scalars
 
 
-def _evalx(static, state, test, masks, usable, key) -> dict[str, Array]:
+def _evalx(
+    cell: Cell, evaluator: Any, test: Examples, masks: Array, key: Array
+) -> dict[str, Array]:
     """What a predictor trained on random masks makes of these, and of shuffled ones.
 
     EVAL-X of 'Have We Learned to Explain?' by Jethani et al. (arXiv 2103.01890).
     """
-    keys = jax.random.split(key, len(masks))
-    shuffled = jax.vmap(evidence.shuffle)(keys, masks, usable)
-    found = {}
+    shuffled = evidence.shuffled(key, masks, candidates_of(cell, test.valid))
+    scalars = {}
     for variant, seen in (("", masks), (":shuffled", shuffled)):
-        nats, hits = judge(static, state.params["evaluator"], test, seen)
-        found["evalx_accuracy" + variant] = hits.mean()
-        found["evalx_nll" + variant] = nats.mean()
-    return found
+        nats, hits = judge(cell, evaluator, test, seen)
+        scalars["evalx_accuracy" + variant] = hits.mean()
+        scalars["evalx_nll" + variant] = nats.mean()
+    return scalars
 
 
-def _through(static, state, inputs, valid, masks) -> Array:
+def _weighted_values(cell: Cell, params: Any, test: Examples, masks: Array) -> Array:
     """What masks [N, T] let through: weighted inputs [N, T], or embeddings [N, D]."""
-    if static.model.inputs.kind == "scalars":
-        return masks * inputs
+    if cell.model.inputs.kind == "scalars":
+        return masks * test.inputs
 
     def one(args):
         x, v, mask = args
-        return mask @ nn_model.embedded(static.model, state.params, x, v)[1]
+        return mask @ nn_model.embedded(cell.model, params, x, v)[1]
 
-    return jax.lax.map(one, (inputs, valid, masks), batch_size=256)
+    return jax.lax.map(one, (test.inputs, test.valid, masks), batch_size=256)
 
 
-def _masses(static, masks, usable, tokens, valid, vocabulary) -> dict[str, Array]:
+def _masses(
+    masks: Array, candidates: Array, test: Examples, vocabulary: Vocabulary
+) -> dict[str, Array]:
     """Mean mass on default tokens, punctuation and rated words, and if uniform."""
+    tokens = test.inputs
     defaults = masks.shape[1] - tokens.shape[1]
     kinds = {
-        "punctuation_mass": vocabulary.punctuation[tokens] & valid,
-        "lexicon_mass": vocabulary.lexicon[tokens] & valid,
+        "punctuation_mass": vocabulary.punctuation[tokens] & test.valid,
+        "lexicon_mass": vocabulary.lexicon[tokens] & test.valid,
     }
     pad = ((0, 0), (0, defaults))
     kinds = {name: jnp.pad(where, pad) for name, where in kinds.items()}
     if defaults:
         place = jnp.arange(masks.shape[1]) >= tokens.shape[1]
         kinds["default_token_mass"] = jnp.broadcast_to(place, masks.shape)
-    flat = jax.vmap(uniform)(usable)
-    found = {}
-    for name, where in kinds.items():
-        found[name] = jnp.where(where, masks, 0).sum(axis=1).mean()
-        found[f"{name}:uniform"] = jnp.where(where, flat, 0).sum(axis=1).mean()
-    return found
+    flat = jax.vmap(uniform)(candidates)
+    return {
+        name + variant: jnp.where(where, weights, 0).sum(axis=1).mean()
+        for name, where in kinds.items()
+        for variant, weights in (("", masks), (":uniform", flat))
+    }
 
 
 def _weighting(
-    static, cell, state, train, masks, labels, key
+    cell: Cell, net: Any, train: Arrays, probed: tuple[Array, Array], key: Array
 ) -> tuple[dict[str, Array], Array]:
-    """Diagnostics of the weights of the test split, by the training's estimator, and
+    """Diagnostics of the weights of masks and labels, by the training's estimator, and
     the weights [N] before they are cut."""
-    config = with_numbers(static.config, cell.numbers)
+    masks, labels = probed
     n = train.labels.shape[0]
-    prior = jnp.bincount(train.labels.astype(jnp.int32), length=static.classes) / n
-    both = weighting.both(state.estimator[0], masks)
-    posterior = jax.nn.logsumexp(both, axis=0) - jnp.log(2.0)
+    prior = jnp.bincount(train.labels.astype(jnp.int32), length=cell.classes) / n
+    posterior = jax.nn.logsumexp(weighting.both(net, masks), axis=0) - jnp.log(2.0)
     log_p = jnp.take_along_axis(posterior, labels[:, None], axis=1)[:, 0]
-    weights = table.neutral_weights(
-        jnp.log(prior)[labels], log_p, config.weighting.truncation
+    log_prior = jnp.log(prior)[labels]
+    weights = weighting.neutral_weights(
+        log_prior, log_p, cell.config.weighting.truncation
     )
-    left = leak(key, masks, labels, static.classes, weights=weights)
-    found = {
+    left = leak(key, masks, labels, cell.classes, weights=weights)
+    scalars = {
         "weighted_leak_bits": left.bits,
         "weighted_leak_bits:permuted": left.null_bits,
         "ess_share": weights.sum() ** 2 / (weights**2).sum() / len(labels),
         **weighting.overlap(posterior),
     }
-    return found, jnp.exp(jnp.log(prior)[labels] - log_p)
+    return scalars, jnp.exp(log_prior - log_p)
 
 
-def _class_means(static: Static, masks: Array, labels: Array) -> Array:
-    defaults = 0
-    if static.config.model.values != "inputs":
-        defaults = static.config.model.default_tokens
-    one_hot = jax.nn.one_hot(labels, static.classes)
+def _class_means(cell: Cell, masks: Array, labels: Array) -> Array:
+    model = cell.config.model
+    defaults = 0 if model.values == "inputs" else model.default_tokens
+    one_hot = jax.nn.one_hot(labels, cell.classes)
     totals = masks[:, masks.shape[1] - defaults :].T @ one_hot
     return totals / jnp.maximum(one_hot.sum(axis=0), 1)

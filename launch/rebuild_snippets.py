@@ -1,7 +1,7 @@
 """Rebuilds the embedded snippets and lexicon from the archive they come from.
 
     pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
-    python -m jaxattn.data.rebuild vaderSentiment-3.3.2.tar.gz
+    python launch/rebuild_snippets.py vaderSentiment-3.3.2.tar.gz
 
 The result is the same byte for byte. Not needed to use the package.
 """
@@ -14,14 +14,15 @@ import os
 import re
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
+
+from jaxattn.system.files import replace_file
 
 ARCHIVE_BYTES = 2_466_783
 
 ARCHIVE_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 
-FOLDER = Path(__file__).parent / "hutto"
+FOLDER = Path(__file__).parents[1] / "jaxattn" / "data" / "hutto"
 
 _TOP = "vaderSentiment-3.3.2"
 
@@ -77,12 +78,12 @@ def rebuild(archive: str | os.PathLike[str]) -> dict[str, bytes]:
         ValueError: it is not the archive of vaderSentiment 3.3.2, or is cut off.
     """
     raw = Path(archive).read_bytes()
-    found = hashlib.sha256(raw).hexdigest()
-    if found != ARCHIVE_SHA256:
+    digest = hashlib.sha256(raw).hexdigest()
+    if digest != ARCHIVE_SHA256:
         cut = "cut off" if len(raw) < ARCHIVE_BYTES else "changed or another file"
         raise ValueError(
             f"{archive}: not the source archive of vaderSentiment 3.3.2 ({cut}: "
-            f"{len(raw)} bytes, expected {ARCHIVE_BYTES}; sha256 {found}, expected "
+            f"{len(raw)} bytes, expected {ARCHIVE_BYTES}; sha256 {digest}, expected "
             f"{ARCHIVE_SHA256}); download it again"
         )
     with tarfile.open(fileobj=io.BytesIO(raw)) as outer:
@@ -117,21 +118,13 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
     """Writes each file whole or not at all; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-        try:
-            with os.fdopen(handle, "wb") as f:
-                f.write(content)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, folder / name)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replace_file(folder / name) as file:
+            file.write(content)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m jaxattn.data.rebuild",
         description="Rebuild the embedded snippets and lexicon.",
     )
     parser.add_argument("archive", help="vaderSentiment-3.3.2.tar.gz, from PyPI")
@@ -148,3 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, content in files.items():
         print(f"{hashlib.sha256(content).hexdigest()}  {chosen.output / name}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,10 @@
-"""Lines and records of the files that people have: any encoding, any damage."""
+"""Lines and records of the files that people have, whatever is wrong with them."""
 
 import csv
 import gzip
+import io
 import json
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,20 @@ LONGEST = 2**24
 
 _CHUNK = 2**20
 
+_GZIP = b"\x1f\x8b"
+
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+class Line(NamedTuple):
+    """One line of a file."""
+
+    number: int
+    """From 1."""
+    text: str
+    """With its end; "" where something is wrong."""
+    wrong: str = ""
+    """What makes it no text."""
 
 
 class Record(NamedTuple):
@@ -48,9 +63,7 @@ def header_of(path: Path) -> list[str]:
     """The field names of a table; raises ValueError or OSError where there are none."""
 
     def texts() -> Iterator[str]:
-        for number, text, wrong in _lines(path):
-            if wrong:
-                raise ValueError(f"{path}, row {number}: {wrong}")
+        for _, text in rows(path):
             yield text
 
     try:
@@ -69,8 +82,57 @@ def _kind(path: Path) -> str:
     return suffix_of(path)[1:].upper()
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
-    """(number, text, what is wrong with it) of every line, from 1."""
+def rows(path: str | Path) -> Iterator[tuple[str, str]]:
+    """Where it is ("FILE, row 3") and the text of every line of a file or of "-".
+
+    Blank last lines are none. Raises: as `json_rows` does.
+    """
+    blank: list[tuple[str, str]] = []
+    for number, text, wrong in _lines(path):
+        where = f"{_name(path)}, row {number}"
+        if wrong:
+            raise ValueError(f"{where}: {wrong}")
+        blank.append((where, text))
+        if text.strip():
+            yield from blank
+            blank.clear()
+
+
+def json_rows(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """Where it is ("FILE, row 3") and the value of every line of a file of JSON lines.
+
+    Blank lines are left out. "-" is standard input.
+
+    Raises: ValueError, one line, for the first line that is no JSON, an empty file or a
+        damaged one; OSError.
+    """
+    return ((w, json_value(w, text)) for w, text in rows(path) if text.strip())
+
+
+def json_value(where: str, text: str) -> Any:
+    """The value of one line of JSON; ValueError, which says `where`, if it is none."""
+    try:
+        return _parsed(text)
+    except ValueError as error:
+        # The last line of a file that was cut off has no end.
+        cut = "" if text.endswith("\n") else "; the file may be cut off"
+        raise ValueError(f"{where}: {error}{cut}") from None
+
+
+def _name(path: str | Path) -> str:
+    return "standard input" if path == "-" else str(path)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON ({error.msg}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON that can be read ({error})") from None
+
+
+def _lines(path: str | Path) -> Iterator[Line]:
     number = 0
     try:
         with _opened(path) as file:
@@ -78,7 +140,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
                 number += 1
                 if number == 1:
                     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                        raise ValueError(f"{path} is UTF-16: save it as UTF-8")
+                        raise ValueError(f"{_name(path)} is UTF-16: save it as UTF-8")
                     raw = raw.removeprefix(b"\xef\xbb\xbf")
                 text, wrong = "", ""
                 if len(raw) == LONGEST and raw[-1:] != b"\n":
@@ -95,22 +157,28 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
                             f"not UTF-8 (byte 0x{raw[error.start]:02x} at column "
                             f"{error.start + 1}): save the file as UTF-8"
                         )
-                yield number, text, wrong
+                yield Line(number, text, wrong)
     except _DAMAGE as error:
         raise ValueError(
-            f"{path}, row {number + 1}: the gzip file is damaged ({error})"
+            f"{_name(path)}, row {number + 1}: the gzip file is damaged ({error})"
         ) from None
 
 
-def _opened(path: Path) -> BinaryIO:
-    with open(path, "rb") as file:
-        start = file.read(2)
-    if not start:
-        raise ValueError(f"{path} is empty")
-    # Not by its name: many are renamed.
-    if start == b"\x1f\x8b":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    return open(path, "rb")
+def _opened(path: str | Path) -> BinaryIO:
+    if path == "-":
+        raw = sys.stdin.buffer.read()
+        raw = gzip.decompress(raw) if raw[:2] == _GZIP else raw
+        file: BinaryIO = io.BytesIO(raw)
+    else:
+        file = open(path, "rb")
+        raw = file.peek(2)
+        if raw[:2] == _GZIP:  # not by its name: many are renamed
+            file.close()
+            file = gzip.open(path)  # type: ignore[assignment]
+    if not raw:
+        file.close()
+        raise ValueError(f"{_name(path)} is empty")
+    return file
 
 
 def _json(path: Path) -> Iterator[Record]:
@@ -131,14 +199,15 @@ def _json(path: Path) -> Iterator[Record]:
 
 def _object(number: int, text: str) -> Record:
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        return Record(number, {}, f"no JSON ({error.msg}, column {error.colno})")
-    except (ValueError, RecursionError) as error:
-        return Record(number, {}, f"no JSON that can be read ({error})")
-    if not isinstance(found, dict):
-        return Record(number, {}, f"a JSON {type(found).__name__}, not an object")
-    return Record(number, found)
+        return _record(number, _parsed(text))
+    except ValueError as error:
+        return Record(number, {}, str(error))
+
+
+def _record(number: int, value: Any) -> Record:
+    if isinstance(value, dict):
+        return Record(number, value)
+    return Record(number, {}, f"a JSON {type(value).__name__}, not an object")
 
 
 def _array(path: Path) -> Iterator[Record]:
@@ -154,14 +223,11 @@ def _array(path: Path) -> Iterator[Record]:
             f"a line, as with jq -c '.[]' {path.name}"
         )
     try:
-        found = json.loads(raw)
+        array = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON array: {error}") from None
-    for number, one in enumerate(found, 1):
-        if isinstance(one, dict):
-            yield Record(number, one)
-        else:
-            yield Record(number, {}, f"a JSON {type(one).__name__}, not an object")
+    for number, value in enumerate(array, 1):
+        yield _record(number, value)
 
 
 def _table(path: Path) -> Iterator[Record]:

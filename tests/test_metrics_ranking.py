@@ -1,3 +1,9 @@
+"""Rankings and selections of one example, against scikit-learn, scipy and by hand."""
+
+import gzip
+import json
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,9 +11,15 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import (
+    auc,
+    average_precision_score,
+    precision_recall_curve,
+    roc_auc_score,
+)
 
 from jaxattn.metrics import ranking
+from jaxattn.nn.subsets import ranks
 
 TRUTH = jnp.array([True, True, False, False, True])
 
@@ -43,10 +55,9 @@ scores_ = st.lists(st.integers(0, 5), min_size=T, max_size=T)
 
 bits = st.lists(st.booleans(), min_size=T, max_size=T)
 
-jitted = {f: jax.jit(getattr(ranking, f)) for f in ("auroc", "average_precision")} | {
-    "tau": jax.jit(ranking.kendall_tau_b),
-    "ranks": jax.jit(ranking.ranks),
-}
+NAMES = ("auroc", "average_precision", "auprc", "kendall_tau_b", "median_rank")
+
+jitted = {name: jax.jit(getattr(ranking, name)) for name in NAMES}
 
 
 @settings(max_examples=50, deadline=None)
@@ -57,11 +68,14 @@ def test_areas_equal_scikit_learn_with_ties_and_padding(scores, positive, length
     kept = y[:length]
     area = jitted["auroc"](s, y, valid)
     precision = jitted["average_precision"](s, y, valid)
+    trapezoid = jitted["auprc"](s, y, valid)
     if not kept.any():
-        assert np.isnan(precision)
+        assert np.isnan(precision) and np.isnan(trapezoid)
     else:
         expected = average_precision_score(kept, s[:length])
         assert precision == pytest.approx(expected, abs=1e-6)
+        heights, recall, _ = precision_recall_curve(kept, s[:length])
+        assert trapezoid == pytest.approx(auc(recall, heights), abs=1e-6)
     if kept.any() and not kept.all():
         assert area == pytest.approx(roc_auc_score(kept, s[:length]), abs=1e-6)
     else:
@@ -74,10 +88,14 @@ def test_tau_and_ranks_equal_scipy(a, b, length):
     valid = jnp.arange(T) < length
     a, b = np.array(a, np.float32), np.array(b, np.float32)
     expected = scipy.stats.kendalltau(a[:length], b[:length]).statistic
-    found = jitted["tau"](a, b, valid)
-    assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
-    ranks = jitted["ranks"](a, valid)[:length]
-    np.testing.assert_allclose(ranks, scipy.stats.rankdata(-a[:length]))
+    tau = jitted["kendall_tau_b"](a, b, valid)
+    assert tau == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    ordinal = scipy.stats.rankdata(-a[:length], method="ordinal") - 1
+    np.testing.assert_array_equal(ranks(a, valid)[:length], ordinal)
+    shared = scipy.stats.rankdata(-a[:length])
+    every_other = jnp.arange(T) % 2 == 0
+    median = jitted["median_rank"](a, every_other, valid)
+    assert median == pytest.approx(np.median(shared[::2]))
 
 
 def test_pointing_game_shares_ties_and_never_points_at_padding():
@@ -103,3 +121,50 @@ def test_overlap_counts_the_selected_among_the_best():
     assert overlap(flags(1, 4), scores, 2) == 0.5
     assert overlap(flags(0, 3), scores, 2) == 0
     assert overlap(jnp.zeros(5, bool), scores, 0) == 0
+
+
+def test_document_frequency_counts_texts_not_words():
+    tokens = np.array([[3, 3, 1, 0], [1, 2, 0, 0]])
+    valid = np.array([[True] * 4, [True, True, False, False]])
+    found = ranking.document_frequency(tokens, valid, 5)
+    np.testing.assert_array_equal(found, [1, 2, 1, 1, 0])
+
+
+REVIEWS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "cad_imdb.jsonl.gz"
+
+
+@pytest.mark.skipif(not REVIEWS.exists(), reason="needs reviews with human evidence")
+def test_rankings_without_a_model_find_what_was_published_of_them():
+    """On the words that people changed to turn a review (Kaushik et al. 2020)."""
+    with gzip.open(REVIEWS, "rt") as file:
+        rows = [json.loads(line) for line in file]
+    words = {w.lower() for row in rows for w in row["tokens"]}
+    number = {word: i for i, word in enumerate(sorted(words))}
+    width = max(len(row["tokens"]) for row in rows)
+
+    def padded(split, what):
+        kept = [what(row) for row in rows if row["split"] == split]
+        rows_of = np.array([each + [0] * (width - len(each)) for each in kept])
+        return rows_of, np.arange(width) < np.array([len(x) for x in kept])[:, None]
+
+    def ids(row):
+        return [number[w.lower()] for w in row["tokens"]]
+
+    texts, there = padded("train", ids)
+    counts = np.asarray(ranking.document_frequency(texts, there, len(number)))
+    tokens, valid = padded("test", ids)
+    human = padded("test", lambda row: row["rationale"])[0] == 1
+    some = human.any(axis=1) & (valid & ~human).any(axis=1)
+
+    def area(scores):
+        of_rows = jax.lax.map(
+            lambda row: ranking.auroc(*row),
+            (scores.astype(np.float32)[some], human[some], valid[some]),
+            batch_size=32,
+        )
+        return float(of_rows.mean())
+
+    assert some.sum() > 900
+    assert area(-counts[tokens]) == pytest.approx(0.625, abs=0.002)
+    from_end = valid.sum(axis=1)[:, None] - np.arange(width)
+    assert area(from_end) == pytest.approx(0.447, abs=0.002)

@@ -21,11 +21,20 @@ def init(params: Any) -> Any:
 
 
 def update(
-    grads: Any, state: Any, params: Any, rate: Array | float, moves: Array | bool
+    grads: Any, state: Any, params: Any, rate: Array | float, moves: Array | bool = True
 ) -> tuple[Any, Any]:
-    """Parameters and state after one step of size `rate`; where not `moves`, as before.
+    """Parameters and state after one step of Adam.
 
-    Adam: A Method for Stochastic Optimization, Kingma and Ba (arXiv 1412.6980).
+    Args:
+        grads: the gradient, a tree like the parameters.
+        state: what `init` or the last step returned.
+        params: the parameters.
+        rate: the learning rate.
+        moves: where it is False, parameters and state stay as they are.
+
+    Returns: the new parameters and the new state.
+
+    See 'Adam: A Method for Stochastic Optimization' by Kingma and Ba (arXiv 1412.6980).
     """
     moments, *rest = state
     count = jnp.where(moves, moments.count + 1, moments.count)
@@ -40,7 +49,8 @@ def update(
     def one(p, g, m, v):
         m = kept((1 - B1) * g + B1 * m, m)
         v = kept((1 - B2) * g**2 + B2 * v, v)
-        # The parameters are told from the stored moments, not from the gradient again.
+        # Compute the update from the stored moments, so that XLA does not compute
+        # these again from the gradient.
         m, v = jax.lax.optimization_barrier((m, v))
         direction = (m / scale1) / (jnp.sqrt(v / scale2) + EPSILON)
         return kept(p - rate * direction, p), m, v
