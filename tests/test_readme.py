@@ -63,7 +63,7 @@ def beside(tmp_path_factory, probe_run):
 def untrained(monkeypatch):
     """Models to be explained are taken as they begin, and asked nothing."""
 
-    def attributions(apply, params, split, idf, kind):
+    def attributions(apply, params, split, kind):
         n, positions = split.inputs.shape[:2]
         names = ["gradient", "leave_one_out", *["weight"] * (kind == "linear")]
         scores = dict.fromkeys(names, np.zeros((n, positions), np.float32))
@@ -82,18 +82,16 @@ def check(config, data_dir, whole=True):
     """
     mesh, traced = wave.mesh_of_all_devices(), set()
     for task in config.tasks:
-        made = source.load(config, task, data_dir, None, lambda line: None)
+        made = source.load(config, task, source.Loading(data_dir))
         programs = plan.plan(config, made)
         splits = wave.make_splits(made, mesh)
         for program in programs[: None if whole else 1]:
-            static = program.static
-            kind = static.structure, static.model.normalizer
+            kind = program.cell.structure, program.cell.model.normalizer
             if kind in traced:
                 continue
             traced.add(kind)
-            shape = wave.Shape(1)
             cells = wave.stack(program, [program.cells[0]] * mesh.size, mesh)
-            init, chunk, measure = wave.functions(program, mesh, shape)
+            init, chunk, measure = wave.functions(mesh, wave.Shape(1))
             state = jax.eval_shape(init, cells)
             after, curves = jax.eval_shape(chunk, state, cells, splits.stored)
             assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(

@@ -443,7 +443,7 @@ for at in range(1, 100):
     folder = pathlib.Path(base, str(at))
     def begin():
         with hold(config.Config(), folder):
-            claim(config.Config(), folder, 'digest', lambda line: None)
+            claim(config.Config(), folder, 'digest')
     child = os.fork()
     if not child:
         kill_at(at, str(folder))

@@ -181,7 +181,7 @@ def test_another_learning_rate_is_the_same_program(tiny):
     """Numbers are arguments: nothing in the program may depend on their values."""
     mesh = mesh_of_all_devices()
     given = train.parse(arguments("x", "x", tiny)).config
-    texts = source.load(given, "own", None, None, print)
+    texts = source.load(given, "own", source.Loading())
     splits = make_splits(texts, mesh)
 
     def text(**numbers):

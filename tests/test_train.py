@@ -145,37 +145,23 @@ def test_a_batch_is_no_larger_than_the_data(capsys, tmp_path, tiny):
     one_line(refused(capsys, tmp_path / "run", *words), "9000", "480", "smaller batch")
 
 
+RETURNS = "from jaxattn.config import Config\ndef get_config(): return "
+
 FILES = {
     "missing": (None, ["does not exist"]),
     "without get_config": ("x = 1", ["get_config()"]),
     "syntax error": ("def get_config(:\n  pass", ["SyntaxError", "line 1"]),
-    "wrong type": ("def get_config(): return {}", ["returned dict"]),
-    "wrong value": (
-        "from jaxattn.config import Config\n"
-        "def get_config(): return Config(seeds='many')",
-        ["seeds"],
-    ),
-    "no list of methods": (
-        "from jaxattn.config import Config\n"
-        "def get_config(): return Config(methods='joint')",
-        ["methods"],
-    ),
+    "wrong type": (f"{RETURNS}{{}}", ["returned dict"]),
+    "wrong value": (f"{RETURNS}Config(seeds='many')", ["seeds"]),
+    "no list of methods": (f"{RETURNS}Config(methods='joint')", ["methods"]),
     "unknown method": (
-        "from jaxattn.config import Config\n"
-        "def get_config(): return Config(methods=('mask_swop',))",
+        f"{RETURNS}Config(methods=('mask_swop',))",
         ["mask_swop", "mask_swap"],
     ),
-    "part of another type": (
-        "from jaxattn.config import Config\n"
-        "def get_config(): return Config(model={'hidden': 3})",
-        ["model"],
-    ),
-    "field out of range": (
-        "from jaxattn.config import Config\ndef get_config(): return Config(seeds=0)",
-        ["seeds = 0"],
-    ),
+    "part of another type": (f"{RETURNS}Config(model={{'hidden': 3}})", ["model"]),
+    "field out of range": (f"{RETURNS}Config(seeds=0)", ["seeds = 0"]),
     "typo": (
-        "from jaxattn.config import Config\ndef get_config(): return Config(seed=3)",
+        f"{RETURNS}Config(seed=3)",
         ["unknown field seed", "perhaps you meant seeds"],
     ),
     "exits": ("import sys\ndef get_config(): sys.exit(0)", ["SystemExit"]),
