@@ -197,7 +197,9 @@ def test_files_that_are_named_are_there():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_config_files_fit_together(path, data_dir, untrained):
     """`probe_run`, `words_run` and `known_run` train three of them."""
-    small = [w for item in SMALL.items() for w in item]
+    # Of bags there are 1,000.
+    flags = SMALL | {"--batch-size": "500"}
+    small = [w for item in flags.items() for w in item]
     config = train.parse(["--config", str(path), *small]).config
     structures = {METHODS[name].structure for name in config.methods}
     assert {structure for structure, _ in check(config, data_dir)} >= structures
