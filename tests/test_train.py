@@ -23,6 +23,7 @@ from jaxattn import config, train
 from jaxattn.data.tasks import load
 from jaxattn.experiment import config_files
 from jaxattn.experiment.folder import LOCK
+from jaxattn.experiment.plan import check_names
 from jaxattn.metrics.definitions import METRICS
 from jaxattn.reports.results import Result, read_results, read_seeds
 
@@ -117,7 +118,8 @@ def test_bad_flags_are_refused(capsys, words, said):
     # Whatever is wrong with the flags, the others are those of a good run.
     good = {flag: value for flag, value in TINY.items() if flag != words[0]}
     try:
-        train.parse([*arguments("x", "x", good), *words])
+        flags = train.parse([*arguments("x", "x", good), *words])
+        check_names(flags.config)
         message = ""
     except ValueError as error:
         message = str(error)
@@ -174,7 +176,7 @@ def test_bad_config_files_are_refused(tmp_path, text, said):
     if text is not None:
         file.write_text(text)
     with pytest.raises((ValueError, OSError)) as error:
-        config_files.load(file)
+        check_names(config_files.load(file))
     message = str(error.value)
     assert "\n" not in message
     assert [s for s in said if s not in message] == [], message
