@@ -9,7 +9,6 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import platform
 import sys
 import tempfile
 import textwrap
@@ -38,12 +37,9 @@ def packages() -> Check:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for text in importlib.metadata.requires("jaxattn") or ():
             wrong += _wrong(text)
-    versions = [f"python {platform.python_version()}"]
-    for name in runtime.PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{name} {importlib.metadata.version(name)}")
     if wrong:
         return Check("packages", False, "; ".join(wrong), INSTALL)
+    versions = [f"{name} {v}" for name, v in runtime.versions().items() if v]
     return Check("packages", True, ", ".join(versions))
 
 
@@ -80,14 +76,12 @@ def compute() -> Check:
     import jax
     import numpy as np
 
-    there = jax.local_devices()
-    ones = np.ones((64, 64), np.float32)
-    products = [jax.jit(lambda x: x @ x)(jax.device_put(ones, d)) for d in there]
-    wrong = [
-        str(device)
-        for device, product in zip(there, products, strict=True)
-        if not np.allclose(product, 64)
+    ones = [
+        jax.device_put(np.ones((64, 64), np.float32), device)
+        for device in jax.local_devices()
     ]
+    products = [jax.jit(lambda x: x @ x)(x) for x in ones]
+    wrong = [str(x.device) for x in products if not np.allclose(x, 64)]
     if wrong:
         return Check("compute", False, f"wrong products on {', '.join(wrong)}", REPORT)
     return Check("compute", True, "every device compiles and multiplies")

@@ -68,11 +68,10 @@ def parse(arguments: list[str]) -> Flags:
     default = config_files.load(known.config) if known.config else configs.Config()
     flags = tyro.cli(
         Flags,
-        args=rest,
+        args=_without_commas(rest),
         default=Flags(config=default),
         prog="python -m jaxattn.train [--config FILE]",
     )
-    flags = dataclasses.replace(flags, config=_listed(flags.config))
     config = configs.check(_explaining(_with_data(flags, default.name), flags, default))
     config = config_files.placed(config, config_files.grid(sum(flags.sweep, ())))
     for name in ("checkpoint_seconds", "model_gigabytes"):
@@ -118,15 +117,17 @@ def _explaining(
     return dataclasses.replace(config, **given)
 
 
-def _listed(config: configs.Config) -> configs.Config:
+def _without_commas(words: list[str]) -> list[str]:
     """Lists may be written with commas: `--tasks syn4,syn5` is `--tasks syn4 syn5`."""
-    return dataclasses.replace(
-        config,
-        **{
-            name: tuple(filter(None, ",".join(getattr(config, name)).split(",")))
-            for name in ("tasks", "methods", "metrics", "also")
-        },
-    )
+    kept, inside = [], False
+    for word in words:
+        if word.startswith("--"):
+            flag, _, value = word.partition("=")
+            inside = flag in ("--tasks", "--methods", "--metrics", "--also")
+            kept += [flag] if inside else []
+            word = value if inside else word
+        kept += filter(None, word.split(",")) if inside else [word]
+    return kept
 
 
 @console.messages_shown()

@@ -1,6 +1,7 @@
 """Explaining functions of the user's: asked once, checked, shown what is selected."""
 
 import dataclasses
+import logging
 import sys
 
 import jax
@@ -20,7 +21,6 @@ from jaxattn.experiment.plan import check_names, plan
 from jaxattn.experiment.source import check_fit
 from jaxattn.experiment.wave import Outcome
 from jaxattn.reports.results import read_seeds
-from jaxattn.system import console
 from jaxattn.training.evaluation.post_hoc import as_many
 
 VOCABULARY = ("<pad>", "<unk>", *own_black_box.EVIDENCE, "film", "a")
@@ -73,11 +73,8 @@ def config_of(function="words", methods=("joint",), **changes):
     return Config(tasks=("explain_own",), methods=methods, data=Data(**given))
 
 
-def explained(
-    function="words", methods=("joint",), cache=None, said=None, dataset=DATA
-):
-    say = (lambda line: None) if said is None else said.append
-    return user_black_box.explained(config_of(function, methods), dataset, cache, say)
+def explained(function="words", methods=("joint",), cache=None, dataset=DATA):
+    return user_black_box.explained(config_of(function, methods), dataset, cache)
 
 
 def texts_of(split):
@@ -86,7 +83,7 @@ def texts_of(split):
 
 def test_labels_are_its_answers_and_it_is_asked_once():
     made, box = explained()
-    for side in splits.SIDES:
+    for side in splits.SPLITS:
         split, old = getattr(made, side), getattr(DATA, side)
         expected = own_black_box.words(texts_of(old))
         np.testing.assert_allclose(split.targets, expected, atol=1e-6)
@@ -103,7 +100,7 @@ def test_labels_are_its_answers_and_it_is_asked_once():
 
 def test_leave_one_out_is_what_the_weights_say():
     made, _ = explained(methods=("joint", "leave_one_out"))
-    for side in splits.SIDES:
+    for side in splits.SPLITS:
         split = getattr(made, side)
         found = split.attributions["leave_one_out"]
         for i, text in enumerate(texts_of(getattr(DATA, side))):
@@ -163,21 +160,21 @@ def test_arrays_are_given_as_arrays(monkeypatch):
     np.testing.assert_allclose(found, drop, atol=1e-5)
 
 
-def test_answers_are_kept_until_the_model_changes(tmp_path, monkeypatch):
-    said: list = []
-    first, _ = explained(cache=tmp_path, said=said)
+def test_answers_are_kept_until_the_model_changes(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "jaxattn")
+    first, _ = explained(cache=tmp_path)
     own_black_box.asked.clear()
-    again, _ = explained(cache=tmp_path, said=said)
-    assert again.digest == first.digest and said == []
+    again, _ = explained(cache=tmp_path)
+    assert again.digest == first.digest and caplog.messages == []
     assert sum(own_black_box.asked) == user_black_box.REPEATED
     # Another method, another question.
-    explained(methods=("leave_one_out",), cache=tmp_path, said=said)
-    assert any("another recipe" in line for line in said)
+    explained(methods=("leave_one_out",), cache=tmp_path)
+    assert "another recipe" in caplog.text
     explained(cache=tmp_path)
-    said.clear()
+    caplog.clear()
     monkeypatch.setitem(own_black_box.EVIDENCE, "film", 3.0)
-    changed, _ = explained(cache=tmp_path, said=said)
-    assert any("answers otherwise than before" in line for line in said)
+    changed, _ = explained(cache=tmp_path)
+    assert "answers otherwise than before" in caplog.text
     assert changed.digest != first.digest
 
 
@@ -292,7 +289,7 @@ def test_it_may_be_asked_about_data_of_ones_own(tmp_path):
     config = train.parse([*words, "--methods", "joint", "--batch-size", "16"]).config
     assert config.tasks == ("explain_own",) and config.data.asked_about == "own"
     assert config.name == "probe_mine_own_black_box"
-    found = source.load(config, "explain_own", None, None, lambda line: None)
+    found = source.load(config, "explain_own", source.Loading())
     assert found.dataset is not None and found.dataset.name == "explain_own"
     assert found.classes == ("neg", "pos") and found.black_box.accuracy > 0.4
     settings = dataclasses.replace(config, also=("model.budget=3",))
@@ -302,10 +299,10 @@ def test_it_may_be_asked_about_data_of_ones_own(tmp_path):
 
 def load_tiny(config):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source.data, "load", lambda *a: DATA)
+        patch.setattr(source.tasks, "load", lambda *a: DATA)
         data = dataclasses.replace(config.data, black_box="own_black_box:words")
         config = dataclasses.replace(config, data=data)
-        return source.load(config, "explain_own", None, None, lambda line: None)
+        return source.load(config, "explain_own", source.Loading())
 
 
 def test_the_model_is_shown_what_each_cell_selected():
@@ -316,9 +313,8 @@ def test_the_model_is_shown_what_each_cell_selected():
     config = dataclasses.replace(config, model=model, batch_size=16, metrics=())
     tiny = load_tiny(config)
     (program,) = plan(config, tiny)
-    assert after_training.asks_black_box(
-        program
-    ) and "40 times" in after_training.price_of_asking([program])
+    (price,) = after_training.prices([program])
+    assert "asked 40 times for each of" in price
     masks = np.zeros((3, 30, T), np.uint8)
     masks[0] = 1
     masks[1, :, 0] = 1
@@ -338,7 +334,7 @@ def test_the_model_is_shown_what_each_cell_selected():
         config, data=dataclasses.replace(config.data, asked_again=0)
     )
     (program,) = plan(none, tiny)
-    assert not after_training.asks_black_box(program)
+    assert after_training.prices([program]) == []
 
 
 def test_chance_selects_as_many():
@@ -390,4 +386,3 @@ def test_a_run_explains_it_and_goes_on(tmp_path, data_dir, monkeypatch, capsys):
     assert run(*words) == 2
     err = capsys.readouterr().err.splitlines()
     assert err[-1].startswith("error: ") and "was made from other data" in err[-1]
-    console.settings.quiet = False

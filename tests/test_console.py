@@ -1,5 +1,6 @@
 import contextlib
 import io
+import logging
 import os
 import pathlib
 import pty
@@ -19,21 +20,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 RUN = """
     import sys, time
     sys.path.insert(0, sys.argv[1])
-    from jaxattn import console
-    with console.bar("joint", 4) as advance:
+    from jaxattn.system import console
+    with console.bar("joint", 4000) as advance:
         for i in range(4):
             time.sleep(0.15)
-            advance(examples=1000, note=f"loss 0.{9 - i}")
+            advance(1000, note=f"loss 0.{9 - i}")
             if i == 1:
                 console.say("a [red]plain[/red] line: 12")
     console.table(["method", "n"], [["joint", 16]])
 """
-
-
-@pytest.fixture(autouse=True)
-def loud():
-    yield
-    console.settings.quiet = False
 
 
 def command(code: str = RUN) -> list[str]:
@@ -93,7 +88,7 @@ def test_a_stream_that_lacks_a_character_does_not_end_the_run():
     code = """
         import sys
         sys.path.insert(0, sys.argv[1])
-        from jaxattn import console
+        from jaxattn.system import console
         console.say("na\\u00efve \\u2501")
         console.error("\\u2501")
         console.table(["m"], [["\\u2501 x"]], "t")
@@ -106,16 +101,20 @@ def test_a_stream_that_lacks_a_character_does_not_end_the_run():
 
 
 def test_plain_lines_come_every_five_seconds(capsys, monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
-    with console.bar("x", 40) as advance:
-        for _ in range(40):
-            clock[0] += 1.0
-            advance(examples=500, note="")
+    """The first call holds the compilation, which is left out of the speed."""
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.bar("x", 20_000) as advance:
+        now[0] += 60.0
+        advance(500)
+        for _ in range(39):
+            now[0] += 1.0
+            advance(500, note="")
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 + 8  # the last of them is the end
-    assert lines[1] == "x   12 %  500 examples/s  0:05  0:35 left"
-    assert lines[-1] == "x  100 %  500 examples/s  0:40"
+    assert lines[:2] == ["x    0 %  0:00  compiling", "x    2 %  1:00"]
+    assert lines[2] == "x   15 %  500 examples/s  1:05  0:34 left"
+    assert len(lines) == 1 + 1 + 7 + 1  # the last of them is the end
+    assert lines[-1] == "x  100 %  500 examples/s  1:39"
 
 
 def test_the_end_is_written_when_the_run_fails(capsys):
@@ -125,56 +124,43 @@ def test_the_end_is_written_when_the_run_fails(capsys):
     assert capsys.readouterr().err.splitlines()[-1] == "x   33 %  0:00  first"
 
 
-def test_speed_leaves_the_compilation_out():
-    state = console.Progress("p", 10, "examples", done=0, started=0.0)
-    assert console.progress_line(state, 3.0) == "p    0 %  0:03  compiling"
-    console.advanced(state, 60.0, 1, 100, "")
-    assert console.progress_line(state, 60.0) == "p   10 %  1:00"
-    console.advanced(state, 62.0, 1, 100, "")
-    assert console.progress_line(state, 62.0) == (
-        "p   20 %  50 examples/s  1:02  0:16 left"
-    )
-    # While a chunk runs the clock goes on and the speed stays.
-    assert console.progress_line(state, 63.0) == (
-        "p   20 %  50 examples/s  1:03  0:15 left"
-    )
-
-
-def test_a_resumed_run_counts_only_its_own_chunks():
-    state = console.Progress("p", 10, "examples", done=6, started=0.0)
-    console.advanced(state, 10.0, 1, 100, "")
-    console.advanced(state, 12.0, 1, 100, "")
-    assert console.progress_line(state, 12.0) == (
-        "p   80 %  50 examples/s  0:12  0:04 left"
-    )
-
-
 @hypothesis.given(
     label=st.text("abc_", max_size=90),
     total=st.integers(0, 10**6),
     done=st.integers(0, 10**6),
-    examples=st.integers(0, 10**12),
     note=st.text("xyz ", max_size=90),
-    seconds=st.floats(0, 10**6),
-    cells=st.integers(0, 40),
 )
-def test_a_line_never_exceeds_its_width(
-    label, total, done, examples, note, seconds, cells
-):
-    state = console.Progress(label, total, "examples", done=0, started=0.0)
-    console.advanced(state, 1.0, 1, 1, note)
-    console.advanced(state, 1.0 + seconds, done, examples, note)
-    line = console.progress_line(state, 2.0 + seconds, 79, cells)
-    assert len(line) <= 79 and "\n" not in line
+def test_a_line_never_exceeds_80_columns(label, total, done, note):
+    with contextlib.redirect_stderr(io.StringIO()) as stream:
+        with console.bar(label, total) as advance:
+            advance(done, note)
+    lines = stream.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
     # Nothing but completion reads as such.
-    assert ("100 %" in line) <= (state.done >= total)
+    assert ("100 %" in lines[-1]) <= (done >= total)
 
 
-def test_quiet_silences_say_and_bar_only(capsys):
-    console.settings.quiet = True
+def test_messages_are_shown_for_the_time_of_a_command(capsys):
+    logger = logging.getLogger("jaxattn")
+    with console.messages_shown():
+        logger.info("of data %d " * 20, *range(20))
+        logger.warning("odd\nthing")
+    logger.info("nobody has asked for this")
+    out, err = capsys.readouterr()
+    assert err == "warning: odd thing\n"
+    assert "of data 19" in out and "nobody" not in out
+    assert len(out.splitlines()) == 3 and max(map(len, out.splitlines())) <= 80
+    with console.messages_shown(quiet=True):
+        logger.info("x")
+        logger.warning("x")
+    assert capsys.readouterr() == ("", "") and not console.settings.quiet
+
+
+def test_quiet_silences_say_and_bar_only(capsys, monkeypatch):
+    monkeypatch.setattr(console.settings, "quiet", True)
     console.say("x")
     with console.bar("x", 1) as advance:
-        advance(examples=1, note="x")
+        advance(1, note="x")
     assert capsys.readouterr() == ("", "")
     console.error("bad")
     console.table(["a"], [[1]])

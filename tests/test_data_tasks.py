@@ -11,7 +11,7 @@ from jaxattn.data.dataset import Dataset, Split, assemble, digest_of
 from jaxattn.data.sources import SOURCES
 from jaxattn.data.sources.snippets import Snippets, load_snippets
 from jaxattn.data.splits import SPLITS, document_of, split_of
-from jaxattn.data.tasks import TASKS, Task, load, names, stored
+from jaxattn.data.tasks import TASKS, Task, load, names, row, stored
 from jaxattn.data.text import tokenize
 
 RATED = ("movie_sentiment", "sentiment", "sources")
@@ -313,3 +313,18 @@ def test_a_row_is_all_that_a_task_of_ones_own_needs(monkeypatch, tasks):
     monkeypatch.setitem(TASKS, "mine", row)
     assert "mine" in names() and "mine" in stored()
     assert load("mine", 9, 3, "here") == (9, 3, "here", tasks["sources"])
+
+
+def test_every_task_has_a_row():
+    assert row("syn4").budget == 5 and row("explain_cnn").explains in stored()
+    assert all(row(name) for name in names())
+    with pytest.raises(ValueError, match="task 'syn44': perhaps you meant syn4; allow"):
+        row("syn44")
+
+
+def test_the_readme_names_every_stored_task():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for name in stored():
+        assert f"`{name}`" in readme
+    for name in ("movie_sentiment", "sources", "planted", "bags", "digits_pixels"):
+        assert f"{TASKS[name].examples:,}" in readme

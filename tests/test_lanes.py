@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import small_run
@@ -15,7 +17,6 @@ from jaxattn.experiment import placement
 from jaxattn.experiment import wave as waves
 from jaxattn.experiment.wave import Shape
 from jaxattn.reports.results import read_seeds
-from jaxattn.system import console
 
 # Two methods of one program: four cells with two seeds, two on each device.
 WORDS = small_run.WORDS | {"--methods": "joint uniform"}
@@ -41,26 +42,46 @@ class Program:
 def kept(monkeypatch):
     keep_compiled(monkeypatch)
     draw_nothing(monkeypatch)
-    yield
-    console.settings.quiet = False
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, data_dir):
+    """A run whose four cells take two waves of one cell on each device."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        keep_compiled(monkeypatch)
+        draw_nothing(monkeypatch)
+        assert run(*arguments(folder, data_dir, WORDS, seeds="2")) == 0
+    return folder
+
+
+def alike(folder, other) -> None:
+    """Both have the same seeds.csv, but for the last digits."""
+    one, two = (
+        {row[:-1]: row.value for row in read_seeds(f / "seeds.csv")}
+        for f in (folder, other)
+    )
+    assert set(one) == set(two)
+    for key, value in one.items():
+        close = 5e-3 if "tau" in key[3] else 1e-5
+        assert two[key] == pytest.approx(value, abs=close, nan_ok=True), key
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("lane", [0, 1, 4, 7])
-@pytest.mark.parametrize("devices", [1, 2, 8])
-@pytest.mark.parametrize("cells", [1, 3, 64, 1000, 5000])
-def test_a_guess_has_room_for_all_cells_in_few_waves(cells, devices, lane, platform):
-    mesh, program = Mesh(devices, platform), Program(cells)
-    shape = placement.guess(program, mesh, lane)
-    assert 1 <= placement.waves(len(program.cells), shape, mesh) <= placement.WAVES
-    share = -(-cells // devices)
-    assert shape.lane < 2 * share, "not twice as many as there are"
-    if lane:
-        assert shape.lane <= lane
-    elif platform == "cpu":
-        assert shape.lane == 1
-    else:
-        assert shape.lane >= min(share, placement.WIDEST)
+def test_a_guess_has_room_for_all_cells_in_few_waves(lane, platform):
+    for cells, devices in itertools.product((1, 3, 64, 1000, 5000), (1, 2, 8)):
+        mesh, program = Mesh(devices, platform), Program(cells)
+        shape = placement.guess(program, mesh, lane)
+        assert 1 <= placement.waves(cells, shape, mesh) <= placement.WAVES
+        share = -(-cells // devices)
+        assert shape.lane < 2 * share, "not twice as many as there are"
+        if lane:
+            assert shape.lane <= lane
+        elif platform == "cpu":
+            assert shape.lane == 1
+        else:
+            assert shape.lane >= min(share, placement.WIDEST)
 
 
 def test_halving_ends_at_one_cell():
@@ -73,26 +94,18 @@ def test_halving_ends_at_one_cell():
     assert cells == sorted(cells, reverse=True) and len(set(seen)) == len(seen)
 
 
-def numbers(folder):
-    rows = read_seeds(folder / "seeds.csv")
-    return {row[:-1]: row.value for row in rows}
-
-
-def test_lanes_one_after_another_change_nothing(tmp_path, data_dir, monkeypatch):
+def test_lanes_one_after_another_change_nothing(
+    tmp_path, data_dir, monkeypatch, straight
+):
     """Two lanes in one call of the program, and two calls."""
-    words = arguments(tmp_path / "calls", data_dir, WORDS, seeds="2")
-    assert run(*words) == 0
     monkeypatch.setattr(placement, "WAVES", 1)
-    words = arguments(tmp_path / "lanes", data_dir, WORDS, seeds="2")
-    assert run(*words) == 0
-    many, one = (list((tmp_path / x / "checkpoints/program-0").glob("*.npz"))
-                 for x in ("calls", "lanes"))  # fmt: skip
+    assert run(*arguments(tmp_path / "lanes", data_dir, WORDS, seeds="2")) == 0
+    many, one = (
+        list((folder / "checkpoints/program-0").glob("*.npz"))
+        for folder in (straight, tmp_path / "lanes")
+    )
     assert len(many) == 2 and len(one) == 1
-    two, other = numbers(tmp_path / "calls"), numbers(tmp_path / "lanes")
-    assert set(two) == set(other)
-    for key, value in two.items():
-        close = 5e-3 if "tau" in key[3] else 1e-5
-        assert other[key] == pytest.approx(value, abs=close, nan_ok=True), key
+    alike(straight, tmp_path / "lanes")
 
 
 def out_of_memory(*_, **__):
@@ -119,28 +132,22 @@ def test_a_lane_that_memory_cannot_hold_is_halved_and_said(
 
 
 def test_memory_that_runs_out_in_a_wave_halves_it_and_goes_on(
-    tmp_path, data_dir, capsys, monkeypatch
+    tmp_path, data_dir, capsys, monkeypatch, straight
 ):
-    straight = tmp_path / "straight"
-    assert run(*arguments(straight, data_dir, WORDS, seeds="2")) == 0
     run_wave, failed = waves.run_wave, []
 
-    def fails_once(program, compiled, *more, **named):
-        if compiled.shape.lane > 1 and not failed:
-            failed.append(compiled.shape)
+    def fails_once(wave, *more, **named):
+        if wave.compiled.shape.lane > 1 and not failed:
+            failed.append(wave.compiled.shape)
             out_of_memory()
-        return run_wave(program, compiled, *more, **named)
+        return run_wave(wave, *more, **named)
 
     monkeypatch.setattr(waves, "run_wave", fails_once)
     folder = tmp_path / "run"
     words = arguments(folder, data_dir, WORDS, lane="2", seeds="2")
     assert run(*words) == 0
     assert failed and "goes on with 1" in " ".join(capsys.readouterr().out.split())
-    one, other = numbers(straight), numbers(folder)
-    assert set(one) == set(other)
-    for key, value in one.items():
-        close = 5e-3 if "tau" in key[3] else 1e-5
-        assert other[key] == pytest.approx(value, abs=close, nan_ok=True), key
+    alike(straight, folder)
     # Two lanes of one cell, one after another: still one wave of four.
     assert len(contents(folder)["metrics.jsonl"]) == 3, "each chunk once"
 
@@ -150,10 +157,10 @@ def test_memory_that_runs_out_in_the_timed_chunk_halves_the_lane(
 ):
     seconds = placement.seconds
 
-    def narrow_only(program, compiled, *more):
-        if compiled.shape.lane > 1:
+    def narrow_only(wave):
+        if wave.compiled.shape.lane > 1:
             out_of_memory()
-        return seconds(program, compiled, *more)
+        return seconds(wave)
 
     monkeypatch.setattr(placement, "seconds", narrow_only)
     folder = tmp_path / "run"
@@ -176,7 +183,7 @@ def test_a_long_program_takes_the_fastest_lane(tmp_path, data_dir, monkeypatch, 
     monkeypatch.setattr(placement, "TRIAL_SECONDS", 0.0)
     took = {1: 1.0, 2: 1.2, 4: 4.0}
     monkeypatch.setattr(
-        placement, "seconds", lambda program, compiled, *_: took[compiled.shape.lane]
+        placement, "seconds", lambda wave: took[wave.compiled.shape.lane]
     )
     folder = tmp_path / "run"
     words = arguments(folder, data_dir, WORDS, lane="0", seeds="2")

@@ -24,7 +24,7 @@ def program(metrics=("leak",), method="joint"):
     config = Config(metrics=metrics, model=Model(values="inputs"))
     return types.SimpleNamespace(
         cell=types.SimpleNamespace(config=config, simplex=True),
-        source=types.SimpleNamespace(dataset=None),
+        source=types.SimpleNamespace(dataset=None, black_box=None),
         cells=((method, 0),),
     )
 
@@ -112,10 +112,11 @@ def test_too_few_examples_give_no_numbers():
 
 
 def test_it_is_asked_for_and_not_of_the_reference():
-    assert after_training.audits_masks(program())
-    assert not after_training.audits_masks(program(metrics=()))
-    assert not after_training.audits_masks(program(method=FULL_TEXT))
-    assert "48 audits" in after_training.price_of_audits(48)
+    asked, other = program(), program(metrics=())
+    assert after_training.prices([asked, other]) == [
+        "leak: 1 audits of masks, 1 s to 3 s each on two cores"
+    ]
+    assert after_training.prices([other, program(method=FULL_TEXT)]) == []
 
 
 def test_a_run_reports_it(monkeypatch, tmp_path, data_dir):

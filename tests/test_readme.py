@@ -145,7 +145,7 @@ def test_commands(command, monkeypatch, data_dir, beside, traced):
         assert {"data": data, "predict": predict}[name](words) == 0
     else:
         assert name == "doctor", f"say here how to try {name}"
-        assert doctor.main([*words, "--quick"]) == 0
+        assert doctor.main(words) == 0
 
 
 def plans(words, monkeypatch, data_dir, beside, traced):

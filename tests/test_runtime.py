@@ -21,6 +21,7 @@ OURS = (
     "TF_CPP_MIN_LOG_LEVEL",
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+    "JAXATTN_CACHE_DIR",
 )
 
 SHOW = f"""
@@ -84,9 +85,13 @@ def test_defaults(tmp_path):
     assert folder.parent == tmp_path / ".cache" / "jaxattn" / "xla"
 
 
-def test_xdg_cache_home(tmp_path):
-    found = configured(tmp_path, XDG_CACHE_HOME=str(tmp_path / "x"))
-    assert found["JAX_COMPILATION_CACHE_DIR"].startswith(f"{tmp_path}/x/jaxattn/xla/")
+@pytest.mark.parametrize(
+    "variable, folder",
+    [("XDG_CACHE_HOME", "jaxattn/xla"), ("JAXATTN_CACHE_DIR", "xla")],
+)
+def test_the_cache_may_be_elsewhere(tmp_path, variable, folder):
+    found = configured(tmp_path, **{variable: str(tmp_path / "x")})
+    assert found["JAX_COMPILATION_CACHE_DIR"].startswith(f"{tmp_path}/x/{folder}/")
 
 
 def test_the_users_settings_stay(tmp_path):
@@ -96,9 +101,10 @@ def test_the_users_settings_stay(tmp_path):
         "TF_CPP_MIN_LOG_LEVEL": "0",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "7",
+        "JAXATTN_CACHE_DIR": str(tmp_path / "ours"),
     }
     assert configured(tmp_path, **own) == own
-    assert not (tmp_path / ".cache").exists()
+    assert not (tmp_path / ".cache").exists() and not (tmp_path / "ours").exists()
     found = configured(tmp_path, "configure(3)", XLA_FLAGS="--xla_dump_to=d")
     assert found["XLA_FLAGS"] == (
         "--xla_dump_to=d --xla_force_host_platform_device_count=3"
@@ -142,6 +148,36 @@ print(sum(name.endswith("compilation_cache/cache_hits") for name in hits))
     again, _ = python(code, tmp_path).split()
     assert again == first
     assert zlib.decompress(entries[0].read_bytes())
+
+
+def test_only_what_was_written_since_the_last_start_is_read(tmp_path, monkeypatch):
+    entries = [tmp_path / f"{name}-cache" for name in "abc"]
+    for age, entry in enumerate(entries):
+        entry.write_bytes(zlib.compress(b"program"))
+        os.utime(entry, (1000 - age, 1000 - age))
+    read = []
+    whole = runtime._whole
+    monkeypatch.setattr(runtime, "_whole", lambda e: read.append(e) or whole(e))
+    runtime._tidy(tmp_path)
+    assert sorted(read) == entries
+    read.clear()
+    entries[0].write_bytes(b"x")
+    runtime._tidy(tmp_path)
+    assert read == entries[:1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "b-cache",
+        "c-cache",
+        "checked",
+    ]
+
+
+def test_the_cache_is_bounded_and_the_oldest_programs_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "CACHE_BYTES", 250)
+    for age, name in enumerate("abcd"):
+        (tmp_path / f"{name}-cache").write_bytes(bytes(100))
+        os.utime(tmp_path / f"{name}-cache", (1000 - age, 1000 - age))
+    runtime._tidy(tmp_path)
+    assert sorted(p.name for p in tmp_path.glob("*-cache")) == ["a-cache", "b-cache"]
 
 
 def test_configure_after_importing_jax(tmp_path):

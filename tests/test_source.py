@@ -37,7 +37,7 @@ def test_the_kind_of_inputs_is_read_off_the_arrays(made, expected):
 
 
 def load(task, config=None):
-    return source.load(config or Config(), task, None, None, print)
+    return source.load(config or Config(), task, source.Loading())
 
 
 def test_generated_tasks_know_their_family_control_and_size():

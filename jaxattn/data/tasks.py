@@ -10,7 +10,7 @@ from jaxattn.data.sources.bags import load_bags
 from jaxattn.data.sources.digits import load_patches, load_pixels
 from jaxattn.data.sources.planted import load_planted
 from jaxattn.data.sources.rated import load_rated
-from jaxattn.data.sources.synthetic import SYNTHETIC
+from jaxattn.data.sources.synthetic import SYNTHETIC, Synthetic
 from jaxattn.data.text import MAX_LENGTH, check_whole
 from jaxattn.system.errors import suggest
 
@@ -96,6 +96,13 @@ def names() -> tuple[str, ...]:
 def stored() -> tuple[str, ...]:
     """The names of the tasks that `load` loads."""
     return tuple(name for name, task in TASKS.items() if task.load is not None)
+
+
+def row(task: str) -> Task | Synthetic:
+    """The row of any task; ValueError, with the nearest name, where there is none."""
+    if task not in names():
+        raise ValueError(f"task {task!r}: {suggest(task, names())}")
+    return TASKS[task] if task in TASKS else SYNTHETIC[task]
 
 
 def load(

@@ -244,7 +244,7 @@ def ready(inputs: Any) -> jax.Array:
 
 
 def _network(recipe: Recipe, dataset: Dataset) -> tuple[Callable, Any]:
-    """A recipe's network as function of (params, inputs, length, keep), and params."""
+    """A network as a function of (params, inputs, length, keep), and its parameters."""
     inputs, classes = dataset.train.inputs, len(dataset.classes)
     size, idf = len(dataset.vocabulary), jnp.ones(1)
     if recipe.kind == "image":

@@ -57,7 +57,7 @@ class Job(NamedTuple):
     def key(self) -> Any:
         """What jobs share that ask for the same compiled program and data."""
         shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), self.splits)
-        return self.program.cell, str(shapes)
+        return self.program.structure, str(shapes)
 
 
 class Price(NamedTuple):

@@ -46,8 +46,8 @@ def check_fit(config: Config, task: str) -> None:
     """
     normalizer, explains = config.model.normalizer, task.startswith("explain_")
     subset = normalizer in ("top_k", "gumbel_top_k")
-    known = task in SYNTHETIC or bool(tasks.TASKS[task].budget)
-    if subset and not (config.model.budget or known):
+    budget = config.model.budget or tasks.row(task).budget
+    if subset and not budget:
         raise ValueError(
             f"{task} does not say how many positions {normalizer} selects: "
             "give --model.budget"
@@ -136,9 +136,13 @@ def _stored(config: Config, task: str, loading: Loading) -> Dataset:
     from jaxattn.data import readers
     from jaxattn.data.readers.options import Options
 
-    sizes = (own.length, own.min_count)
     options = Options(
-        *sizes, loading.data_dir, own.fields, loading.download, own.tokenizer
+        own.length,
+        own.min_count,
+        loading.data_dir,
+        own.fields,
+        loading.download,
+        own.tokenizer,
     )
     return readers.load_own(own.source, options)
 

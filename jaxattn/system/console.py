@@ -207,6 +207,7 @@ def bar(
         console=terminal,
         redirect_stdout=sys.stdout.isatty(),  # a pipe must keep its lines
         speed_estimate_period=86_400,
+        get_time=lambda: time.monotonic(),
         disable=settings.quiet or not live,
     )
     terminal.width = min(terminal.width, WIDTH)
@@ -220,7 +221,7 @@ def bar(
         if live or settings.quiet or now - written[0] < least_seconds:
             return
         written = now, task.completed
-        parts = [label, task.fields["speed"], clock(task.elapsed or 0)]
+        parts = [task.description, task.fields["speed"], clock(task.elapsed or 0)]
         _write("  ".join([*parts, task.fields["rest"]])[:WIDTH].rstrip(), sys.stderr)
 
     def advance(units: float = 1, note: str = "") -> None:

@@ -112,7 +112,7 @@ def json_rows(path: str | Path) -> Iterator[tuple[str, Any]]:
 def json_value(where: str, text: str) -> Any:
     """The value of one line of JSON; ValueError, which says `where`, if it is none."""
     try:
-        return _parsed(text)
+        return parsed(text)
     except ValueError as error:
         # The last line of a file that was cut off has no end.
         cut = "" if text.endswith("\n") else "; the file may be cut off"
@@ -123,7 +123,8 @@ def _name(path: str | Path) -> str:
     return "standard input" if path == "-" else str(path)
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """The value of a text of JSON; ValueError, one line, where it is none."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -199,7 +200,7 @@ def _json(path: Path) -> Iterator[Record]:
 
 def _object(number: int, text: str) -> Record:
     try:
-        return _record(number, _parsed(text))
+        return _record(number, parsed(text))
     except ValueError as error:
         return Record(number, {}, str(error))
 

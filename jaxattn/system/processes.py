@@ -47,13 +47,13 @@ def parse(text: str, environment: Any = os.environ) -> Address | None:
         return None
     if text == "auto":
         return _seen(environment)
-    found = re.fullmatch(r"([^,\s]+:\d+),(\d+),(\d+)", text)
-    if not found:
+    parts = re.fullmatch(r"([^,\s]+:\d+),(\d+),(\d+)", text)
+    if not parts:
         raise ValueError(
             f"distributed = {text!r}: allowed are auto, off and HOST:PORT,N,I (where "
             "process 0 listens, how many processes there are, which one this is)"
         )
-    return _checked(found[1], int(found[2]), int(found[3]))
+    return _checked(parts[1], int(parts[2]), int(parts[3]))
 
 
 def _checked(coordinator: str | None, processes: int, index: int) -> Address:

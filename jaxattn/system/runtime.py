@@ -170,28 +170,28 @@ def _tidy(folder: pathlib.Path) -> None:
 
 def _whole(entry: pathlib.Path) -> bool:
     content = entry.read_bytes()
-    if content[:1] not in (b"", b"x"):  # not zlib
-        return True
-    try:
-        zlib.decompress(content)
-    except zlib.error:
-        return False
-    return True
+    with contextlib.suppress(zlib.error):
+        return content[:1] not in (b"", b"x") or bool(zlib.decompress(content))
+    return False
+
+
+def versions() -> dict[str, str | None]:
+    """Of python and of the packages that decide numbers; None where one is missing."""
+    by_name: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        by_name[name] = None
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            by_name[name] = importlib.metadata.version(name)
+    return by_name
 
 
 def environment() -> dict[str, Any]:
     """Versions, devices, settings, date and command line, without absolute paths."""
     import jax
 
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
     devices = jax.devices()
     return {
-        "versions": versions,
+        "versions": versions(),
         "system": f"{platform.system()} {platform.machine()}",
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
@@ -279,10 +279,8 @@ def threads() -> Check:
     if not count.isdecimal() or int(count) > devices:
         state += f": more threads than devices ({devices}) take their cores from them"
         return Check("threads", False, state, "unset PJRT_NPROC: jaxattn sets it")
-    if hasattr(os, "SCHED_FIFO") and os.sched_getscheduler(0) in (
-        os.SCHED_FIFO,
-        os.SCHED_RR,
-    ):
+    real_time = [getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")]
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in real_time:
         state += "; real-time priority, under which waiting threads starve the others"
         return Check("threads", False, state, "start it without chrt")
     return Check("threads", True, state)

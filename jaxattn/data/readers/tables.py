@@ -1,7 +1,6 @@
 """Files of the user's own: which field is what, and what is wrong with each row."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from jaxattn.data.readers.evidence import Alignment, Offsets, to_tokens
 from jaxattn.data.readers.options import Options, absent, chosen
 from jaxattn.data.readers.tokenizer import OWN, Tokenizer, tokenizer_of
 from jaxattn.data.rows import Row, from_rows
-from jaxattn.system.lines import Record, header_of, records, suffix_of
+from jaxattn.system.lines import Record, header_of, parsed, records, suffix_of
 
 log = logging.getLogger("jaxattn")
 
@@ -104,7 +103,9 @@ def _row(table: Table, record: Record, where: str) -> Row:
     if record.wrong:
         raise ValueError(record.wrong)
     table.seen |= dict.fromkeys(record.fields)
-    given = {role: record.fields.get(name) for role, name in table.fields.items()}
+    given: dict[str, Any] = {
+        role: record.fields.get(name) for role, name in table.fields.items()
+    }
     text = given["text"]
     has_tokens = given["tokens"] is not None
     if has_tokens:
@@ -117,13 +118,9 @@ def _row(table: Table, record: Record, where: str) -> Row:
         raise ValueError(f"text is {type(text).__name__}, not a text")
     else:
         tokens = table.tokenizer.tokens(text)
-    label: Any = given["label"]
+    label = _label(given["label"])
     if label is None:
         raise ValueError(_none_of(table, "label", record))
-    if isinstance(label, bool):
-        label = str(label).lower()
-    elif isinstance(label, float) and label.is_integer():
-        label = int(label)  # as pandas writes it
 
     def characters() -> tuple[int, Offsets]:
         if text is None or has_tokens:
@@ -138,6 +135,14 @@ def _row(table: Table, record: Record, where: str) -> Row:
         evidence = to_tokens(evidence, len(tokens), characters, table.aligned, where)
     names = (_name(given[role], role) for role in ("split", "id", "group"))
     return Row(tokens, label, where, evidence, *names)
+
+
+def _label(given: Any) -> Any:
+    if isinstance(given, bool):
+        return str(given).lower()
+    if isinstance(given, float) and given.is_integer():
+        return int(given)  # as pandas writes it
+    return given
 
 
 def _none_of(table: Table, role: str, record: Record) -> str:
@@ -180,9 +185,9 @@ def _evidence(table: Table, record: Record, given: Any) -> Any:
 
 def _parsed(text: str, what: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is no JSON ({error})") from None
+        return parsed(text)
+    except ValueError as error:
+        raise ValueError(f"{what} is {error}") from None
 
 
 def _name(value: Any, what: str) -> str | None:

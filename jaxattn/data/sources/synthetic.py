@@ -7,18 +7,18 @@ that the papers print, sin(2 x) and 2 |x| where the code has sin(0.2 x) and |x|.
 Everywhere x ~ N(0, I) and P(y = 1 given x) = 1 / (1 + exp f(x)).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from jaxattn.system.errors import suggest
 
 # jax is imported in the functions: to list the tasks must not take its second.
 if TYPE_CHECKING:
     from jax import Array
-else:
-    Array = Any
 
-Made = tuple[Array, Array, Array]
+Made: TypeAlias = "tuple[Array, Array, Array]"
 """Features [d], f (a scalar) and which features are relevant [d], of one example."""
 
 
@@ -72,9 +72,6 @@ _L2X_ADDITIVE_PAPER = _additive(2.0, 2.0, 100.0)
 _SYN_ADDITIVE = _additive(0.2, 1.0, 10.0)
 
 _SYN_ADDITIVE_PAPER = _additive(2.0, 2.0, 10.0)
-
-Made = tuple[Array, Array, Array]
-"""Features [d], f (a scalar) and which features are relevant [d], of one example."""
 
 
 def _plain(f: Callable[[Array], Array], first: int, count: int):
