@@ -102,15 +102,16 @@ def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarr
 
     Raises: ValueError for a file that is damaged or of another model.
     """
-    found = read_arrays(path)
-    for name in [*wanted, *found]:
-        there = found[name].shape if name in found else None
-        if there != wanted.get(name):
+    arrays = read_arrays(path)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    for name in [*wanted, *shapes]:
+        if shapes.get(name) != wanted.get(name):
             raise ValueError(
-                f"{path} does not fit its model: {name} is {there or 'missing'} there, "
+                f"{path} does not fit its model: {name} is "
+                f"{shapes.get(name, 'missing')} there, "
                 f"expected {wanted.get(name, 'nothing')}"
             )
-    return found
+    return arrays
 
 
 class TrainedModel(NamedTuple):

@@ -17,12 +17,6 @@ from jaxattn.metrics.definitions import METRICS, Metric
 from jaxattn.nn.selectors import SELECTORS
 from jaxattn.reports.results import read_results
 
-# To be removed once the registries of metrics and tasks have these fields.
-pytestmark = pytest.mark.skipif(
-    "compute" not in Metric._fields or "load" not in tasks.Task._fields,
-    reason="the registries of metrics and tasks have no functions yet",
-)
-
 N, T, D = 64, 5, 3
 
 

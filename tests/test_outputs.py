@@ -8,7 +8,7 @@ from jaxattn.experiment.wave import Outcome
 from jaxattn.methods.table import FULL_TEXT
 from jaxattn.nn.embedding import Inputs
 
-TEXTS = Source("x", Inputs("tokens", 10, 8), ("a", "b"), 64, "digest")
+TEXTS = Source("movie_sentiment", Inputs("tokens", 10, 8), ("a", "b"), 64, "digest")
 
 
 def outcome(cells):

@@ -61,5 +61,5 @@ def jsd(p: Any, q: Any) -> Any:
 
 
 def _special(x: Any) -> Any:
-    """The special functions for an array: those of JAX cannot run without a device."""
+    """The special functions for an array: those of JAX, or of scipy for numpy."""
     return jax.scipy.special if isinstance(x, jax.Array) else scipy.special

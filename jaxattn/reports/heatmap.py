@@ -141,8 +141,8 @@ def _line(tokens: Sequence[str], name: str, weights: np.ndarray) -> Line:
     # Equal weights have no largest ones.
     if len(sizes) > 3 and np.ptp(sizes) < 1e-9:
         return Line(name, cells, "all alike")
-    order = np.argsort(-sizes, kind="stable")[:3].tolist()
-    top = [i for i in order if sizes[i] > 0]
+    order = np.argsort(-sizes, kind="stable")[:3]
+    top = [int(i) for i in order if sizes[i] > 0]
     most = [f"{shortened(tokens[i], 20)} {weights[i]:.2f}" for i in top]
     return Line(name, cells, ", ".join(most))
 

@@ -294,12 +294,18 @@ def answer(
 
 
 class Evaluation(NamedTuple):
-    """What a model makes of a split under its own masks; all of it [N, ...]."""
+    """What a model makes of a split under its own masks."""
 
     masks: Array
+    """[N, P]"""
     scores: Array
+    """Those [N, P] behind the masks."""
     nats: Array
+    """Lost on each label [N]."""
     hits: Array
+    """Whether each label was predicted [N]."""
+    examples: Examples | None = None
+    """The split itself, for metrics that are added."""
 
 
 def evaluate(cell: Cell, params: Any, key: Array, split: Examples) -> Evaluation:

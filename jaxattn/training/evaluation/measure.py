@@ -22,6 +22,7 @@ from jaxattn.training.cell import (
     TEST,
     Arrays,
     Cell,
+    Evaluation,
     Examples,
     accuracy,
     candidates_of,
@@ -60,23 +61,6 @@ class Measured(NamedTuple):
     """Mean mask of each class on the default tokens [K, classes]."""
 
 
-class Evaluated(NamedTuple):
-    """One trained cell on the test split, as `compute` of a metric's row is given it.
-
-    `compute(evaluated)` returns a number, or numbers by variant; it is traced.
-    """
-
-    examples: Examples
-    masks: Array
-    """Own masks [N, P]."""
-    scores: Array
-    """The scores [N, P] behind them."""
-    nats: Array
-    """Lost on each label [N]."""
-    hits: Array
-    """Whether each label was predicted [N]."""
-
-
 def measure(
     cell: Cell, state: TrainState, stored: Any, vocabulary: Vocabulary, black_box: Any
 ) -> Measured:
@@ -106,7 +90,7 @@ def measure(
         "leak_bits:permuted": leaks.null_bits,
         "leak_share": leaks.share,
         "leak_accuracy": leaks.accuracy,
-        **_added(Evaluated(test, *own)),
+        **_added(own._replace(examples=test)),
     }
     examples = {"masks": masks, "leak_bits": leaks.pointwise}
     if cell.simplex:
@@ -155,13 +139,15 @@ def measure(
     return Measured(scalars, examples, _class_means(cell, masks, labels))
 
 
-def _added(evaluated: Evaluated) -> dict[str, Array]:
-    """The numbers of metrics whose row in METRICS has a `compute` of its own."""
+def _added(evaluated: Evaluation) -> dict[str, Array]:
+    """The numbers of metrics whose row in METRICS has a `compute` of its own.
+
+    `compute(evaluated)` returns a number, or numbers by variant; it is traced.
+    """
     scalars = {}
     for name, row in METRICS.items():
-        compute = getattr(row, "compute", None)
-        if compute is not None:
-            values = compute(evaluated)
+        if row.compute is not None:
+            values = row.compute(evaluated)
             values = values if isinstance(values, dict) else {"": values}
             scalars |= {f"{name}:{k}".rstrip(":"): v for k, v in values.items()}
     return scalars
