@@ -1,7 +1,6 @@
 """Data of one's own go through the whole command, as the embedded texts do."""
 
 import json
-import logging
 
 import numpy as np
 import own_files
@@ -137,7 +136,7 @@ def test_meaningless_tokens_and_twelve_classes(tmp_path, capsys):
         assert stored["labels"].max() == 11
 
 
-def test_settings_come_from_a_config_file_too(tmp_path, capfd, caplog):
+def test_settings_come_from_a_config_file_too(tmp_path, capfd, said):
     path = three_classes(tmp_path / "mine.jsonl")
     config = tmp_path / "mine.py"
     config.write_text(
@@ -146,9 +145,8 @@ def test_settings_come_from_a_config_file_too(tmp_path, capfd, caplog):
         f"    data = Data(source={str(path)!r}, fields={tuple(FIELDS[1:])!r})\n"
         "    return Config(name='mine', tasks=('own',), data=data)\n"
     )
-    with caplog.at_level(logging.INFO, "jaxattn"):
-        own = source.load(config_files.load(config), "own", source.Loading())
-    assert own.classes == ("0", "1", "2") and "no split is given" in caplog.messages[0]
+    found = source.load(config_files.load(config), "own", source.Loading())
+    assert found.classes == ("0", "1", "2") and "no split is given" in said()[0]
     # Fields on the command line take the place of the config's.
     workdir = tmp_path / "run"
     words = ["--config", config, "--workdir", workdir, "--fields", "label=stars"]

@@ -1,6 +1,7 @@
 """Every command, example and number of the READMEs and of the config files is true."""
 
 import ast
+import dataclasses
 import re
 import shlex
 import shutil
@@ -63,7 +64,7 @@ def beside(tmp_path_factory, probe_run):
 def untrained(monkeypatch):
     """Models to be explained are taken as they begin, and asked nothing."""
 
-    def attributions(apply, params, split, idf, kind):
+    def attributions(apply, params, split, kind):
         n, positions = split.inputs.shape[:2]
         names = ["gradient", "leave_one_out", *["weight"] * (kind == "linear")]
         scores = dict.fromkeys(names, np.zeros((n, positions), np.float32))
@@ -74,36 +75,41 @@ def untrained(monkeypatch):
     monkeypatch.setattr(black_box, "_train", lambda *given: given[2])
 
 
-def check(config, data_dir, whole=True):
-    """Plans a run of a config, and traces its programs: one of each structure.
+def check(config, data_dir, traced):
+    """Plans a run of a config, and traces its programs that are of no `traced` kind.
 
-    With `whole` false, the first program alone. All but numbers is checked so: shapes
-    and types, that parts fit together, that what is to be measured can be.
+    The first one whatever its kind, with all that is measured. So everything is checked
+    but numbers: shapes, types, and that parts fit together.
     """
-    mesh, traced = wave.mesh_of_all_devices(), set()
-    for task in config.tasks:
-        made = source.load(config, task, data_dir, None, lambda line: None)
+    mesh, structures = wave.mesh_of_all_devices(), set()
+    for i, task in enumerate(config.tasks):
+        made = source.load(config, task, source.Loading(data_dir))
         programs = plan.plan(config, made)
         splits = wave.make_splits(made, mesh)
-        for program in programs[: None if whole else 1]:
-            static = program.static
-            kind = static.structure, static.model.normalizer
-            if kind in traced:
+        structures |= {program.cell.structure for program in programs}
+        for program in programs:
+            first = i == 0 and program is programs[0]
+            model = dataclasses.replace(program.cell.config.model, budget=0)
+            kind = program.cell.structure, str(model), made.inputs.kind
+            if kind in traced and not first:
                 continue
             traced.add(kind)
-            shape = wave.Shape(1)
             cells = wave.stack(program, [program.cells[0]] * mesh.size, mesh)
-            init, chunk, measure = wave.functions(program, mesh, shape)
+            init, chunk, measure = wave.functions(mesh, wave.Shape(1))
             state = jax.eval_shape(init, cells)
             after, curves = jax.eval_shape(chunk, state, cells, splits.stored)
-            assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(
-                lambda x: x.shape, state
-            )
+            shapes = [jax.tree.map(lambda x: x.shape, x) for x in (state, after)]
+            assert shapes[0] == shapes[1]
             assert curves["train_nll"].shape == (mesh.size,)
-            if program is programs[0]:
+            if first:
                 measured = jax.eval_shape(measure, state, cells, splits)
                 assert measured.scalars["accuracy"].shape == (mesh.size,)
-    return traced
+    return structures
+
+
+@pytest.fixture(scope="module")
+def traced():
+    return set()
 
 
 def test_there_is_something_to_check():
@@ -114,7 +120,7 @@ def test_there_is_something_to_check():
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands(command, monkeypatch, data_dir, beside):
+def test_commands(command, monkeypatch, data_dir, beside, traced):
     words = shlex.split(command)
     if command == PROBE or words[0] in ("pip", "pytest"):
         return  # `probe_run` has run it; CI runs the others
@@ -124,7 +130,7 @@ def test_commands(command, monkeypatch, data_dir, beside):
         assert words.pop(0) == "jaxattn", command
     name, *words = words
     if name == "train":
-        return plans(words, monkeypatch, data_dir, beside)
+        return plans(words, monkeypatch, data_dir, beside, traced)
     monkeypatch.chdir(beside)
     if name == "audit":
         assert audit([*words, "--permutations", "19"]) in (0, 4)
@@ -142,7 +148,7 @@ def test_commands(command, monkeypatch, data_dir, beside):
         assert doctor.main(words) == 0
 
 
-def plans(words, monkeypatch, data_dir, beside):
+def plans(words, monkeypatch, data_dir, beside, traced):
     """Reads a command that trains as it stands, but for its size, and traces it."""
     if "--help" in words:
         with pytest.raises(SystemExit) as ended:
@@ -155,7 +161,7 @@ def plans(words, monkeypatch, data_dir, beside):
     keep_compiled(monkeypatch)
     flags = train.parse([*words, *small])
     assert not flags.sweep or len(flags.config.also) >= 3
-    check(flags.config, data_dir, whole=False)
+    check(flags.config, data_dir, traced)
 
 
 # Those with a loop of their own have a test that knows their answer.
@@ -197,12 +203,14 @@ def test_files_that_are_named_are_there():
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_config_files_fit_together(path, data_dir, untrained):
+def test_config_files_fit_together(path, data_dir, untrained, traced):
     """`probe_run`, `words_run` and `known_run` train three of them."""
-    small = [w for item in SMALL.items() for w in item]
+    # Of bags there are 1,000.
+    flags = SMALL | {"--batch-size": "500"}
+    small = [w for item in flags.items() for w in item]
     config = train.parse(["--config", str(path), *small]).config
     structures = {METHODS[name].structure for name in config.methods}
-    assert {structure for structure, _ in check(config, data_dir)} >= structures
+    assert check(config, data_dir, traced) >= structures
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

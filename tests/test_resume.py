@@ -368,9 +368,17 @@ def test_ctrl_c_twice_ends_at_once_and_the_run_goes_on(
     goes_on()
 
 
+@pytest.fixture
+def interruptible():
+    """A process that a shell has started in the background ignores Ctrl-C."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
 @pytest.mark.parametrize("module, name", [(runtime, "configure"), (source, "load")])
 def test_ctrl_c_before_the_first_chunk_ends_quietly(
-    monkeypatch, capsys, folder, words, module, name
+    monkeypatch, capsys, folder, words, interruptible, module, name
 ):
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGINT)
@@ -435,7 +443,7 @@ for at in range(1, 100):
     folder = pathlib.Path(base, str(at))
     def begin():
         with hold(config.Config(), folder):
-            claim(config.Config(), folder, 'digest', lambda line: None)
+            claim(config.Config(), folder, 'digest')
     child = os.fork()
     if not child:
         kill_at(at, str(folder))

@@ -52,7 +52,7 @@ def whole(tmp_path_factory, sweep):
     return folder
 
 
-TEXTS = Source("x", Inputs("tokens", 10, 8), ("a", "b"), 64, "digest")
+TEXTS = Source("sentiment", Inputs("tokens", 10, 8), ("a", "b"), 64, "digest")
 
 SYN4 = Source(
     "syn4", Inputs("scalars", 1, 11, True), ("0", "1"), 64, "digest", family="syn",
