@@ -15,6 +15,7 @@ import pytest
 from small_run import ROOT, SMALL, keep_compiled
 
 from jaxattn import doctor, train
+from jaxattn.__main__ import main as commands_of_package
 from jaxattn.data.command import main as data
 from jaxattn.experiment import black_box, plan, source, wave
 from jaxattn.leakage.command import main as audit
@@ -56,7 +57,7 @@ def beside(tmp_path_factory, probe_run):
     """A folder with the run of the first command, and data of one's own."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(probe_run.folder, folder / "runs/probe")
-    own_files.write(folder / "mydata.jsonl", own_files.records(200))
+    own_files.write(folder / "mydata.jsonl", own_files.records(2000))
     return folder
 
 
@@ -129,6 +130,9 @@ def test_commands(command, monkeypatch, data_dir, beside, traced):
     else:
         assert words.pop(0) == "jaxattn", command
     name, *words = words
+    if name == "--help":
+        assert commands_of_package([name]) == 0
+        return
     if name == "train":
         return plans(words, monkeypatch, data_dir, beside, traced)
     monkeypatch.chdir(beside)
