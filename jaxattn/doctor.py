@@ -22,12 +22,9 @@ from jaxattn.system.runtime import Check
 
 NEEDED_GB = 2.0
 """The default run of configs/probe.py takes 1.6 GB."""
-
-INSTALL = "pip install --upgrade jaxattn (or, in its source, pip install .)"
-
 LIMIT = 180.0
 """Seconds until whatever is under way counts as hanging."""
-
+INSTALL = "pip install --upgrade jaxattn (or, in its source, pip install .)"
 REPORT = "report these lines in an issue"
 
 
@@ -35,26 +32,27 @@ def packages() -> Check:
     """Versions of the packages, and whether they are those that jaxattn asks for."""
     wrong = []
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for text in importlib.metadata.requires("jaxattn") or ():
-            wrong += _wrong(text)
+        asked = importlib.metadata.requires("jaxattn") or ()
+        wrong = [*filter(None, map(_wrong, asked))]
     if wrong:
         return Check("packages", False, "; ".join(wrong), INSTALL)
     versions = [f"{name} {v}" for name, v in runtime.versions().items() if v]
     return Check("packages", True, ", ".join(versions))
 
 
-def _wrong(text: str) -> list[str]:
+def _wrong(text: str) -> str:
+    """What is wrong with a requirement, if anything."""
     from packaging.requirements import Requirement
 
     asked = Requirement(text)
     if asked.marker and not asked.marker.evaluate({"extra": ""}):
-        return []
+        return ""
     try:
         version = importlib.metadata.version(asked.name)
     except importlib.metadata.PackageNotFoundError:
-        return [f"{asked.name} is missing"]
+        return f"{asked.name} is missing"
     good = asked.specifier.contains(version, prereleases=True)
-    return [] if good else [f"{asked.name} is {version}, needed is {asked.specifier}"]
+    return "" if good else f"{asked.name} is {version}, needed is {asked.specifier}"
 
 
 def devices() -> Check:
@@ -76,11 +74,9 @@ def compute() -> Check:
     import jax
     import numpy as np
 
-    ones = [
-        jax.device_put(np.ones((64, 64), np.float32), device)
-        for device in jax.local_devices()
-    ]
-    products = [jax.jit(lambda x: x @ x)(x) for x in ones]
+    ones = np.ones((64, 64), np.float32)
+    there = [jax.device_put(ones, device) for device in jax.local_devices()]
+    products = [jax.jit(lambda x: x @ x)(x) for x in there]
     wrong = [str(x.device) for x in products if not np.allclose(x, 64)]
     if wrong:
         return Check("compute", False, f"wrong products on {', '.join(wrong)}", REPORT)
@@ -165,12 +161,10 @@ def checks(quick: bool = False) -> Iterator[Check]:
 
 def line(check: Check, colour: bool = False) -> str:
     """A check as text of 80 columns."""
-    word = "ok" if check.ok else "FAIL"
+    word, code = ("ok", 32) if check.ok else ("FAIL", 31)
     text = f"{word:<4}  {check.name:<9}  {check.state}"
-    if check.todo:
-        text += f" -> {check.todo}"
+    text += f" -> {check.todo}" if check.todo else ""
     text = textwrap.fill(text, 80, subsequent_indent=" " * 17, break_on_hyphens=False)
-    code = 32 if check.ok else 31
     return text.replace(word, f"\x1b[{code}m{word}\x1b[0m", 1) if colour else text
 
 
@@ -182,9 +176,8 @@ def main(arguments: list[str] | None = None) -> int:
         description="Is this machine ready for jaxattn? Each line that fails says what "
         "to do. Exit codes: 0 all is well, 1 something failed, 2 wrong usage.",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object as the last line"
-    )
+    told = "print one JSON object as the last line"
+    parser.add_argument("--json", action="store_true", help=told)
     parser.add_argument("--quick", action="store_true", help="compute nothing")
     flags = parser.parse_args(arguments)
     runtime.configure()
@@ -219,10 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _end(made: list[Check], as_json: bool) -> int:
     failed = sum(not check.ok for check in made)
-    if failed:
-        print(f"{failed} of {len(made)} lines failed")
-    else:
-        print("all is well; next: python -m jaxattn.train --config configs/probe.py")
+    well = "all is well; next: python -m jaxattn.train --config configs/probe.py"
+    print(f"{failed} of {len(made)} lines failed" if failed else well)
     if as_json:
         print(json.dumps({"ok": not failed, "checks": [c._asdict() for c in made]}))
     return 1 if failed else 0

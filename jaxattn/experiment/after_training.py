@@ -119,11 +119,9 @@ def _bits(report: Any) -> dict[str, float]:
 
 
 def _asks_black_box(program: Program) -> bool:
-    box = program.source.black_box
-    asked = (
-        box is not None and box.ask is not None and FULL_TEXT not in program.settings
-    )
-    return asked and program.cell.config.data.asked_again > 0
+    ask = getattr(program.source.black_box, "ask", None)
+    examples = program.cell.config.data.asked_again
+    return ask is not None and examples > 0 and FULL_TEXT not in program.settings
 
 
 def _price_of_asking(programs: Sequence[Program]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxattn import config as configs
-from jaxattn.config import Config, at_setting, check, walk
+from jaxattn.config import Config, at_setting, check, check_once, walk
 from jaxattn.system.errors import reason, suggest
 
 
@@ -71,10 +71,7 @@ def grid(axes: Sequence[str]) -> list[str]:
         choices.append([f"{path}={value}" for value in dict.fromkeys(given)])
         if not (path and equals and choices[-1]):
             raise ValueError(f"sweep {axis!r} is not of the form FIELD=VALUE,VALUE")
-    paths = [words[0].partition("=")[0] for words in choices]
-    twice = {path for path in paths if paths.count(path) > 1}
-    if twice:
-        raise ValueError(f"sweep names {', '.join(sorted(twice))} more than once")
+    check_once("sweep", [words[0].partition("=")[0] for words in choices])
     return [" ".join(words) for words in itertools.product(*choices)] if axes else []
 
 
