@@ -41,20 +41,16 @@ def folder_of(run: Path) -> Path:
         what = "is a file, not the folder of a run" if run.exists() else "is missing"
         raise ValueError(f"{run} {what}: name a folder that jaxattn.train wrote")
     begun = (run / "config.json").exists()
+    why = "holds no run: there are no models in it"
     if begun and not (run / "results.csv").exists():
-        raise ValueError(
-            f"{run} holds no finished run: run its command again, which goes on where "
-            "it stopped"
-        )
-    folder = run / FOLDER
-    if any(folder.glob("*.json")):
-        return folder
-    if begun:
-        raise ValueError(
-            f"{run} keeps no parameters: it was run with --model-gigabytes 0 or by an "
-            "older version; run its command again with another --workdir"
-        )
-    raise ValueError(f"{run} holds no run: there are no models in it")
+        why = "holds no finished run: run its command again, which goes on where it "
+        why += "stopped"
+    elif any((run / FOLDER).glob("*.json")):
+        return run / FOLDER
+    elif begun:
+        why = "keeps no parameters: it was run with --model-gigabytes 0 or by an older "
+        why += "version; run its command again with another --workdir"
+    raise ValueError(f"{run} {why}")
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -62,9 +58,8 @@ def read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_bytes().decode("utf-8"))
         version = description["format"]
-        if not isinstance(version, int) or not (
-            version > FORMAT or description["methods"]
-        ):
+        whole = isinstance(version, int)
+        if not whole or (version <= FORMAT and not description["methods"]):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is damaged or cut off") from None

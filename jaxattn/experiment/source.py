@@ -166,7 +166,7 @@ def inputs_of(dataset: Dataset) -> Inputs:
     fixed = all((getattr(dataset, side).lengths == length).all() for side in SPLITS)
     if dataset.vocabulary:
         return Inputs("tokens", len(dataset.vocabulary), length, fixed)
-    return Inputs("vectors" if size else "scalars", *(size or [1]), length, fixed)
+    return Inputs("vectors" if size else "scalars", sum(size) or 1, length, fixed)
 
 
 def majority(source: Source, split: str) -> np.ndarray | None:

@@ -204,7 +204,7 @@ def bar(
         speed = f"{math.floor(100 * share):3d} %"
         speed += f"  {task.speed:,.0f} {unit}/s" if task.speed else ""
         left = task.time_remaining
-        rest = "  ".join(filter(None, [left and f"{clock(left)} left", note]))
+        rest = "  ".join(filter(None, [f"{clock(left)} left" if left else "", note]))
         progress.update(task.id, speed=speed, rest=rest)
         write(PLAIN_SECONDS)
 

@@ -245,12 +245,14 @@ def stop_signal(notify: Callable[[str], Any] = lambda text: None) -> Iterator[St
 
 
 class Check(NamedTuple):
-    """One line: what was looked at, whether it is right, what is there, what to do."""
+    """What was looked at, and what to do where it is not right."""
 
-    name: str
-    ok: bool
     state: str
     todo: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.todo
 
 
 def threads() -> Check:
@@ -260,11 +262,11 @@ def threads() -> Check:
     count = os.environ.get("PJRT_NPROC", "")
     devices = len(jax.local_devices())
     state = f"PJRT_NPROC={count}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
-    if jax.devices()[0].platform != "cpu":
-        return Check("threads", True, state)
     todo = ""
     real_time = [getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")]
-    if not count:
+    if jax.devices()[0].platform != "cpu":
+        pass
+    elif not count:
         state = f"jax has begun without jaxattn: {devices} devices for "
         state += f"{available_cores()} cores, and slow"
         todo = "call jaxattn.system.runtime.configure() before jax is used"
@@ -274,4 +276,4 @@ def threads() -> Check:
     elif hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in real_time:
         state += "; real-time priority, under which waiting threads starve the others"
         todo = "start it without chrt"
-    return Check("threads", not todo, state, todo)
+    return Check(state, todo)
