@@ -15,33 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from jaxattn.system.errors import suggest
 
-# The names that jaxattn comes with, for `--help` and for editors. What decides whether
-# a name is known is its registry (TASKS, METHODS, SELECTORS, ...), and a program may
-# add to that: see `jaxattn.experiment.plan.check_names`.
-
-BuiltInTask = Literal[
-    "movie_sentiment", "sentiment", "sources", "planted", "bags", "digits_pixels",
-    "digits_patches", "xor", "orange_skin", "nonlinear_additive",
-    "nonlinear_additive_paper", "switch", "switch_paper", "switch_published", "syn1",
-    "syn2", "syn3", "syn4", "syn5", "syn6", "syn3_paper", "syn5_paper", "syn6_paper",
-    "syn1_100", "syn2_100", "syn3_100", "syn4_100", "syn5_100", "syn6_100",
-    "explain_linear", "explain_cnn", "explain_gru", "explain_digits_pixels",
-    "explain_digits_patches", "own", "explain_own",
-]  # fmt: skip
-
-BuiltInMethod = Literal[
-    "joint", "random_pretraining", "random_pretraining_annealed",
-    "random_pretraining_averaged", "instance_weighting", "mask_swap", "random_always",
-    "mask_mix", "mask_mix_delayed", "invase", "realx", "uniform", "random_selection",
-    "gradient", "leave_one_out",
-]  # fmt: skip
-
-TaskName = BuiltInTask | str
-
-MethodName = BuiltInMethod | str
-
 Statistic = Literal["mean", "iqm"]
-
 MetricGroup = Literal[
     "agreement",
     "plausibility",
@@ -52,7 +26,17 @@ MetricGroup = Literal[
     "leak",
 ]
 
-DEFAULT_METHODS: tuple[MethodName, ...] = (
+# The parts of a model that jaxattn comes with, for `--help`. What decides whether a
+# name is known is its registry (SELECTORS, ...), which imports jax.
+Query = Literal["bag", "gru", "bigru", "bilstm", "cnn", "transformer", "none"]
+Selector = Literal["additive", "dot_product", "multi_head", "gated", "tabular"]
+Normalizer = Literal[
+    "softmax", "gumbel_softmax", "sparsemax", "entmax15", "top_k", "gumbel_top_k",
+    "gates", "hard_concrete", "hard_kuma",
+]  # fmt: skip
+Predictor = Literal["pooling", "positionwise", "cnn", "recurrent", "tabular"]
+
+DEFAULT_METHODS: tuple[str, ...] = (
     "joint",
     "random_pretraining",
     "instance_weighting",
@@ -95,7 +79,7 @@ class Data:
     black_box: str = ""
     """A model of one's own to explain (task explain_own), MODULE:FUNCTION: a list of
     texts, or an array [N, T] or [N, T, D], in; probabilities [N, classes] out."""
-    asked_about: TaskName = "movie_sentiment"
+    asked_about: str = "movie_sentiment"
     """The task whose inputs that model is asked about."""
     asked_again: int = count(1000, 0)
     """Test examples of which it is shown what each seed selected, and as many of what
@@ -111,27 +95,10 @@ class Model:
     or default tokens, which are the same for every example."""
     default_tokens: int = count(4, 2, 1024)
     """How many contentless tokens there are (unused where values are inputs)."""
-    query: (
-        Literal["bag", "gru", "bigru", "bilstm", "cnn", "transformer", "none"] | str
-    ) = "bag"
+    query: Query | str = "bag"
     """Encoder of the whole example into the query."""
-    selector: (
-        Literal["additive", "dot_product", "multi_head", "gated", "tabular"] | str
-    ) = "additive"
-    normalizer: (
-        Literal[
-            "softmax",
-            "gumbel_softmax",
-            "sparsemax",
-            "entmax15",
-            "top_k",
-            "gumbel_top_k",
-            "gates",
-            "hard_concrete",
-            "hard_kuma",
-        ]
-        | str
-    ) = "gumbel_softmax"
+    selector: Selector | str = "additive"
+    normalizer: Normalizer | str = "gumbel_softmax"
     """Turns scores into the mask; gumbel_softmax adds fresh noise, in tests too."""
     temperature: float = number(1.0, 1e-3, 1e3)
     """Divides the (noisy) scores before the softmax or the sigmoid."""
@@ -141,9 +108,7 @@ class Model:
     """Nats that each selected position costs the selector (gates)."""
     open_at_first: float = number(2.0, -20.0, 20.0)
     """Added to the scores of gates, so that they begin open (log-odds)."""
-    predictor: (
-        Literal["pooling", "positionwise", "cnn", "recurrent", "tabular"] | str
-    ) = "pooling"
+    predictor: Predictor | str = "pooling"
     features: int = count(32, 1, 65536)
     """Width of every embedding."""
     hidden: int = count(32, 1, 65536)
@@ -196,8 +161,8 @@ class Config:
 
     name: str = "probe"
     """The run's name; outputs go to runs/NAME."""
-    tasks: tuple[TaskName, ...] = ("movie_sentiment",)
-    methods: tuple[MethodName, ...] = DEFAULT_METHODS
+    tasks: tuple[str, ...] = ("movie_sentiment",)
+    methods: tuple[str, ...] = DEFAULT_METHODS
     also: tuple[str, ...] = ()
     """More settings, run beside the main one: NUMBER=VALUE, as model.penalty=0.1."""
     metrics: tuple[MetricGroup, ...] = ("agreement", "plausibility")
@@ -273,6 +238,13 @@ def check_name(path: str, name: object, names: Collection[str]) -> None:
         raise ValueError(f"{path} = {name!r}: {suggest(name, names)}")
 
 
+def check_once(what: str, names: Sequence[str]) -> None:
+    """Raises ValueError where one of the names stands twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what} names {', '.join(twice)} more than once")
+
+
 _EXAMPLES = {"also": "model.penalty=0.1", "data.fields": "label=stars"}
 
 
@@ -297,9 +269,7 @@ def check(config: Config) -> Config:
         names = getattr(config, path)
         if not names and path != "metrics":
             raise ValueError(f"{path} is empty: name one at least")
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"{path} names {', '.join(twice)} more than once")
+        check_once(path, names)
     for i, group in enumerate(config.metrics):
         check_name(f"metrics[{i}]", group, get_args(MetricGroup))
     for setting in config.also:
@@ -329,10 +299,10 @@ def _check_value(path: str, value: Any, field: dataclasses.Field) -> None:
         if isinstance(value, bool) or not isinstance(value, int | kind):
             raise ValueError(f"{path} = {value!r}: expected {kind.__name__}")
         if not low <= value <= high:
-            hint = ""
-            if path == "model.default_tokens" and value == 1:
-                hint = " (a mask over one token is always 1 and can carry nothing)"
-            raise ValueError(f"{path} = {value}: allowed is {low:g} to {high:g}{hint}")
+            one_token = path == "model.default_tokens" and value == 1
+            hint = " (a mask over one token is always 1 and can carry nothing)"
+            allowed = f"allowed is {low:g} to {high:g}{hint * one_token}"
+            raise ValueError(f"{path} = {value}: {allowed}")
 
 
 def _check_user_data(config: Config) -> None:
@@ -362,6 +332,12 @@ def _check_user_data(config: Config) -> None:
         )
 
 
+SWEPT = (
+    "model optimizer weighting random_masks epochs full_text_epochs batch_size".split()
+)
+"""What may differ between the settings of one run: not the data, which all share."""
+
+
 def at_setting(config: Config, setting: str) -> Config:
     """The config with fields changed, as 'model.penalty=0.1 model.hidden=64' asks.
 
@@ -383,36 +359,18 @@ def at_setting(config: Config, setting: str) -> Config:
         path = path.replace("-", "_")
         if not equals:
             raise ValueError(f"setting {word!r} is not of the form FIELD=VALUE")
-        fields = _swept(config)
+        fields = {p: f for p, _, f in walk(config) if p.partition(".")[0] in SWEPT}
         if path not in fields:
             raise ValueError(f"setting {word!r}: {suggest(path, fields)}")
-        config = replaced(config, path, _parsed(path, text, fields[path]))
+        kind = str if isinstance(fields[path].default, str) else int
+        kind = float if is_number(fields[path]) else kind
+        try:
+            config = replaced(config, path, kind(text))
+        except ValueError:
+            what = "a number" if kind is float else "a whole number"
+            told = f"setting '{path}={text}': {text!r} is not {what}"
+            raise ValueError(told) from None
     return check(dataclasses.replace(config, also=())) if setting else config
-
-
-def _swept(config: Config) -> dict[str, dataclasses.Field]:
-    """The fields that may differ between the settings of one run, by dotted path.
-
-    Not the data, which all settings share, nor what a run consists of.
-    """
-    parts = ("model", "optimizer", "weighting", "random_masks")
-    whole = ("epochs", "full_text_epochs", "batch_size")
-    return {
-        path: field
-        for path, _, field in walk(config)
-        if path.partition(".")[0] in parts or path in whole
-    }
-
-
-def _parsed(path: str, text: str, field: dataclasses.Field) -> Any:
-    if isinstance(field.default, str):
-        return text
-    kind = float if is_number(field) else int
-    try:
-        return kind(text)
-    except ValueError:
-        what = "a number" if kind is float else "a whole number"
-        raise ValueError(f"setting '{path}={text}': {text!r} is not {what}") from None
 
 
 def to_dict(config: Config) -> dict[str, Any]:

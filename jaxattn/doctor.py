@@ -22,12 +22,9 @@ from jaxattn.system.runtime import Check
 
 NEEDED_GB = 2.0
 """The default run of configs/probe.py takes 1.6 GB."""
-
-INSTALL = "pip install --upgrade jaxattn (or, in its source, pip install .)"
-
 LIMIT = 180.0
 """Seconds until whatever is under way counts as hanging."""
-
+INSTALL = "pip install --upgrade jaxattn (or, in its source, pip install .)"
 REPORT = "report these lines in an issue"
 
 
@@ -35,26 +32,27 @@ def packages() -> Check:
     """Versions of the packages, and whether they are those that jaxattn asks for."""
     wrong = []
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for text in importlib.metadata.requires("jaxattn") or ():
-            wrong += _wrong(text)
+        asked = importlib.metadata.requires("jaxattn") or ()
+        wrong = [*filter(None, map(_wrong, asked))]
     if wrong:
-        return Check("packages", False, "; ".join(wrong), INSTALL)
+        return Check("; ".join(wrong), INSTALL)
     versions = [f"{name} {v}" for name, v in runtime.versions().items() if v]
-    return Check("packages", True, ", ".join(versions))
+    return Check(", ".join(versions))
 
 
-def _wrong(text: str) -> list[str]:
+def _wrong(text: str) -> str:
+    """What is wrong with a requirement, if anything."""
     from packaging.requirements import Requirement
 
     asked = Requirement(text)
     if asked.marker and not asked.marker.evaluate({"extra": ""}):
-        return []
+        return ""
     try:
         version = importlib.metadata.version(asked.name)
     except importlib.metadata.PackageNotFoundError:
-        return [f"{asked.name} is missing"]
+        return f"{asked.name} is missing"
     good = asked.specifier.contains(version, prereleases=True)
-    return [] if good else [f"{asked.name} is {version}, needed is {asked.specifier}"]
+    return "" if good else f"{asked.name} is {version}, needed is {asked.specifier}"
 
 
 def devices() -> Check:
@@ -67,8 +65,8 @@ def devices() -> Check:
     idle = there[0].platform == "cpu" and "JAX_PLATFORMS" not in os.environ
     if idle and Path("/dev/nvidia0").exists():
         state += "; there is an NVIDIA card that jax does not see"
-        return Check("devices", False, state, "pip install 'jax[cuda13]'")
-    return Check("devices", True, state)
+        return Check(state, "pip install 'jax[cuda13]'")
+    return Check(state)
 
 
 def compute() -> Check:
@@ -76,15 +74,13 @@ def compute() -> Check:
     import jax
     import numpy as np
 
-    ones = [
-        jax.device_put(np.ones((64, 64), np.float32), device)
-        for device in jax.local_devices()
-    ]
-    products = [jax.jit(lambda x: x @ x)(x) for x in ones]
+    ones = np.ones((64, 64), np.float32)
+    there = [jax.device_put(ones, device) for device in jax.local_devices()]
+    products = [jax.jit(lambda x: x @ x)(x) for x in there]
     wrong = [str(x.device) for x in products if not np.allclose(x, 64)]
     if wrong:
-        return Check("compute", False, f"wrong products on {', '.join(wrong)}", REPORT)
-    return Check("compute", True, "every device compiles and multiplies")
+        return Check(f"wrong products on {', '.join(wrong)}", REPORT)
+    return Check("every device compiles and multiplies")
 
 
 def cache() -> Check:
@@ -93,25 +89,25 @@ def cache() -> Check:
     todo = "set JAX_COMPILATION_CACHE_DIR to a folder that you may write"
     if not folder:
         state = "no folder to keep compiled programs in: every run compiles anew"
-        return Check("cache", False, state, todo)
+        return Check(state, todo)
     if "://" in folder:
-        return Check("cache", True, f"{folder} (remote, not looked into)")
+        return Check(f"{folder} (remote, not looked into)")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             sizes = [p.stat().st_size for p in Path(folder).glob("*-cache")]
     except OSError as error:
-        return Check("cache", False, f"{_short(folder)}: {error.strerror}", todo)
+        return Check(f"{_short(folder)}: {error.strerror}", todo)
     size = f"{len(sizes):,} programs, {sum(sizes) / 1e6:,.0f} MB"
-    return Check("cache", True, f"{_short(folder)}: writable, {size}")
+    return Check(f"{_short(folder)}: writable, {size}")
 
 
 def memory() -> Check:
     """Memory that is free, as the system and the container allow it."""
     free = runtime.available_memory() / 1e9
-    state = f"{free:.1f} GB free; the default run takes 1.6 GB"
     todo = "end other programs; choose a smaller --batch-size and --lane 1"
-    return Check("memory", free >= NEEDED_GB, state, "" if free >= NEEDED_GB else todo)
+    state = f"{free:.1f} GB free; the default run takes 1.6 GB"
+    return Check(state, "" if free >= NEEDED_GB else todo)
 
 
 def data() -> Check:
@@ -123,14 +119,13 @@ def data() -> Check:
         try:
             n = len(snippets.load_snippets(None).ids)
         except (ValueError, OSError) as error:
-            state = str(error).partition(";")[0]
-            return Check("data", False, state, f"delete {_short(folder)}")
-        return Check("data", True, f"{n:,} snippets prepared in {_short(folder)}")
+            return Check(str(error).partition(";")[0], f"delete {_short(folder)}")
+        return Check(f"{n:,} snippets prepared in {_short(folder)}")
     there = next(p for p in folder.parents if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        state = f"{_short(folder)} cannot be made"
-        return Check("data", False, state, "set TFDS_DATA_DIR, or give --data-dir")
-    return Check("data", True, "not prepared yet: the first run does it in seconds")
+        todo = "set TFDS_DATA_DIR, or give --data-dir"
+        return Check(f"{_short(folder)} cannot be made", todo)
+    return Check("not prepared yet: the first run does it in seconds")
 
 
 def _short(path: str | Path) -> str:
@@ -152,25 +147,22 @@ CHECKS: tuple[tuple[str, Callable[[], Check], str], ...] = (
 """Name, check, and what to do where the check itself cannot be made."""
 
 
-def checks(quick: bool = False) -> Iterator[Check]:
+def checks(quick: bool = False) -> Iterator[tuple[str, Check]]:
     """All checks, as they are made; one that cannot be made has failed."""
     for name, check, todo in CHECKS:
-        if quick and check is compute:
-            continue
-        try:
-            yield check()
-        except Exception as error:
-            yield Check(name, False, reason(error, kind=True), todo)
+        if not quick or check is not compute:
+            try:
+                yield name, check()
+            except Exception as error:
+                yield name, Check(reason(error, kind=True), todo)
 
 
-def line(check: Check, colour: bool = False) -> str:
+def line(name: str, check: Check, colour: bool = False) -> str:
     """A check as text of 80 columns."""
-    word = "ok" if check.ok else "FAIL"
-    text = f"{word:<4}  {check.name:<9}  {check.state}"
-    if check.todo:
-        text += f" -> {check.todo}"
+    word, code = ("ok", 32) if check.ok else ("FAIL", 31)
+    text = f"{word:<4}  {name:<9}  {check.state}"
+    text += f" -> {check.todo}" if check.todo else ""
     text = textwrap.fill(text, 80, subsequent_indent=" " * 17, break_on_hyphens=False)
-    code = 32 if check.ok else 31
     return text.replace(word, f"\x1b[{code}m{word}\x1b[0m", 1) if colour else text
 
 
@@ -182,23 +174,22 @@ def main(arguments: list[str] | None = None) -> int:
         description="Is this machine ready for jaxattn? Each line that fails says what "
         "to do. Exit codes: 0 all is well, 1 something failed, 2 wrong usage.",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object as the last line"
-    )
+    told = "print one JSON object as the last line"
+    parser.add_argument("--json", action="store_true", help=told)
     parser.add_argument("--quick", action="store_true", help="compute nothing")
     flags = parser.parse_args(arguments)
     runtime.configure()
     terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     colour = terminal and not os.environ.get("NO_COLOR")
-    made: list[Check] = []
+    made: dict[str, Check] = {}
 
-    def show(check: Check) -> None:
-        made.append(check)
-        print(line(check, colour), flush=True)
+    def show(name: str, check: Check) -> None:
+        made[name] = check
+        print(line(name, check, colour), flush=True)
 
     def give_up() -> None:
         text = f"no answer after {LIMIT:.0f} s: a program hangs"
-        show(Check("doctor", False, text, REPORT))
+        show("doctor", Check(text, REPORT))
         code = _end(made, flags.json)
         sys.stdout.flush()
         os._exit(code)  # what hangs cannot be interrupted
@@ -207,8 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
     watch.daemon = True
     watch.start()
     try:
-        for check in checks(flags.quick):
-            show(check)
+        for name, check in checks(flags.quick):
+            show(name, check)
     except KeyboardInterrupt:
         print("error: stopped", file=sys.stderr)
         return 130
@@ -217,14 +208,13 @@ def main(arguments: list[str] | None = None) -> int:
     return _end(made, flags.json)
 
 
-def _end(made: list[Check], as_json: bool) -> int:
-    failed = sum(not check.ok for check in made)
-    if failed:
-        print(f"{failed} of {len(made)} lines failed")
-    else:
-        print("all is well; next: python -m jaxattn.train --config configs/probe.py")
+def _end(made: dict[str, Check], as_json: bool) -> int:
+    failed = sum(not check.ok for check in made.values())
+    well = "all is well; next: python -m jaxattn.train --config configs/probe.py"
+    print(f"{failed} of {len(made)} lines failed" if failed else well)
     if as_json:
-        print(json.dumps({"ok": not failed, "checks": [c._asdict() for c in made]}))
+        rows = [{"name": n, "ok": c.ok} | c._asdict() for n, c in made.items()]
+        print(json.dumps({"ok": not failed, "checks": rows}))
     return 1 if failed else 0
 
 

@@ -28,18 +28,10 @@ from jaxattn.nn.embedding import Inputs
 from jaxattn.nn.normalizers import NORMALIZERS
 from jaxattn.system.errors import reason, suggest
 from jaxattn.system.files import read_arrays
-from jaxattn.training.cell import (
-    TEST,
-    Arrays,
-    Cell,
-    answer,
-    make_model,
-    unpack,
-)
+from jaxattn.training.cell import TEST, Arrays, Cell, answer, make_model, unpack
 
 FORMAT = 1
 """A higher one is of a later version of jaxattn."""
-
 FOLDER = "models"
 
 
@@ -49,20 +41,16 @@ def folder_of(run: Path) -> Path:
         what = "is a file, not the folder of a run" if run.exists() else "is missing"
         raise ValueError(f"{run} {what}: name a folder that jaxattn.train wrote")
     begun = (run / "config.json").exists()
+    why = "holds no run: there are no models in it"
     if begun and not (run / "results.csv").exists():
-        raise ValueError(
-            f"{run} holds no finished run: run its command again, which goes on where "
-            "it stopped"
-        )
-    folder = run / FOLDER
-    if any(folder.glob("*.json")):
-        return folder
-    if begun:
-        raise ValueError(
-            f"{run} keeps no parameters: it was run with --model-gigabytes 0 or by an "
-            "older version; run its command again with another --workdir"
-        )
-    raise ValueError(f"{run} holds no run: there are no models in it")
+        why = "holds no finished run: run its command again, which goes on where it "
+        why += "stopped"
+    elif any((run / FOLDER).glob("*.json")):
+        return run / FOLDER
+    elif begun:
+        why = "keeps no parameters: it was run with --model-gigabytes 0 or by an older "
+        why += "version; run its command again with another --workdir"
+    raise ValueError(f"{run} {why}")
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -70,9 +58,8 @@ def read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_bytes().decode("utf-8"))
         version = description["format"]
-        if not isinstance(version, int):
-            raise ValueError
-        if version <= FORMAT and not description["methods"]:
+        whole = isinstance(version, int)
+        if not whole or (version <= FORMAT and not description["methods"]):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is damaged or cut off") from None
@@ -106,10 +93,10 @@ def read_parameters(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarr
     shapes = {name: array.shape for name, array in arrays.items()}
     for name in [*wanted, *shapes]:
         if shapes.get(name) != wanted.get(name):
+            there, here = shapes.get(name, "missing"), wanted.get(name, "nothing")
             raise ValueError(
-                f"{path} does not fit its model: {name} is "
-                f"{shapes.get(name, 'missing')} there, "
-                f"expected {wanted.get(name, 'nothing')}"
+                f"{path} does not fit its model: {name} is {there} there, "
+                f"expected {here}"
             )
     return arrays
 
@@ -208,17 +195,20 @@ def load_model(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {reason(error)}") from None
     files = files_of(folder / task / method, seed)
-    wanted = nn_model.shapes(cell.model)
-    stacked = _stacked([read_parameters(file, wanted) for file in files.values()])
+    model, wanted = cell.model, nn_model.shapes(cell.model)
+    arrays = [read_parameters(file, wanted) for file in files.values()]
+    stacked = jax.tree.map(lambda *seeds: jnp.asarray(np.stack(seeds)), *arrays)
     if isinstance(seed, int | np.integer):
         stacked = jax.tree.map(lambda x: x[0], stacked)
-    model = cell.model
+    # Of `gumbel_softmax` and the like, unless the masks of all examples are uniform.
+    noisy = NORMALIZERS[model.normalizer].noisy or cell.structure.scores == "random"
+    noisy = noisy and not cell.method.uniform
     return TrainedModel(
         task=task,
         method=method,
         seeds=tuple(files),
-        params=stacked,
-        apply=_apply(cell),
+        params=unflatten_dict(stacked, sep="/"),
+        apply=_apply(cell, noisy),
         classes=tuple(description["classes"]),
         vocabulary=tuple(description["vocabulary"]),
         inputs=model.inputs,
@@ -226,16 +216,14 @@ def load_model(
         default_tokens=model.selector.default_tokens,
         scores=cell.structure.scores,
         words=_words(description, task),
-        noisy=_noisy(cell),
+        noisy=noisy,
     )
 
 
 def _chosen(what: str, name: str | None, names: list[str]) -> str:
-    if name is None:
-        return names[0]
-    if name not in names:
+    if name is not None and name not in names:
         raise ValueError(f"{what} {name!r}: {suggest(name, names)}")
-    return name
+    return names[0] if name is None else name
 
 
 def _cell(description: Mapping[str, Any], method: Mapping[str, Any]) -> Cell:
@@ -267,20 +255,9 @@ def _words(description: Mapping[str, Any], task: str) -> Callable[[str], list[st
     return no_words
 
 
-def _stacked(seeds: list[dict[str, np.ndarray]]) -> Any:
-    names = seeds[0]
-    flat = {name: jnp.asarray(np.stack([s[name] for s in seeds])) for name in names}
-    return unflatten_dict(flat, sep="/")
-
-
-def _noisy(cell: Cell) -> bool:
-    noisy = NORMALIZERS[cell.model.normalizer].noisy
-    return (noisy or cell.structure.scores == "random") and not cell.method.uniform
-
-
-def _apply(cell: Cell) -> Callable[..., tuple[Array, Array]]:
+def _apply(cell: Cell, noisy: bool) -> Callable[..., tuple[Array, Array]]:
     """The function of a model: what the engine does with a test split, all of it."""
-    given, noisy = cell.structure.scores, _noisy(cell)
+    given = cell.structure.scores
 
     def one(params, key, x, length, scores):
         example = Arrays(x, length, jnp.int32(0), attributions={given: scores})
@@ -299,8 +276,7 @@ def _apply(cell: Cell) -> Callable[..., tuple[Array, Array]]:
                 f"method {given} takes its scores from the model that it explains: "
                 "give scores [N, P]"
             )
-        key = jax.random.key(0) if key is None else key
-        keys = jax.random.split(key, inputs.shape[0])
+        keys = jax.random.split(jax.random.key(0) if key is None else key, len(inputs))
         return jax.vmap(one, (None, 0, 0, 0, None if scores is None else 0))(
             params, keys, inputs, lengths, scores
         )

@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import functools
+import inspect
 import json
 import re
 import shlex
@@ -13,7 +15,9 @@ from typing import Annotated, Any
 import tyro
 
 from jaxattn import config as configs
+from jaxattn.data import tasks
 from jaxattn.experiment import config_files
+from jaxattn.methods.table import METHODS
 from jaxattn.system import console, runtime
 from jaxattn.system.errors import out_of_memory
 
@@ -66,11 +70,15 @@ def parse(arguments: list[str]) -> Flags:
     first.add_argument("--config", type=Path)
     known, rest = first.parse_known_args(arguments)
     default = config_files.load(known.config) if known.config else configs.Config()
+    known_names = {"Tasks": tasks.names(), "Methods": METHODS}
+    told = [f"- {what}: {', '.join(names)}" for what, names in known_names.items()]
+    told = [inspect.cleandoc(Flags.__doc__ or ""), *map(console.folded, told)]
     flags = tyro.cli(
         Flags,
         args=_without_commas(rest),
         default=Flags(config=default),
         prog="python -m jaxattn.train [--config FILE]",
+        description="\n".join(told),
     )
     config = configs.check(_explaining(_with_data(flags, default.name), flags, default))
     config = config_files.placed(config, config_files.grid(sum(flags.sweep, ())))
@@ -82,18 +90,17 @@ def parse(arguments: list[str]) -> Flags:
 
 def _with_data(flags: Flags, usual_name: str) -> configs.Config:
     """The config with the data of --data as its task, and in its name."""
-    config, given = flags.config, {}
+    config = flags.config
     if flags.data:
-        given["source"] = flags.data
-        tasks = config.tasks if "own" in config.tasks else ("own",)
+        named = config.tasks if "own" in config.tasks else ("own",)
         name = config.name
         if name == usual_name:
             stem = Path(flags.data.partition(":")[2] or flags.data).name
             stem = re.sub(r"\W+", "_", stem.partition(".")[0])
             name = f"{name}_{stem}".strip("_")
-        config = dataclasses.replace(config, tasks=tasks, name=name)
-    given |= {"fields": flags.fields} if flags.fields else {}
-    given |= {"tokenizer": flags.tokenizer} if flags.tokenizer else {}
+        config = dataclasses.replace(config, tasks=named, name=name)
+    given = {"source": flags.data, "fields": flags.fields, "tokenizer": flags.tokenizer}
+    given = {name: value for name, value in given.items() if value}
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
 
 
@@ -154,23 +161,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(flags: Flags, hosts: Any) -> tuple[int, bool]:
     """Exit code, and whether all processes of the job come to it by themselves."""
-    if not hosts.first():
-        console.settings.quiet = True
+    console.settings.quiet |= not hosts.first()
+    stopping = functools.partial(runtime.stop_signal, console.urgent)
+    kept = flags.checkpoint_seconds, flags.model_gigabytes, flags.dry_run
+    where = flags.workdir, flags.data_dir, flags.download
     try:
         from jaxattn.experiment.run import Execution, run
 
-        done = run(
-            flags.config,
-            flags.workdir,
-            flags.data_dir,
-            flags.download,
-            execution=Execution(
-                flags.checkpoint_seconds,
-                flags.model_gigabytes,
-                flags.dry_run,
-                lambda: runtime.stop_signal(console.urgent),
-            ),
-        )
+        done = run(flags.config, *where, execution=Execution(*kept, stopping))
     except (ValueError, OSError, RuntimeError) as error:
         if hosts.lost(error):
             console.error("another process of this job has died: start it again")
@@ -210,15 +208,11 @@ def _tell(flags: Flags, done: Any) -> None:
     if len(shown) < len(done.findings):
         console.say(f"- {len(done.findings) - len(shown)} more in results.md")
     if done.signal is not None:
-        console.paragraph(
-            "stopped after the current chunk; the same command goes on from "
-            f"{done.folder}"
-        )
+        told = "stopped after the current chunk; the same command goes on from"
+        console.paragraph(f"{told} {done.folder}")
     elif done.contents:
-        console.paragraph(
-            f"{done.folder}: report.html, results.md, results.csv, seeds.csv, masks, "
-            "figures"
-        )
+        files = "report.html, results.md, results.csv, seeds.csv, masks, figures"
+        console.paragraph(f"{done.folder}: {files}")
         for number, step in enumerate(_next(done.folder)):
             console.say(f"{'' if number else 'next:':5} {step}")
     if flags.json:
@@ -227,16 +221,12 @@ def _tell(flags: Flags, done: Any) -> None:
 
 def _next(folder: Path) -> list[str]:
     """What to do with a finished run, as commands."""
-    name = shlex.quote(str(folder))
-    steps = [
-        f"open {shlex.quote(str(folder / 'report.html'))}",
-        f"jaxattn report {name}",
-    ]
-    masks = sorted(p for p in folder.glob("masks/**/*.npz"))
+    steps = [("open", folder / "report.html"), ("jaxattn report", folder)]
+    masks = sorted(folder.glob("masks/**/*.npz"))
     # joint, where it is: what everyone trains.
     masks.sort(key=lambda p: (p.stem != "joint", p.stem == "full_text"))
-    steps += [f"jaxattn audit {shlex.quote(str(p))}" for p in masks[:1]]
-    return steps
+    steps += [("jaxattn audit", path) for path in masks[:1]]
+    return [f"{command} {shlex.quote(str(path))}" for command, path in steps]
 
 
 if __name__ == "__main__":

@@ -100,13 +100,14 @@ def keep_compiled(monkeypatch, kept={}) -> None:  # noqa: B006
             kept[key] = load(task, length, min_count, data_dir)
         return kept[key]
 
-    def once(compile_program, program, splits, mesh, shape, *more):
-        cell = program.cell
+    def once(compile_program, job, *shape):
+        source, cell = job.program.source, job.program.cell
         same = dataclasses.replace(cell.config, full_text_epochs=1)
-        structure = jax.tree.structure(cell.replace(config=same))
-        key = (compile_program, program.source.digest, structure, shape, mesh)
+        structure = jax.tree.structure(dataclasses.replace(cell, config=same))
+        where = shape or (job.compiled.shape,)
+        key = (compile_program, source.digest, structure, where, job.mesh)
         if key not in kept:
-            kept[key] = compile_program(program, splits, mesh, shape, *more)
+            kept[key] = compile_program(job, *shape)
         return kept[key]
 
     monkeypatch.setattr(tasks, "load", load_once)

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -75,35 +76,15 @@ def put(path, value):
 
 BAD = [
     ("seeds", 0, ["seeds = 0", "1 to"]),
-    ("seeds", -3, ["seeds = -3"]),
     ("seeds", True, ["seeds = True", "expected int"]),
     ("seeds", 16.0, ["seeds = 16.0", "expected int"]),
-    ("seeds", "16", ["seeds = '16'", "expected int"]),
     ("seeds", None, ["seeds = None", "expected int"]),
     ("seeds", 10**400, ["seeds = 1000", "1 to"]),
-    ("first_seed", -1, ["first_seed", "0 to"]),
-    ("first_seed", 2**31, ["first_seed"]),
-    ("epochs", 0, ["epochs = 0"]),
-    ("batch_size", 1, ["batch_size = 1", "2 to"]),
-    ("lane", -1, ["lane = -1"]),
-    ("data.length", 0, ["data.length = 0"]),
-    ("data.min_count", 0, ["data.min_count"]),
-    ("model.features", 0, ["model.features"]),
     ("model.hidden", 2.5, ["model.hidden", "expected int"]),
-    ("model.default_tokens", 0, ["model.default_tokens = 0", "2 to"]),
     ("model.default_tokens", 1, ["default_tokens = 1", "one token", "2 to"]),
     ("model.temperature", -1.0, ["model.temperature = -1.0", "0.001 to"]),
-    ("model.temperature", 0, ["model.temperature = 0"]),
     ("model.temperature", False, ["model.temperature", "expected float"]),
     ("model.temperature", "hot", ["model.temperature = 'hot'", "expected float"]),
-    ("optimizer.learning_rate", math.nan, ["optimizer.learning_rate = nan"]),
-    ("optimizer.learning_rate", math.inf, ["optimizer.learning_rate = inf"]),
-    ("weighting.learning_rate", 0.0, ["weighting.learning_rate"]),
-    ("weighting.hidden", 0, ["weighting.hidden"]),
-    ("weighting.updates", 0, ["weighting.updates"]),
-    ("weighting.truncation", 0.5, ["weighting.truncation = 0.5", "1 to"]),
-    ("random_masks.pretraining_share", 1.5, ["pretraining_share = 1.5", "to 0.95"]),
-    ("random_masks.low", 0.0, ["random_masks.low"]),
     ("random_masks.low", 9.0, ["random_masks.low is above random_masks.high"]),
     ("tasks", ("sentimnt",), ["tasks[0] = 'sentimnt'", "perhaps you meant sentiment"]),
     ("methods", ("joint", "mask_swop"), ["'mask_swop'", "meant mask_swap"]),
@@ -148,21 +129,24 @@ def test_nonsense_is_refused_in_one_line(path, value, said):
     assert [s for s in said if s not in text] == [], text
 
 
-@pytest.mark.parametrize("path", numbers(Config()))
+BOUNDED = {p: f for p, _, f in config_module.walk(Config()) if "low" in f.metadata}
+
+
+@pytest.mark.parametrize("path", BOUNDED)
 def test_check_takes_both_ends_of_each_range_and_nothing_beyond(path):
-    fields = {p: field for p, _, field in config_module.walk(Config())}
-    bounds = fields[path].metadata
-    for value in (bounds["low"], bounds["high"]):
-        one = put(path, value)
-        if path == "random_masks.low":  # must stay below the other
-            one = replaced(one, "random_masks.high", 1e3)
-        if path == "random_masks.high":
-            one = replaced(one, "random_masks.low", 1e-6)
-        check(one)
-    low, high = bounds["low"], bounds["high"]
-    below, above = low - abs(low) / 100 - 1e-12, high * 1.01
-    for value in (below, above, math.nan):
-        with pytest.raises(ValueError, match=path):
+    field = BOUNDED[path]
+    low, high = field.metadata["low"], field.metadata["high"]
+    # Of these two the one must stay below the other.
+    others = {"random_masks.low": "random_masks.high"}
+    others |= {high: low for low, high in others.items()}
+    for value in (low, high):
+        check(replaced(put(path, value), others.get(path, path), value))
+    beyond = [low - 1, high + 1]
+    if config_module.is_number(field):
+        beyond = [low - abs(low) / 100 - 1e-12, high * 1.01, math.nan, math.inf]
+    for value in beyond:
+        told = re.escape(f"{path} = {value}: allowed is {low:g} to {high:g}")
+        with pytest.raises(ValueError, match=told):
             check(put(path, value))
 
 
@@ -179,6 +163,8 @@ def test_whole_numbers_are_fine_where_floats_are_wanted():
 
 def test_differences_name_each_field_that_differs():
     old = to_dict(Config())
+    assert old["methods"] == list(Config().methods), "plain JSON"
+    assert old["model"]["temperature"] == 1.0
     model = Model(hidden=8, query="gru")
     new = to_dict(dataclasses.replace(Config(), seeds=3, model=model))
     assert differences(old, old) == []
@@ -190,11 +176,6 @@ def test_differences_name_each_field_that_differs():
     without = {k: v for k, v in old.items() if k != "lane"}
     assert differences(without, old) == ["lane: absent -> 0"]
     assert differences(old, without) == ["lane: 0 -> absent"]
-
-
-def test_to_dict_is_plain_json():
-    assert to_dict(Config())["methods"] == list(Config().methods)
-    assert to_dict(Config())["model"]["temperature"] == 1.0
 
 
 def test_fingerprint_is_stable_and_changes_with_every_field():
@@ -269,21 +250,16 @@ def test_load_says_in_one_line_what_is_wrong(tmp_path, text, said):
     assert [s for s in said if s not in message] == [], message
 
 
-def test_load_says_that_there_is_no_such_file(tmp_path):
-    with pytest.raises(OSError, match="absent.py does not exist"):
-        load(tmp_path / "absent.py")
-    with pytest.raises(OSError, match="does not exist"):
-        load(tmp_path)
-
-
-def test_load_says_that_a_file_is_no_python(tmp_path):
+def test_load_says_that_a_file_is_missing_or_no_python(tmp_path):
+    for path in (tmp_path / "absent.py", tmp_path):
+        with pytest.raises(OSError, match=f"{path.name} does not exist"):
+            load(path)
     path = tmp_path / "experiment.yaml"
     path.write_text("seeds: 3")
     with pytest.raises(ValueError, match=r"must end \.py"):
         load(path)
 
 
-@pytest.mark.skipif(not CONFIGS, reason="there is no config yet")
 @pytest.mark.parametrize("path", CONFIGS, ids=[p.stem for p in CONFIGS])
 def test_the_configs_of_the_repository_load_and_pass_check(path):
     config = check(load(path))

@@ -144,9 +144,7 @@ def test_damaged_data_are_told(monkeypatch, tmp_path):
     assert not check.ok and "damaged" in check.state
     assert check.todo == f"delete {folder}"
     folder.rmdir()
-    assert doctor.data() == Check(
-        "data", True, "not prepared yet: the first run does it in seconds"
-    )
+    assert doctor.data() == ("not prepared yet: the first run does it in seconds", "")
 
 
 def test_a_device_that_computes_wrongly_fails(monkeypatch):
@@ -179,9 +177,9 @@ def test_a_check_that_breaks_is_a_failure(monkeypatch, capsys):
 
 
 def test_colour_is_for_terminals():
-    check = Check("cache", False, "x " * 60, "y")
-    assert "\x1b[31mFAIL\x1b[0m" in doctor.line(check, colour=True)
-    plain = doctor.line(check)
+    check = Check("x " * 60, "y")
+    assert "\x1b[31mFAIL\x1b[0m" in doctor.line("cache", check, colour=True)
+    plain = doctor.line("cache", check)
     assert "\x1b" not in plain and max(map(len, plain.splitlines())) <= 80
 
 

@@ -117,11 +117,11 @@ def test_a_lane_that_memory_cannot_hold_is_halved_and_said(
 ):
     compile_training, tried = waves.compile_training, []
 
-    def small_only(program, splits, mesh, shape):
+    def small_only(job, shape):
         tried.append(shape.lane)
         if shape.lane > 1:
             out_of_memory()
-        return compile_training(program, splits, mesh, shape)
+        return compile_training(job, shape)
 
     monkeypatch.setattr(waves, "compile_training", small_only)
     words = arguments(tmp_path / "run", data_dir, WORDS, lane="2", seeds="2")
@@ -136,11 +136,11 @@ def test_memory_that_runs_out_in_a_wave_halves_it_and_goes_on(
 ):
     run_wave, failed = waves.run_wave, []
 
-    def fails_once(wave, *more, **named):
-        if wave.compiled.shape.lane > 1 and not failed:
-            failed.append(wave.compiled.shape)
+    def fails_once(job, *more, **named):
+        if job.compiled.shape.lane > 1 and not failed:
+            failed.append(job.compiled.shape)
             out_of_memory()
-        return run_wave(wave, *more, **named)
+        return run_wave(job, *more, **named)
 
     monkeypatch.setattr(waves, "run_wave", fails_once)
     folder = tmp_path / "run"
@@ -157,10 +157,10 @@ def test_memory_that_runs_out_in_the_timed_chunk_halves_the_lane(
 ):
     seconds = placement.seconds
 
-    def narrow_only(wave):
-        if wave.compiled.shape.lane > 1:
+    def narrow_only(job):
+        if job.compiled.shape.lane > 1:
             out_of_memory()
-        return seconds(wave)
+        return seconds(job)
 
     monkeypatch.setattr(placement, "seconds", narrow_only)
     folder = tmp_path / "run"
@@ -182,9 +182,7 @@ def test_a_long_program_takes_the_fastest_lane(tmp_path, data_dir, monkeypatch, 
     """The measurement is made up; what follows from it is not."""
     monkeypatch.setattr(placement, "TRIAL_SECONDS", 0.0)
     took = {1: 1.0, 2: 1.2, 4: 4.0}
-    monkeypatch.setattr(
-        placement, "seconds", lambda wave: took[wave.compiled.shape.lane]
-    )
+    monkeypatch.setattr(placement, "seconds", lambda job: took[job.compiled.shape.lane])
     folder = tmp_path / "run"
     words = arguments(folder, data_dir, WORDS, lane="0", seeds="2")
     assert run(*words) == 0

@@ -20,10 +20,12 @@ from small_run import (
 )
 
 from jaxattn import config, train
+from jaxattn.data import tasks
 from jaxattn.data.tasks import load
 from jaxattn.experiment import config_files
 from jaxattn.experiment.folder import LOCK
 from jaxattn.experiment.plan import check_names
+from jaxattn.methods import table
 from jaxattn.metrics.definitions import METRICS
 from jaxattn.reports.results import Result, read_results, read_seeds
 
@@ -65,7 +67,8 @@ def test_help_lists_every_field_and_imports_no_jax():
     assert out.splitlines()[-1] == "False"
     words = set(out.replace("│", " ").replace(",", " ").split())
     own = {"--workdir", "--data-dir", "--checkpoint-seconds", "--quiet", "--json"}
-    assert {*fields(config.Config()), *own} - words == set()
+    named = {*fields(config.Config()), *own, *table.METHODS, *tasks.names()}
+    assert named - words == set()
     assert "--config" in out
 
 

@@ -45,17 +45,12 @@ def prices(programs: Sequence[Program]) -> list[str]:
     return [step.price(some) for step, some in concerned if some]
 
 
-def _cells(programs: Sequence[Program]) -> int:
-    return sum(len(program.cells) for program in programs)
-
-
 def _audits_masks(program: Program) -> bool:
-    chosen = "leak" in program.cell.config.metrics
-    return chosen and program.cells[0][0] != FULL_TEXT
+    return "leak" in program.cell.config.metrics and FULL_TEXT not in program.settings
 
 
 def _price_of_audits(programs: Sequence[Program]) -> str:
-    n = _cells(programs)
+    n = sum(len(program.cells) for program in programs)
     return f"leak: {n} audits of masks, 1 s to 3 s each on two cores"
 
 
@@ -86,25 +81,19 @@ def with_audits(program: Program, outcome: Outcome) -> Outcome:
             bits["stripe_x_bits"] = float(reads) - bits["encoding_bits"]
         by_cell.append(bits)
     names = sorted({name for bits in by_cell for name in bits})
-    columns = {
-        name: np.array(
-            [bits.get(name, x) for bits, x in zip(by_cell, missing, strict=True)],
-            np.float32,
-        )
-        for name in names
-    }
+    rows = list(zip(by_cell, missing, strict=True))
+    columns = {n: np.array([r.get(n, x) for r, x in rows], np.float32) for n in names}
     return outcome._replace(measured=outcome.measured | columns)
 
 
 def _audited(program: Program, outcome: Outcome, i: int) -> tuple[Any, Any, dict]:
     """Masks [N, P], labels [N] and what else is known of one cell's test examples."""
-    masks = outcome.examples["masks"][i]
-    more: dict[str, Any] = {}
-    if "values" in outcome.examples:
-        more["values"] = outcome.examples["values"][i]
+    given = {name: array[i] for name, array in outcome.examples.items()}
+    masks = given["masks"]
+    more: dict[str, Any] = {k: given[k] for k in ("values",) if k in given}
     dataset = program.source.dataset
     if dataset is None:
-        labels = outcome.examples["labels"][i]
+        labels = given["labels"]
         # Said, for features that are not selected are no padding.
         more["lengths"] = np.full(len(labels), masks.shape[1])
     else:
@@ -121,31 +110,26 @@ def _audited(program: Program, outcome: Outcome, i: int) -> tuple[Any, Any, dict
 
 
 def _bits(report: Any) -> dict[str, float]:
-    beyond = {
+    findings = {f"audit_bits:{k}": v for k, v in report.channels.items()} | {
         "audit_bits:mask": report.masks,
         "audit_bits:beyond length": report.beyond_length,
         "encoding_bits": report.beyond_values,
     }
-    findings = {f"audit_bits:{k}": v for k, v in report.channels.items()}
-    findings |= {name: finding for name, finding in beyond.items() if finding}
-    return {name: finding.bits for name, finding in findings.items()}
+    return {name: finding.bits for name, finding in findings.items() if finding}
 
 
 def _asks_black_box(program: Program) -> bool:
-    box = program.source.black_box
-    asked = box is not None and box.ask is not None
+    ask = getattr(program.source.black_box, "ask", None)
     examples = program.cell.config.data.asked_again
-    return asked and examples > 0 and program.cells[0][0] != FULL_TEXT
+    return ask is not None and examples > 0 and FULL_TEXT not in program.settings
 
 
 def _price_of_asking(programs: Sequence[Program]) -> str:
-    dataset = programs[0].source.dataset
-    assert dataset is not None
-    asked_again = programs[0].cell.config.data.asked_again
-    n = min(len(dataset.test.labels), asked_again)
+    dataset: Any = programs[0].source.dataset
+    n = min(len(dataset.test.labels), programs[0].cell.config.data.asked_again)
     return (
         f"post_hoc_accuracy: the model is asked {2 * n:,} times for each of "
-        f"{_cells(programs)} cells (--data.asked-again)"
+        f"{sum(len(p.cells) for p in programs)} cells (--data.asked-again)"
     )
 
 
@@ -155,8 +139,7 @@ def with_post_hoc_accuracy(program: Program, outcome: Outcome) -> Outcome:
     NaN for cells that diverged. The first `data.asked_again` test examples count.
     """
     source, n = program.source, program.cell.config.data.asked_again
-    assert source.dataset is not None
-    test = source.dataset.test
+    test = source.dataset.test  # type: ignore[union-attr]  # a model has its data
     inputs, lengths, labels = test.inputs[:n], test.lengths[:n], test.labels[:n]
     valid = np.arange(test.inputs.shape[1]) < test.lengths[:, None]
     accuracy = np.full((2, len(outcome.cells)), np.nan, np.float32)

@@ -6,6 +6,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from jaxattn.config import Config
+from jaxattn.data.splits import SPLITS
 from jaxattn.experiment import after_training
 from jaxattn.experiment.plan import Program
 from jaxattn.experiment.source import Source, majority
@@ -38,8 +39,7 @@ def tell(
     texts = [text for source in sources for text in _described(config, source)]
     texts.append(f"parameters of each model: {_parameters_of(programs)}")
     texts += after_training.prices(programs)
-    measured = [p for p in programs if attention.applies(p.cell)][:1]
-    for program in measured:
+    for program in [p for p in programs if attention.applies(p.cell)][:1]:
         prices = attention.prices(config, program.source.inputs.length)
         texts += [
             f"{group}: {prices[group]}, each seed and method"
@@ -58,9 +58,7 @@ def _parameters_of(programs: list[Program]) -> str:
     """How many numbers a model learns; programs of several tasks differ in it."""
     texts = []
     for name, full in (("", False), (" (full text)", True)):
-        models = {
-            p.cell.model for p in programs if (p.cells[0][0] == FULL_TEXT) == full
-        }
+        models = {p.cell.model for p in programs if (FULL_TEXT in p.settings) == full}
         counts = sorted({nn_model.size(m) for m in models})
         ends = dict.fromkeys(f"{n:,}" for n in (counts[:1] + counts[-1:]))
         texts += [" to ".join(ends) + name] if counts else []
@@ -76,9 +74,7 @@ def _described(config: Config, source: Source) -> list[str]:
             f"{data.test_examples:,} generated examples (train / validation / test), "
             f"{source.inputs.length} features, own ones for each seed"
         ]
-    sizes = " / ".join(
-        f"{len(x.labels):,}" for x in (dataset.train, dataset.validation, dataset.test)
-    )
+    sizes = " / ".join(f"{len(getattr(dataset, s).labels):,}" for s in SPLITS)
     kind = "texts" if dataset.vocabulary else "examples"
     texts = [f"{source.task}: {sizes} {kind} (train / validation / test)"]
     if source.black_box is not None:
@@ -86,14 +82,14 @@ def _described(config: Config, source: Source) -> list[str]:
             f"the model to explain {source.black_box.told}; its answers are the labels "
             "from here on"
         )
-    shares = majority(source, "train")
-    assert shares is not None
+    shares: Any = majority(source, "train")
     named = [f"{n} {x:.3f}" for n, x in zip(dataset.classes, shares, strict=True)]
-    if len(named) > 10:
-        few = f"{len(named)} classes, of {shares.min():.3f} to {shares.max():.3f}"
-        texts.append(f"{few} of the training split")
-    else:
-        texts.append(f"classes of the training split: {', '.join(named)}")
+    few = f"{len(named)} classes, of {shares.min():.3f} to {shares.max():.3f}"
+    texts.append(
+        f"{few} of the training split"
+        if len(named) > 10
+        else f"classes of the training split: {', '.join(named)}"
+    )
     if dataset.vocabulary:
         kept = f"{len(dataset.vocabulary):,} token types; {data.length} tokens kept"
         cut = dataset.cut.get("train")

@@ -27,14 +27,13 @@ def write_masks(folder: Path, source: Source, methods: dict[str, Outcome]) -> No
     common: dict[str, np.ndarray] = {}
     if source.dataset is not None:
         test = source.dataset.test
-        kind = "tokens" if source.dataset.vocabulary else "inputs"
         common = {"labels": test.labels, "lengths": test.lengths, "ids": test.ids}
         # Images would be stored once for each method; their ids say which they are.
-        common |= {"tokens": test.inputs} if kind == "tokens" else {}
-        common |= {} if test.truth is None else {"truth": test.truth}
-        if test.evidence is not None:
-            common["evidence"] = test.evidence.astype(np.float16)
-        common |= {} if test.places is None else {"places": test.places}
+        words = test.inputs if source.dataset.vocabulary else None
+        evidence = None if test.evidence is None else test.evidence.astype(np.float16)
+        some = {"tokens": words, "truth": test.truth, "evidence": evidence}
+        some["places"] = test.places
+        common |= {name: array for name, array in some.items() if array is not None}
     for method, outcome in methods.items():
         seeds = np.array([seed for _, seed in outcome.cells])
         arrays: Any = {"alive": outcome.alive, "seeds": seeds}
@@ -58,16 +57,14 @@ def write_names(folder: Path, source: Source) -> None:
             "grid": stored.grid,
         }
     write_text(folder / f"{source.task}.json", json.dumps(names))
-    if stored is not None and not stored.vocabulary and _pictures(stored.test.inputs):
+    if stored is None or stored.vocabulary:
+        return
+    greys = stored.test.inputs
+    if greys.min() >= 0 and greys.max() <= 1:  # else features of another kind
         # Images, once for all methods; a byte holds all that one of 256 greys says.
-        images = np.round(255 * stored.test.inputs).astype(np.uint8)
+        images = np.round(255 * greys).astype(np.uint8)
         with replace_file(folder / f"{source.task}.npz") as file:
             np.savez_compressed(file, images=images)
-
-
-def _pictures(inputs: np.ndarray) -> bool:
-    """Whether inputs are greys of images, not features of another kind."""
-    return inputs.min() >= 0 and inputs.max() <= 1
 
 
 MOST_GIGABYTES = 1.0
@@ -83,10 +80,8 @@ class Room(NamedTuple):
 
 def room(programs: list[Program], gigabytes: float) -> Room:
     """The seeds whose parameters take at most so much room, over all methods."""
-    each = 0
-    for program in programs:
-        size = 4 * nn_model.size(program.cell.model)
-        each += size * len({label for label, _ in program.cells})
+    sizes = [len(p.settings) * nn_model.size(p.cell.model) for p in programs]
+    each = 4 * sum(sizes)
     seeds = sorted({seed for program in programs for _, seed in program.cells})
     n = int(min(len(seeds), gigabytes * 1e9 // each))
     return Room(frozenset(seeds[:n]), n * each)
@@ -110,15 +105,18 @@ def describe(folder: Path, config: Config, programs: list[Program]) -> None:
     """Writes `models/TASK.json`: what the models of each task are made of."""
     folder = folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for task in dict.fromkeys(program.source.task for program in programs):
-        own = [program for program in programs if program.source.task == task]
-        source = own[0].source
+    order = [*labels_of(config.methods, config.also), FULL_TEXT]
+    for task, source in {p.source.task: p.source for p in programs}.items():
         methods = {
-            label: _method(program, label)
-            for program in own
-            for label in {label for label, _ in program.cells}
+            label: {
+                "model": dataclasses.asdict(cell.config.model),
+                "scores": cell.structure.scores,
+                "uniform": cell.method.uniform,
+            }
+            for program in programs
+            for label, cell in program.settings.items()
+            if program.source.task == task
         }
-        order = [*labels_of(config.methods, config.also), FULL_TEXT]
         text = {
             "format": FORMAT,
             "task": task,
@@ -129,15 +127,6 @@ def describe(folder: Path, config: Config, programs: list[Program]) -> None:
             "vocabulary": () if source.dataset is None else source.dataset.vocabulary,
         }
         write_text(folder / f"{task}.json", json.dumps(text) + "\n")
-
-
-def _method(program: Program, label: str) -> dict[str, Any]:
-    cell = program.settings[label]
-    return {
-        "model": dataclasses.asdict(cell.config.model),
-        "scores": cell.structure.scores,
-        "uniform": cell.method.uniform,
-    }
 
 
 def keep(folder: Path, task: str, outcome: Outcome, seeds: frozenset[int]) -> None:

@@ -87,10 +87,10 @@ class Image(nn.Module):
             image = patches.transpose(0, 2, 1, 3).reshape(28, 28)
         else:
             image = (keep * inputs).reshape(28, 28)
-        x = nn.relu(nn.Conv(16, (3, 3), name="first")(image[..., None]))
-        x = nn.max_pool(x, (2, 2), (2, 2))
-        x = nn.relu(nn.Conv(32, (3, 3), name="second")(x))
-        x = nn.max_pool(x, (2, 2), (2, 2))
+        x = image[..., None]
+        for name, width in (("first", 16), ("second", 32)):
+            x = nn.relu(nn.Conv(width, (3, 3), name=name)(x))
+            x = nn.max_pool(x, (2, 2), (2, 2))
         x = nn.relu(nn.Dense(64, name="hidden")(x.reshape(-1)))
         return nn.Dense(self.classes, name="logits")(x)
 
@@ -128,7 +128,7 @@ class BlackBox(NamedTuple):
 
     @property
     def told(self) -> str:
-        if self.accuracy != self.accuracy:
+        if np.isnan(self.accuracy):
             return "has other classes than the task"
         return f"has accuracy {self.accuracy:.3f} on the test split"
 
@@ -144,25 +144,24 @@ def explained(
     recipe = EXPLAINED[name]
     apply, fresh = _network(recipe, dataset)
     leaves, tree = jax.tree.flatten(fresh)
-    recipe_text = json.dumps([1, name, recipe._asdict(), dataset.digest])
-    fingerprint = hashlib.sha256(recipe_text.encode()).hexdigest()
-    path = None if cache is None else cache / f"{name}.npz"
-    stored = read(path, fingerprint)
-    if stored is None:
-        splits = [getattr(dataset, side) for side in SPLITS]
-        answers = sum(len(s.labels) * (1 + s.inputs.shape[1]) for s in splits)
+    splits = {side: getattr(dataset, side) for side in SPLITS}
+
+    def make() -> dict[str, np.ndarray]:
+        n = sum(len(s.labels) * (1 + s.inputs.shape[1]) for s in splits.values())
         logger.info(
-            f"training the model to explain ({name}), then asking it {answers:,} "
+            f"training the model to explain ({name}), then asking it {n:,} "
             "times, without each position in turn ..."
         )
         params = _train(recipe, apply, fresh, dataset)
         trained = enumerate(jax.tree.leaves(params))
-        stored = {f"leaf-{i}": np.asarray(leaf) for i, leaf in trained}
-        for side, split in zip(SPLITS, splits, strict=True):
+        arrays = {f"leaf-{i}": np.asarray(leaf) for i, leaf in trained}
+        for side, split in splits.items():
             scores = attributions(apply, params, split, recipe.kind)
-            stored |= {f"{side}/{key}": value for key, value in scores.items()}
-        if path is not None:
-            write(path, fingerprint, stored)
+            arrays |= {f"{side}/{key}": value for key, value in scores.items()}
+        return arrays
+
+    made_from = [1, name, recipe._asdict(), dataset.digest]
+    stored = kept_or_made(cache and cache / f"{name}.npz", made_from, make)
     params = tree.unflatten(
         [jnp.asarray(stored[f"leaf-{i}"]) for i in range(len(leaves))]
     )
@@ -178,12 +177,9 @@ def answered(dataset: Dataset, name: str, stored: dict[str, np.ndarray]) -> Data
     """
     splits = {}
     for side in SPLITS:
-        targets = stored[f"{side}/targets"]
-        named = {
-            key.partition("/")[2]: value
-            for key, value in stored.items()
-            if key.startswith(f"{side}/") and not key.endswith("/targets")
-        }
+        own = f"{side}/"
+        named = {k.removeprefix(own): stored[k] for k in stored if k.startswith(own)}
+        targets = named.pop("targets")
         splits[side] = getattr(dataset, side)._replace(
             labels=targets.argmax(axis=1).astype(np.int32),
             targets=targets,
@@ -309,18 +305,28 @@ def _train(recipe: Recipe, apply: Callable, params: Any, dataset: Dataset) -> An
     return {"network": state[0], "idf": params["idf"]}
 
 
-def read(path: Path | None, fingerprint: str) -> dict[str, np.ndarray] | None:
-    """What `write` kept; None where there is nothing, or nothing to be used."""
-    if path is None or not path.exists():
-        return None
-    try:
-        return read_arrays(path, fingerprint)
-    except (ValueError, OSError) as error:
-        logger.info(f"{reason(error)}, or of another recipe; it is made again")
-        return None
+def kept_or_made(
+    path: Path | None,
+    made_from: list[Any],
+    make: Callable[[], dict[str, np.ndarray]],
+    holds: Callable[[dict[str, np.ndarray]], bool] = lambda stored: True,
+) -> dict[str, np.ndarray]:
+    """Arrays that an earlier run kept in a file, else made now and kept there.
 
-
-def write(path: Path, fingerprint: str, stored: dict[str, np.ndarray]) -> None:
-    """Keeps arrays with a digest over them and what they were made from."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_arrays(path, stored, fingerprint)
+    `made_from` (JSON) is what they were made from, and must be the same; `holds` says
+    whether what was kept is still right.
+    """
+    fingerprint = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+    if path is not None and path.exists():
+        stored = {}
+        try:
+            stored = read_arrays(path, fingerprint)
+        except (ValueError, OSError) as error:
+            logger.info(f"{reason(error)}, or of another recipe; it is made again")
+        if stored and holds(stored):
+            return stored
+    stored = make()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_arrays(path, stored, fingerprint)
+    return stored

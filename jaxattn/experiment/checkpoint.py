@@ -31,7 +31,6 @@ from jaxattn.system.errors import reason
 from jaxattn.system.files import write_text
 
 KEPT_STEPS = 2
-
 SUMS = "SHA256SUMS"
 
 logger = logging.getLogger("jaxattn")
@@ -62,9 +61,7 @@ def save(directory: str | os.PathLike, step: int, state: Any, meta: dict) -> Non
         if first:
             record = {"step": step, "leaves": _describe(state), "meta": meta}
             write_text(unfinished / "meta.json", json.dumps(record))
-            lines = [
-                f"{digest}  {name}\n" for name, digest in _sums(unfinished).items()
-            ]
+            lines = [f"{digest}  {n}\n" for n, digest in _sums(unfinished).items()]
             write_text(unfinished / SUMS, "".join(lines))
             _complete(unfinished)
     # Orbax and tensorstore raise anything.
@@ -140,10 +137,10 @@ def _complete(unfinished: Path) -> None:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != SUMS]
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in files
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != SUMS
     }
 
 
@@ -188,11 +185,8 @@ def _read(folder: Path, record: dict, target: Callable[[dict], Any]) -> Any:
 
 
 def _describe(tree: Any) -> dict[str, list]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): [str(leaf.dtype), list(leaf.shape)]
-        for path, leaf in leaves
-    }
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(k): [str(x.dtype), list(x.shape)] for k, x in leaves}
 
 
 @contextlib.contextmanager

@@ -3,12 +3,13 @@
 import dataclasses
 import importlib.util
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxattn import config as configs
-from jaxattn.config import Config, at_setting, check, walk
+from jaxattn.config import Config, at_setting, check, check_once, walk
 from jaxattn.system.errors import reason, suggest
 
 
@@ -70,10 +71,7 @@ def grid(axes: Sequence[str]) -> list[str]:
         choices.append([f"{path}={value}" for value in dict.fromkeys(given)])
         if not (path and equals and choices[-1]):
             raise ValueError(f"sweep {axis!r} is not of the form FIELD=VALUE,VALUE")
-    paths = [words[0].partition("=")[0] for words in choices]
-    twice = {path for path in paths if paths.count(path) > 1}
-    if twice:
-        raise ValueError(f"sweep names {', '.join(sorted(twice))} more than once")
+    check_once("sweep", [words[0].partition("=")[0] for words in choices])
     return [" ".join(words) for words in itertools.product(*choices)] if axes else []
 
 
@@ -87,19 +85,15 @@ def placed(config: Config, points: Sequence[str]) -> Config:
     """
     if not points:
         return config
-    main, asked = _alone(config), [_alone(at_setting(config, p)) for p in points]
-    if main not in asked:
-        main = asked[0]
+    main = dataclasses.replace(config, also=())
+    asked = [at_setting(main, point) for point in points]
+    main = main if main in asked else asked[0]
     settings = [
-        _setting_from(main, _alone(at_setting(main, setting)))
+        _setting_from(main, at_setting(main, setting))
         for setting in (*config.also, *points)
     ]
     also = tuple(dict.fromkeys(filter(None, settings)))
     return dataclasses.replace(main, also=also)
-
-
-def _alone(config: Config) -> Config:
-    return dataclasses.replace(config, also=())
 
 
 def _setting_from(main: Config, config: Config) -> str:
@@ -113,12 +107,10 @@ def _setting_from(main: Config, config: Config) -> str:
 
 
 def _explain(error: BaseException) -> str:
-    text = reason(error)
-    if isinstance(error, TypeError) and "unexpected keyword argument '" in text:
-        wrong = text.rsplit("argument '", 1)[1].split("'")[0]
-        owner = text.split(".__init__")[0]
-        node = getattr(configs, owner, None)
-        if dataclasses.is_dataclass(node):
-            names = [f.name for f in dataclasses.fields(node)]
-            return f"unknown field {wrong} in {owner}: {suggest(wrong, names)}"
+    pattern = r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'.*"
+    match = re.fullmatch(pattern, reason(error))
+    node = match and getattr(configs, match[1], None)
+    if match and dataclasses.is_dataclass(node):
+        names = [field.name for field in dataclasses.fields(node)]
+        return f"unknown field {match[2]} in {match[1]}: {suggest(match[2], names)}"
     return reason(error, kind=True)

@@ -42,9 +42,11 @@ def hold(config: Config, workdir: Path) -> Iterator[bool]:
     written = workdir / "config.json"
     try:
         begun = written.exists()
+        # What a run may have left that was killed before it claimed the folder.
+        ours = LOCK, ".config.json."
         if begun:
             _compare(config, workdir, written)
-        elif any(not _ours(p.name) for p in workdir.iterdir()):
+        elif not all(p.name.startswith(ours) for p in workdir.iterdir()):
             raise ValueError(
                 f"workdir {workdir} is not empty and holds no run; choose another "
                 "--workdir"
@@ -60,11 +62,6 @@ def hold(config: Config, workdir: Path) -> Iterator[bool]:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
         lock.close()
-
-
-def _ours(name: str) -> bool:
-    """Whether a run may have left it that was killed before it claimed the folder."""
-    return name == LOCK or name.startswith(".config.json.")
 
 
 def _compare(config: Config, workdir: Path, written: Path) -> None:
@@ -106,18 +103,11 @@ def claim(config: Config, workdir: Path, digest: str) -> None:
                 f"now {digest[:12]}); choose another --workdir"
             )
     else:
-        text = {
-            "config": to_dict(config),
-            "fingerprint": fingerprint(config),
-            "data_digest": digest,
-        }
+        text = {"config": to_dict(config), "fingerprint": fingerprint(config)}
+        text["data_digest"] = digest
         write_text(path, json.dumps(text, indent=2) + "\n")
-    _add_start(workdir / "environment.json")
-
-
-def _add_start(path: Path) -> None:
-    """Notes this start, and says so if it runs on other versions than the last."""
-    starts = []
+    # Notes this start, and says so if it runs on other versions than the last.
+    path, starts = workdir / "environment.json", []
     with contextlib.suppress(OSError, ValueError):
         starts = list(json.loads(path.read_text(encoding="utf-8")))
     now = runtime.environment()

@@ -12,16 +12,15 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxattn.config import Name
 from jaxattn.experiment import wave
 from jaxattn.experiment.plan import Program
-from jaxattn.experiment.wave import Compiled, Shape, Splits, Wave
+from jaxattn.experiment.wave import Compiled, Job, Shape
 from jaxattn.system import console, processes, runtime
 from jaxattn.system.errors import out_of_memory
 from jaxattn.system.files import write_text
@@ -41,38 +40,6 @@ GAIN = 1.05
 
 SHARE = 0.9
 """Of the memory that is there, which a program may take."""
-
-
-class Job(NamedTuple):
-    """A program with cells left to run."""
-
-    number: int
-    program: Program
-    splits: Splits
-    left: list[Name]
-    setting: int
-    """Of `lane`; 0 lets it be chosen."""
-
-    @property
-    def key(self) -> Any:
-        """What jobs share that ask for the same compiled program and data."""
-        shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), self.splits)
-        return self.program.structure, str(shapes)
-
-
-class Price(NamedTuple):
-    """What a program costs: seconds of training, most bytes on one device."""
-
-    seconds: float
-    memory: int
-
-
-class Plan(NamedTuple):
-    """Jobs in order with what was compiled for each and what it will cost."""
-
-    jobs: list[Job]
-    compiled: list[Compiled]
-    prices: list[Price]
 
 
 def guess(program: Program, mesh: Mesh, lane: int) -> Shape:
@@ -107,12 +74,8 @@ def memory(compiled: Compiled) -> int:
     analysis: Any = compiled.chunk.memory_analysis()
     if analysis is None:
         return 0
-    return (
-        analysis.argument_size_in_bytes
-        + analysis.output_size_in_bytes
-        + analysis.temp_size_in_bytes
-        - analysis.alias_size_in_bytes
-    )
+    taken = analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+    return taken + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes
 
 
 def available(mesh: Mesh) -> int:
@@ -124,31 +87,27 @@ def available(mesh: Mesh) -> int:
     return stats.get("bytes_limit", 0)
 
 
-def _compiled_or_why_not(
-    program: Program, splits: Splits, mesh: Mesh, shape: Shape
-) -> Compiled | str:
+def _compiled_or_why_not(job: Job, shape: Shape) -> Compiled | str:
     try:
-        compiled = wave.compile_training(program, splits, mesh, shape)
+        compiled = wave.compile_training(job, shape)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
         return "does not fit into memory"
-    room, taken = available(mesh), memory(compiled)
+    room, taken = available(job.mesh), memory(compiled)
     if not room or taken <= SHARE * room:
         return compiled
     return f"takes {taken / 1e9:.1f} of {room / 1e9:.1f} GB"
 
 
-def fitting(program: Program, splits: Splits, mesh: Mesh, shape: Shape) -> Compiled:
-    """The program compiled for a shape, halved until it fits into memory.
+def fitting(job: Job, shape: Shape) -> Compiled:
+    """The job's program compiled for a shape, halved until it fits into memory.
 
     Raises: ValueError where not even one cell at a time fits.
     """
-    while True:
-        compiled = _compiled_or_why_not(program, splits, mesh, shape)
-        if not isinstance(compiled, str):
-            return compiled
-        shape = smaller(program, shape, compiled)
+    while isinstance(compiled := _compiled_or_why_not(job, shape), str):
+        shape = smaller(job.program, shape, compiled)
+    return compiled
 
 
 def smaller(program: Program, shape: Shape, why: str) -> Shape:
@@ -166,34 +125,32 @@ def smaller(program: Program, shape: Shape, why: str) -> Shape:
     return less
 
 
-def time_program(timed: Wave) -> tuple[Compiled, float]:
-    """`seconds` of a program, halved where memory runs out though it seemed to fit.
+def timed(job: Job) -> tuple[Compiled, float]:
+    """`seconds` of a job, halved where memory runs out though it seemed to fit.
 
     Raises: ValueError where not even one cell at a time fits.
     """
-    program, compiled, splits, mesh = timed
     while True:
         try:
-            return compiled, seconds(timed._replace(compiled=compiled))
+            return job.compiled, seconds(job)
         except RuntimeError as error:
             # Processes that meet no error would wait for the one that does.
             if not out_of_memory(error) or jax.process_count() > 1:
                 raise
-        shape = smaller(program, compiled.shape, "has run out of memory")
-        compiled = fitting(program, splits, mesh, shape)
+        shape = smaller(job.program, job.compiled.shape, "has run out of memory")
+        job = job._replace(compiled=fitting(job, shape))
 
 
-def seconds(timed: Wave) -> float:
+def seconds(job: Job) -> float:
     """How long one chunk of a full wave takes; the first one, which warms up, apart."""
-    program, compiled, splits, mesh = timed
-    cells = list(program.cells)[: compiled.shape.cells(mesh)]
-    cells = wave.filled(cells, compiled.shape, mesh)
+    program, mesh, (shape, init, chunk, _) = job.program, job.mesh, job.compiled
+    cells = wave.filled(program.cells[: shape.cells(mesh)], shape, mesh)
     stacked = wave.stack(program, cells, mesh)
-    state, shortest = compiled.init(stacked), np.inf
+    state, shortest = init(stacked), np.inf
     for _ in range(2):
         jax.block_until_ready(state)
         begun = time.perf_counter()
-        state, curve = compiled.chunk(state, stacked, splits.stored)
+        state, curve = chunk(state, stacked, job.splits.stored)
         jax.block_until_ready((state, curve))
         shortest = min(shortest, time.perf_counter() - begun)
         if shortest > 1:  # a long chunk needs no second look
@@ -202,27 +159,26 @@ def seconds(timed: Wave) -> float:
     return processes.most(shortest)[0]
 
 
-def fastest(timed: Wave, chunk_seconds: float) -> tuple[Compiled, float]:
+def fastest(job: Job, best_seconds: float) -> tuple[Compiled, float]:
     """The fastest shape tried for a program that will run long, and its chunk seconds.
 
     Wider lanes are tried as long as they gain; where the first does not, narrower ones.
     """
-    program, first, splits, mesh = timed
-    best, best_seconds = first, chunk_seconds
-    chunks = waves(len(program.cells), first.shape, mesh) * program.cell.config.epochs
-    if chunks * chunk_seconds <= TRIAL_SECONDS:
+    program, mesh, best = job.program, job.mesh, job.compiled
+    chunks = waves(len(program.cells), best.shape, mesh) * program.cell.config.epochs
+    if chunks * best_seconds <= TRIAL_SECONDS:
         return best, best_seconds
     for factor in (2, 0.5):
-        gained = best is first
+        gained = best is job.compiled
         while gained:
             lane = best.shape.lane * factor
             if lane < 1 or lane > _power(-(-len(program.cells) // mesh.size)):
                 break
             shape = guess(program, mesh, int(lane))
-            other = _compiled_or_why_not(program, splits, mesh, shape)
+            other = _compiled_or_why_not(job, shape)
             if isinstance(other, str):
                 break
-            took = seconds(timed._replace(compiled=other))
+            took = seconds(job._replace(compiled=other))
             rate = shape.cells(mesh) / took
             logger.info(
                 f"{program.label}: {shape.lane} cells side by side, {rate:.3g} "
@@ -234,62 +190,59 @@ def fastest(timed: Wave, chunk_seconds: float) -> tuple[Compiled, float]:
     return best, best_seconds
 
 
-def make_plan(jobs: list[Job], mesh: Mesh, folder: Path, timed: bool = True) -> Plan:
+def make_plan(jobs: list[Job], folder: Path, time_them: bool = True) -> list[Job]:
     """Compiles what trains each job, side by side, and times a chunk of each.
 
     Raises: ValueError where a program does not fit into memory.
     """
     shapes = processes.share(_shapes(folder) if processes.first() else None)
-    by_key: dict[Any, Any] = {}
 
     def compiled_for(job: Job) -> Compiled:
-        shape = guess(job.program, mesh, job.setting)
-        if str(job.number) in shapes:
-            shape = Shape(*shapes[str(job.number)])
-        return fitting(job.program, job.splits, mesh, shape)
+        shape = guess(job.program, job.mesh, job.lane)
+        return fitting(job, Shape(*shapes.get(str(job.number), shape)))
 
-    with concurrent.futures.ThreadPoolExecutor(max(1, len(mesh.local_devices))) as pool:
-        # Processes must compile in one order: they meet in what they make there.
+    # Processes must compile in one order: they meet in what they make there.
+    alone = jax.process_count() == 1
+    workers = max(1, jax.local_device_count()) if alone else 1
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        by_key: dict[Any, Any] = {}
         for job in jobs:
             if job.key not in by_key:
-                one = compiled_for(job) if jax.process_count() > 1 else None
-                by_key[job.key] = one or pool.submit(compiled_for, job)
-        every = [by_key[job.key] for job in jobs]
-        compiled = [one.result() if hasattr(one, "result") else one for one in every]
-    prices = []
-    for i, job in enumerate(jobs):
-        one, took = Wave(job.program, compiled[i], job.splits, mesh), 0.0
-        if timed:
-            compiled[i], took = time_program(one)
-        # Chosen before, or by the user: not to be questioned.
-        if timed and not job.setting and str(job.number) not in shapes:
-            compiled[i], took = fastest(one._replace(compiled=compiled[i]), took)
-        chunks = waves(len(job.left), compiled[i].shape, mesh)
+                by_key[job.key] = pool.submit(compiled_for, job)
+        jobs = [job._replace(compiled=by_key[job.key].result()) for job in jobs]
+    planned = []
+    for job in jobs:
+        took = 0.0
+        if time_them:
+            compiled, took = timed(job)
+            # Chosen before, or by the user: not to be questioned.
+            if not job.lane and str(job.number) not in shapes:
+                compiled, took = fastest(job._replace(compiled=compiled), took)
+            job = job._replace(compiled=compiled)
+        chunks = waves(len(job.left), job.compiled.shape, job.mesh)
         chunks *= job.program.cell.config.epochs
-        prices.append(Price(took * chunks, memory(compiled[i])))
-        shapes[str(job.number)] = list(compiled[i].shape)
-    return Plan(jobs, compiled, prices)
+        planned.append(job._replace(seconds=took * chunks))
+    return planned
 
 
-def table(plan: Plan, mesh: Mesh) -> tuple[list[str], list[list[Any]]]:
+def table(jobs: list[Job]) -> tuple[list[str], list[list[Any]]]:
     """The plan as headers and rows: what runs, how it lies on the devices, its cost."""
     rows = []
-    for job, one, price in zip(plan.jobs, plan.compiled, plan.prices, strict=True):
-        shape = one.shape
+    for job in jobs:
+        shape, mesh = job.compiled.shape, job.mesh
         size = f"{shape.lane} x {mesh.size}"
         size += f" x {shape.depth}" if shape.depth > 1 else ""
         n = waves(len(job.left), shape, mesh)
-        gigabytes = f"{price.memory * len(mesh.local_devices) / 1e9:.2f} GB"
-        time = console.clock(price.seconds) if price.seconds else None
+        gigabytes = f"{memory(job.compiled) * len(mesh.local_devices) / 1e9:.2f} GB"
+        time = console.clock(job.seconds) if job.seconds else None
         rows.append([job.program.label, len(job.left), size, n, gigabytes, time])
     return ["program", "cells", "at once", "waves", "memory", "time"], rows
 
 
-def keep_shapes(folder: Path, plan: Plan) -> None:
+def keep_shapes(folder: Path, jobs: list[Job]) -> None:
     """Notes the shapes, so that a resumed run computes as this one did."""
-    path, shapes = folder / "checkpoints" / "shapes.json", _shapes(folder)
-    for job, compiled in zip(plan.jobs, plan.compiled, strict=True):
-        shapes[str(job.number)] = list(compiled.shape)
+    shapes = _shapes(folder) | {str(j.number): list(j.compiled.shape) for j in jobs}
+    path = folder / "checkpoints" / "shapes.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(shapes) + "\n")
 

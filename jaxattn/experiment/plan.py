@@ -7,14 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxattn.config import (
-    Config,
-    Name,
-    at_setting,
-    check_name,
-    label_of,
-    numbers,
-)
+from jaxattn.config import Config, Name, at_setting, check_name, label_of, numbers
 from jaxattn.data import tasks
 from jaxattn.data.sources.synthetic import SYNTHETIC, members
 from jaxattn.experiment.source import Source, check_fit
@@ -48,10 +41,9 @@ def check_names(config: Config) -> None:
 
     Raises: ValueError, one line, with the name that was probably meant.
     """
-    for i, name in enumerate(config.methods):
-        check_name(f"methods[{i}]", name, METHODS)
-    for i, name in enumerate(config.tasks):
-        check_name(f"tasks[{i}]", name, tasks.names())
+    for path, known in (("methods", METHODS), ("tasks", tasks.names())):
+        for i, name in enumerate(getattr(config, path)):
+            check_name(f"{path}[{i}]", name, known)
     check_name("data.asked_about", config.data.asked_about, (*tasks.stored(), "own"))
     for setting in ("", *config.also):
         check_parts(at_setting(config, setting))
@@ -101,11 +93,15 @@ def _cell(whole: Config, config: Config, method: Method, source: Source) -> Cell
     usual, model = Config(), config.model
     black_box: Callable | None = source.black_box and source.black_box.apply
     leaks = "leak" in config.metrics and model.values == "inputs"
+    # Of all cells of all tasks that share the program; no more is ever drawn.
+    own = max([source.budget, *(SYNTHETIC[t].budget for t in members(source.family))])
+    settings = [numbers(at_setting(whole, also)) for also in ("", *whole.also)]
+    largest = max(asked["model.budget"] or own for asked in settings)
     task = Task(
         source.inputs,
         len(source.classes),
         source.examples,
-        draws=_largest_budget(whole, source),
+        draws=min(math.ceil(largest), MAX_DRAWS) or MAX_DRAWS,
         which=source.which,
         control=source.control,
         family=source.family,
@@ -127,14 +123,3 @@ def _cell(whole: Config, config: Config, method: Method, source: Source) -> Cell
     shares = Numbers(*map(float, method.numbers))
     floats = jax.tree.map(float, config)
     return dataclasses.replace(cell, config=floats, method=shares)
-
-
-def _largest_budget(config: Config, source: Source) -> int:
-    """Of all cells of all tasks that share the program; no more is ever drawn."""
-    family = members(source.family)
-    own = max([source.budget, *(SYNTHETIC[task].budget for task in family)])
-    asked = [
-        numbers(at_setting(config, also))["model.budget"] or own
-        for also in ("", *config.also)
-    ]
-    return min(math.ceil(max(asked)), MAX_DRAWS) or MAX_DRAWS

@@ -20,24 +20,16 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxattn import config as configs
-from jaxattn.config import Config
-from jaxattn.experiment import (
-    announce,
-    artifacts,
-    outputs,
-    placement,
-    schedule,
-    source,
-    wave,
-)
+from jaxattn.config import Config, Name
+from jaxattn.experiment import announce, artifacts, outputs, placement, schedule, wave
+from jaxattn.experiment import source as data_sources
 from jaxattn.experiment.folder import claim, hold
-from jaxattn.experiment.placement import Job, Plan
-from jaxattn.experiment.plan import Program, check_names, plan
+from jaxattn.experiment.plan import check_names, plan
 from jaxattn.experiment.source import Loading, Source
-from jaxattn.experiment.wave import Outcome
+from jaxattn.experiment.wave import Job, Outcome
 from jaxattn.reports.run import Run
 from jaxattn.system import console, processes, runtime
 from jaxattn.system.runtime import Stop
@@ -113,9 +105,14 @@ def run(
         announce.tell(config, sources, programs, mesh, begun)
         outcomes: list[list[Outcome]] = [[] for _ in programs]
         if processes.first():
-            outcomes = schedule.finished(folder, programs, dry_run)
+            outcomes = schedule.finished(folder, len(programs), dry_run)
         sweep = outputs.Sweep(config, sources, programs, outcomes)
-        left = _left(config, programs, outcomes, splits)
+        every = zip(programs, _left(sweep), strict=True)
+        left = [
+            Job(i, program, splits[program.source.task], mesh, cells, config.lane)
+            for i, (program, cells) in enumerate(every)
+            if cells
+        ]
         if dry_run and not left:
             logger.info("all of its cells are finished")
 
@@ -125,7 +122,7 @@ def run(
 
         with execution.stopping() as stop:
             if left:
-                planned = _planned(left, mesh, folder, begun and not dry_run)
+                planned = _planned(left, folder, timed=dry_run or not begun)
                 gigabytes = execution.model_gigabytes
                 room = artifacts.room(programs, gigabytes)
                 logger.info(artifacts.told(room, config.seeds, gigabytes))
@@ -134,9 +131,8 @@ def run(
                 if room.seeds:
                     processes.lead(lambda: artifacts.describe(folder, config, programs))
                 if processes.first():
-                    _trim(folder, left)
+                    schedule.trim(folder / "metrics.jsonl", left)
                 orders = schedule.Orders(
-                    mesh,
                     folder,
                     execution.checkpoint_seconds,
                     lambda: stop.received is not None,
@@ -154,62 +150,37 @@ def _load(config: Config, loading: Loading) -> list[Source]:
     """The sources of a run; what has to be prepared, the first process prepares."""
 
     def load() -> list[Source]:
-        return [source.load(config, task, loading) for task in config.tasks]
+        return [data_sources.load(config, task, loading) for task in config.tasks]
 
     return processes.lead(load) or load()
 
 
-def _left(
-    config: Config,
-    programs: list[Program],
-    outcomes: list[list[Outcome]],
-    splits: dict[str, Any],
-) -> list[Job]:
-    """The programs that have cells left to run, as the first process sees it."""
+def _left(sweep: outputs.Sweep) -> list[list[Name]]:
+    """The cells of each program that are left to run, as the first process sees it."""
     left = []
-    for program, parts in zip(programs, outcomes, strict=True):
+    for program, parts in zip(sweep.programs, sweep.outcomes, strict=True):
         done = {cell for outcome in parts for cell in outcome.cells}
         left.append([cell for cell in program.cells if cell not in done])
-    return [
-        Job(
-            number,
-            program,
-            splits[program.source.task],
-            [(label, seed) for label, seed in cells],
-            config.lane,
-        )
-        for number, (program, cells) in enumerate(
-            zip(programs, processes.share(left), strict=True)
-        )
-        if cells
-    ]
+    return [[(label, seed) for label, seed in cells] for cells in processes.share(left)]
 
 
-def _planned(left: list[Job], mesh: Any, folder: Path, resumed: bool) -> Plan:
-    """The plan of what is left, told: programs, cells, memory, time."""
+def _planned(left: list[Job], folder: Path, timed: bool) -> list[Job]:
+    """What is left, compiled, and told: programs, cells, memory, time."""
     logger.info(
         f"compiling {len(left)} program{'s' * (len(left) > 1)} "
         "(kept in a cache for the next run) ..."
     )
     begun = time.monotonic()
-    planned = placement.make_plan(left, mesh, folder, timed=not resumed)
+    planned = placement.make_plan(left, folder, timed)
     logger.info(f"ready to train after {time.monotonic() - begun:.1f} s")
     if not console.settings.quiet:
-        console.table(*placement.table(planned, mesh))
-    seconds = sum(price.seconds for price in planned.prices)
+        console.table(*placement.table(planned))
+    seconds = sum(job.seconds for job in planned)
     if seconds:
         logger.info(
             f"training takes about {console.clock(seconds)}; measuring comes to it"
         )
     return planned
-
-
-def _trim(folder: Path, left: list[Job]) -> None:
-    cells_of = {job.number: set(job.left) for job in left}
-    schedule.trim(
-        folder / "metrics.jsonl",
-        lambda number, cells: not cells & cells_of.get(number, set()),
-    )
 
 
 def _digest(sources: list[Source]) -> str:

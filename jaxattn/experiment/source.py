@@ -11,6 +11,7 @@ from jaxattn.config import Config
 from jaxattn.data import tasks
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.sources.synthetic import SYNTHETIC, members
+from jaxattn.data.splits import SPLITS
 from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
 
@@ -69,9 +70,8 @@ def check_fit(config: Config, task: str) -> None:
                 "method gradient needs the gradient of the model, and data.black_box "
                 "gives answers only: leave it out"
             )
-        asked = task.removeprefix("explain_")
-        asked = config.data.asked_about if asked == "own" else asked
-        if scores == "leave_one_out" and asked == "digits_pixels":
+        pixels = config.data.asked_about if task == "explain_own" else task
+        if scores == "leave_one_out" and pixels.endswith("digits_pixels"):
             raise ValueError(
                 f"{task} has 784 positions, too many for method {name} to blank one by "
                 "one: choose explain_digits_patches, or leave it out"
@@ -136,20 +136,14 @@ def _stored(config: Config, task: str, loading: Loading) -> Dataset:
     from jaxattn.data import readers
     from jaxattn.data.readers.options import Options
 
-    options = Options(
-        own.length,
-        own.min_count,
-        loading.data_dir,
-        own.fields,
-        loading.download,
-        own.tokenizer,
-    )
-    return readers.load_own(own.source, options)
+    options = own.length, own.min_count, loading.data_dir, own.fields, loading.download
+    return readers.load_own(own.source, Options(*options, own.tokenizer))
 
 
 def _generated(config: Config, task: str) -> Source:
     made = SYNTHETIC[task]
-    row = {name: value for name, value in made._asdict().items() if name != "make"}
+    row = made._asdict()
+    del row["make"]
     recipe = [1, row, config.data.examples, config.data.test_examples]
     text = json.dumps([*recipe, config.data.fresh, task])
     return Source(
@@ -168,17 +162,11 @@ def _generated(config: Config, task: str) -> Source:
 
 def inputs_of(dataset: Dataset) -> Inputs:
     """What the inputs of a data set are: tokens, vectors or scalars."""
-    array = dataset.train.inputs
-    length = array.shape[1]
-    fixed = all(
-        (split.lengths == length).all()
-        for split in (dataset.train, dataset.validation, dataset.test)
-    )
-    if len(dataset.vocabulary):
+    _, length, *size = dataset.train.inputs.shape
+    fixed = all((getattr(dataset, side).lengths == length).all() for side in SPLITS)
+    if dataset.vocabulary:
         return Inputs("tokens", len(dataset.vocabulary), length, fixed)
-    if array.ndim == 3:
-        return Inputs("vectors", array.shape[2], length, fixed)
-    return Inputs("scalars", 1, length, fixed)
+    return Inputs("vectors" if size else "scalars", sum(size) or 1, length, fixed)
 
 
 def majority(source: Source, split: str) -> np.ndarray | None:

@@ -5,9 +5,7 @@ checked, and all of them are kept with the run. A function has no gradient to gi
 words are not faded out but left out.
 """
 
-import hashlib
 import importlib
-import json
 import logging
 import sys
 import time
@@ -20,7 +18,7 @@ import numpy as np
 from jaxattn.config import Config
 from jaxattn.data.dataset import Dataset, Split
 from jaxattn.data.splits import SPLITS
-from jaxattn.experiment.black_box import MOST_BLANKED, BlackBox, answered, read, write
+from jaxattn.experiment.black_box import MOST_BLANKED, BlackBox, answered, kept_or_made
 from jaxattn.leakage.masks import to_array
 from jaxattn.system import console
 from jaxattn.system.errors import nearest, reason, suggest
@@ -29,13 +27,10 @@ logger = logging.getLogger("jaxattn")
 
 PART = 1000
 """Rows of one call."""
-
 REPEATED = 16
 """Rows that are asked twice: they must get the same answers."""
-
 LONGEST = 3600.0
 """Seconds that leaving out one position at a time may take."""
-
 ALL_AT_ONCE = 20_000
 """Queries that are made up at a time."""
 
@@ -69,10 +64,8 @@ def resolve(name: str) -> Callable[[Any], Any]:
     for part in path.split("."):
         if not hasattr(function, part):
             names = [n for n in dir(function) if not n.startswith("_")]
-            names = list(dict.fromkeys([*nearest(part, names), *names]))
-            raise ValueError(
-                f"black box {name}: no {part}; {suggest(part, names[:20])}"
-            )
+            names = list(dict.fromkeys([*nearest(part, names), *names]))[:20]
+            raise ValueError(f"black box {name}: no {part}; {suggest(part, names)}")
         function = getattr(function, part)
     if not callable(function):
         raise ValueError(f"black box {name}: {path} is no function")
@@ -93,13 +86,13 @@ def answers_of(
     answers: list[np.ndarray] = []
     for start in range(0, len(rows), PART):
         part = rows[start : start + PART]
-        one = _checked(function, name, part, start)
-        if answers and one.shape[1] != answers[0].shape[1]:
+        answers.append(_checked(function, name, part, start))
+        given, before = answers[-1].shape[1], answers[0].shape[1]
+        if given != before:
             raise ValueError(
-                f"black box {name} gave {one.shape[1]} classes for rows from {start}, "
-                f"and {answers[0].shape[1]} before"
+                f"black box {name} gave {given} classes for rows from {start}, "
+                f"and {before} before"
             )
-        answers.append(one)
         advance(len(part))
     return np.concatenate(answers)
 
@@ -141,10 +134,10 @@ def repeat(
     """The first of a few rows that gets another answer than before; None if none."""
     # Every other one, so that they stand beside other rows than before.
     for first in (0, 1):
-        few = rows[first:REPEATED:2]
+        few, before = rows[first:REPEATED:2], answers[first:REPEATED:2]
         if not len(few):
             continue
-        again, before = _checked(function, name, few, 0), answers[first:REPEATED:2]
+        again = _checked(function, name, few, 0)
         if again.shape != before.shape:
             return first
         apart = np.abs(again - before).max(axis=1) > 1e-3
@@ -164,34 +157,32 @@ def explained(
     name = config.data.black_box
     function = resolve(name)
 
-    def ask(
-        inputs: np.ndarray, lengths: np.ndarray, keep: np.ndarray, *advance: Callable
-    ) -> np.ndarray:
+    def ask(inputs: Any, lengths: Any, keep: Any, *advance: Callable) -> np.ndarray:
         rows = shown(dataset, inputs, lengths, keep)
         return answers_of(function, name, rows, *advance)
 
     leave_out = "leave_one_out" in config.methods
-    asked = json.dumps([1, name, dataset.digest, leave_out])
-    fingerprint = hashlib.sha256(asked.encode()).hexdigest()
-    path = None if cache is None else cache / "explain_own.npz"
-    first = dataset.train
-    few = shown(dataset, *(x[:REPEATED] for x in _whole(first)))
-    stored = read(path, fingerprint)
-    if stored is not None:
-        if repeat(function, name, few, stored["train/targets"]) is not None:
-            logger.info(f"{name} answers otherwise than before: it is asked again")
-            stored = None
-    if stored is None:
-        stored = _asked(name, ask, dataset, leave_out)
-        row = repeat(function, name, few, stored["train/targets"])
+    few = shown(dataset, *(x[:REPEATED] for x in _whole(dataset.train)))
+
+    def make() -> dict[str, np.ndarray]:
+        made = _asked(name, ask, dataset, leave_out)
+        row = repeat(function, name, few, made["train/targets"])
         if row is not None:
             raise ValueError(
                 f"black box {name}: row {row} gets another answer when it is asked "
                 "again, beside other rows: a model to explain must not be random, nor "
                 "look at the rest of a batch (set it to evaluation)"
             )
-        if path is not None:
-            write(path, fingerprint, stored)
+        return made
+
+    def holds(stored: dict[str, np.ndarray]) -> bool:
+        same = repeat(function, name, few, stored["train/targets"]) is None
+        if not same:
+            logger.info(f"{name} answers otherwise than before: it is asked again")
+        return same
+
+    made_from = [1, name, dataset.digest, leave_out]
+    stored = kept_or_made(cache and cache / "explain_own.npz", made_from, make, holds)
     classes = stored["train/targets"].shape[1]
     same = classes == len(dataset.classes)
     names = dataset.classes if same else tuple(f"class {i}" for i in range(classes))
@@ -252,24 +243,15 @@ def _asked(
         )
     with console.bar(f"leave_one_out of {name}", more, "queries", note="") as advance:
         for side, split in splits.items():
+            # How much the probability of the answer falls without each position.
             targets = stored[f"{side}/targets"]
-            left = _without_each(ask, split, targets, advance)
-            stored[f"{side}/leave_one_out"] = left
+            places = np.arange(split.inputs.shape[1])
+            falls = np.zeros(split.inputs.shape[:2], np.float32)
+            every = np.argwhere(places < split.lengths[:, None])
+            for start in range(0, len(every), ALL_AT_ONCE):
+                i, t = every[start : start + ALL_AT_ONCE].T
+                keep, chosen = places != t[:, None], targets[i].argmax(axis=1)
+                left = ask(split.inputs[i], split.lengths[i], keep, advance)
+                falls[i, t] = targets[i, chosen] - left[np.arange(len(i)), chosen]
+            stored[f"{side}/leave_one_out"] = falls
     return stored
-
-
-def _without_each(
-    ask: Callable, split: Split, targets: np.ndarray, advance: Callable
-) -> np.ndarray:
-    """How much the probability of the answer falls without each position [N, T]."""
-    n, positions = split.inputs.shape[:2]
-    falls = np.zeros((n, positions), np.float32)
-    who, place = np.nonzero(np.arange(positions) < split.lengths[:, None])
-    for start in range(0, len(who), ALL_AT_ONCE):
-        i, t = who[start : start + ALL_AT_ONCE], place[start : start + ALL_AT_ONCE]
-        keep = np.arange(positions) != t[:, None]
-        chosen = targets[i].argmax(axis=1)
-        left = ask(split.inputs[i], split.lengths[i], keep, advance)
-        rows = np.arange(len(i))
-        falls[i, t] = targets[i, chosen] - left[rows, chosen]
-    return falls

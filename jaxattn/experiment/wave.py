@@ -9,7 +9,7 @@ cell's result does not depend on which cells run beside it.
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxattn.config import Name
+from jaxattn.data.splits import SPLITS
 from jaxattn.data.text import STOP_WORDS
 from jaxattn.experiment import checkpoint
 from jaxattn.experiment.plan import Program
@@ -53,14 +54,15 @@ class Shape(NamedTuple):
         return self.lane * self.depth * mesh.size
 
 
-class Start(NamedTuple):
-    """Where cells go on: what a checkpoint holds of them, cells as the first axis."""
+class Part(NamedTuple):
+    """Cells of one wave, and where they go on if an earlier run began them."""
 
-    epoch: int
-    state: Any
-    """Of numpy arrays."""
-    curves: dict[str, np.ndarray]
-    """[cells, epoch]."""
+    cells: list[Name]
+    epoch: int = 0
+    state: Any = None
+    """What a checkpoint holds of them: numpy arrays, cells as their first axis."""
+    curves: dict[str, Any] = {}
+    """By name, [cells, epoch]."""
 
 
 class Outcome(NamedTuple):
@@ -86,13 +88,26 @@ class Compiled(NamedTuple):
     """Shapes and shardings of a wave's state."""
 
 
-class Wave(NamedTuple):
-    """What all waves of a program have in common."""
+class Job(NamedTuple):
+    """A program with cells left to run, and what was compiled for its waves."""
 
+    number: int
     program: Program
-    compiled: Compiled
     splits: Splits
     mesh: Mesh
+    left: list[Name]
+    lane: int = 0
+    """Of the config; 0 lets it be chosen."""
+    compiled: Any = None
+    """`Compiled`, once it is."""
+    seconds: float = 0.0
+    """How long its training will take, where that was measured."""
+
+    @property
+    def key(self) -> Any:
+        """What jobs share that ask for the same compiled program and data."""
+        shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), self.splits)
+        return self.program.structure, str(shapes)
 
 
 def mesh_of_all_devices() -> Mesh:
@@ -108,9 +123,8 @@ def stack(program: Program, cells: list[Name], mesh: Mesh) -> Cell:
 
     def column(*values: float) -> Any:
         # The same bits for every program: numbers are floats, places whole numbers.
-        return np.array(
-            values, np.float32 if isinstance(values[0], float) else np.int32
-        )
+        kind = np.float32 if isinstance(values[0], float) else np.int32
+        return np.array(values, kind)
 
     stacked = jax.tree.map(column, *[program.settings[label] for label, _ in cells])
     seeds: Any = np.array([seed for _, seed in cells], np.uint32)
@@ -118,13 +132,12 @@ def stack(program: Program, cells: list[Name], mesh: Mesh) -> Cell:
     return jax.tree.map(lambda x: processes.placed(x, by_cell(mesh)), stacked)
 
 
-def _keyed(cell: Cell) -> Cell:
-    # Keys are made inside the program: they cannot be put on another host's device.
-    return dataclasses.replace(cell, key=jax.random.key(cell.key))
-
-
 def functions(mesh: Mesh, shape: Shape) -> tuple[Callable, Callable, Callable]:
     """Jitted init, chunk and measure over a wave of cells, sharded by cell."""
+
+    def keyed(cell):
+        # Keys are made inside the program: they cannot be put on another host's device.
+        return dataclasses.replace(cell, key=jax.random.key(cell.key))
 
     def sharded(function, *in_specs, **kwargs):
         # Cells never talk to each other, so there is nothing for the check to protect.
@@ -143,17 +156,16 @@ def functions(mesh: Mesh, shape: Shape) -> tuple[Callable, Callable, Callable]:
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
 
     def init(cells):
-        return in_lanes(lambda c: step.init(_keyed(c)), cells)
+        return in_lanes(lambda c: step.init(keyed(c)), cells)
 
     def chunk(state, cells, stored):
-        return in_lanes(lambda s, c: step.chunk(_keyed(c), s, stored), state, cells)
+        return in_lanes(lambda s, c: step.chunk(keyed(c), s, stored), state, cells)
 
     def measure_all(state, cells, splits):
         # One cell after another: the measurements of a whole lane at once would
         # multiply the memory and gain nothing.
         return jax.lax.map(
-            lambda sc: measure.measure(_keyed(sc[1]), sc[0], *splits),
-            (state, cells),
+            lambda sc: measure.measure(keyed(sc[1]), sc[0], *splits), (state, cells)
         )
 
     each, all_ = P("cells"), P()
@@ -164,42 +176,29 @@ def functions(mesh: Mesh, shape: Shape) -> tuple[Callable, Callable, Callable]:
     )
 
 
-def compile_training(
-    program: Program, splits: Splits, mesh: Mesh, shape: Shape
-) -> Compiled:
-    """Traces and compiles what trains the waves of a program."""
-    cells = stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
+def filled(cells: Sequence[Name], shape: Shape, mesh: Mesh) -> list[Name]:
+    """The cells of a wave, its last one repeated until the wave is full."""
+    return [*cells, *[cells[-1]] * (shape.cells(mesh) - len(cells))]
+
+
+def compile_training(job: Job, shape: Shape) -> Compiled:
+    """Traces and compiles what trains the waves of a job."""
+    program, mesh = job.program, job.mesh
+    cells = stack(program, filled(program.cells[:1], shape, mesh), mesh)
     init, chunk, _ = functions(mesh, shape)
     state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_cell(mesh)),
         jax.eval_shape(init, cells),
     )
-    return Compiled(
-        shape,
-        init.lower(cells).compile(),
-        chunk.lower(state, cells, splits.stored).compile(),
-        state,
-    )
+    trained = chunk.lower(state, cells, job.splits.stored)
+    return Compiled(shape, init.lower(cells).compile(), trained.compile(), state)
 
 
-def compile_measure(
-    program: Program, splits: Splits, mesh: Mesh, shape: Shape, state: Any
-) -> Callable:
-    """Traces and compiles what measures the waves of a program."""
-    cells = stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
-    return functions(mesh, shape)[2].lower(state, cells, splits).compile()
-
-
-def filled(cells: list[Name], shape: Shape, mesh: Mesh) -> list[Name]:
-    """The cells of a wave, its last one repeated until the wave is full."""
-    return cells + [cells[-1]] * (shape.cells(mesh) - len(cells))
-
-
-class Part(NamedTuple):
-    """Cells of one wave, and where they go on if an earlier run began them."""
-
-    cells: list[Name]
-    start: Start | None = None
+def compile_measure(job: Job) -> Callable:
+    """Traces and compiles what measures the waves of a job."""
+    program, mesh, (shape, _, _, state) = job.program, job.mesh, job.compiled
+    cells = stack(program, filled(program.cells[:1], shape, mesh), mesh)
+    return functions(mesh, shape)[2].lower(state, cells, job.splits).compile()
 
 
 class Saving(NamedTuple):
@@ -212,7 +211,7 @@ class Saving(NamedTuple):
 
 
 def run_wave(
-    wave: Wave,
+    job: Job,
     part: Part,
     measure: Callable[[], Callable],
     saving: Saving,
@@ -222,33 +221,26 @@ def run_wave(
     """Trains and measures some cells; None if told to stop before the last epoch.
 
     `advance` is given the epoch and its curves (each [cells]) after every chunk, those
-    of `part.start` included.
+    of an earlier run included.
     """
-    program, compiled, splits, mesh = wave
-    cells, start = part
+    program, splits, mesh, compiled = job.program, job.splits, job.mesh, job.compiled
+    cells, epoch, state, _ = part
     n, all_ = len(cells), filled(cells, compiled.shape, mesh)
     stacked = stack(program, all_, mesh)
-    curves: dict[str, list] = {}
-    if start is None:
-        epoch, state = 0, compiled.init(stacked)
+    curves: dict[str, list] = {k: v.T.tolist() for k, v in part.curves.items()}
+    if state is None:
+        state = compiled.init(stacked)
     else:
-        epoch = start.epoch
         rows = np.minimum(np.arange(len(all_)), n - 1)
-        state = jax.tree.map(
-            lambda x: processes.placed(x[rows], by_cell(mesh)), start.state
-        )
-        curves = {
-            k: [list(map(float, x)) for x in v.T] for k, v in start.curves.items()
-        }
-        for past in range(epoch):
-            advance(past + 1, {k: np.array(v[past]) for k, v in curves.items()})
-    epochs, saved = program.cell.config.epochs, time.monotonic()
-    stopping = False
+        state = jax.tree.map(lambda x: processes.placed(x[rows], by_cell(mesh)), state)
+    for past in range(epoch):
+        advance(past + 1, {k: np.array(v[past]) for k, v in curves.items()})
+    epochs, saved, stopping = program.cell.config.epochs, time.monotonic(), False
     while epoch < epochs and not stopping:
         state, curve = compiled.chunk(state, stacked, splits.stored)
         curve = {k: processes.whole(v)[:n] for k, v in curve.items()}
         for name, values in curve.items():
-            curves.setdefault(name, []).append([float(v) for v in values])
+            curves.setdefault(name, []).append(values.tolist())
         epoch += 1
         advance(epoch, curve)
         late = time.monotonic() - saved >= saving.every
@@ -286,25 +278,23 @@ def _small(values: np.ndarray) -> np.ndarray:
 def make_splits(source: Source, mesh: Mesh) -> Splits:
     """What all cells of a task share, copied to every device."""
     stored: Any = ()
-    vocabulary = Vocabulary(*[np.zeros(0, bool)] * 3)  # type: ignore[arg-type]
+    known: Any = [np.zeros(0, bool)] * 3
     dataset = source.dataset
     if dataset is not None:
         stored = tuple(
-            Arrays(*(getattr(split, name) for name in Arrays._fields))
-            for split in (dataset.train, dataset.validation, dataset.test)
+            Arrays(*(getattr(getattr(dataset, side), name) for name in Arrays._fields))
+            for side in SPLITS
         )
         stop_words = [word.lower() in STOP_WORDS for word in dataset.vocabulary]
-        known: Any = (
+        known = (
             dataset.kind == 2,
             ~np.isnan(dataset.lexicon),
             np.array(stop_words, bool),
         )
-        vocabulary = Vocabulary(*known)
     black_box = () if source.black_box is None else source.black_box.params
     everywhere = NamedSharding(mesh, P())
-
-    def put(x):
-        # Through jax, which makes of 64 bits what the program will take.
-        return processes.placed(np.asarray(jnp.asarray(x)), everywhere)
-
-    return jax.tree.map(put, Splits(stored, vocabulary, black_box))
+    # Through jax, which makes of 64 bits what the program will take.
+    return jax.tree.map(
+        lambda x: processes.placed(np.asarray(jnp.asarray(x)), everywhere),
+        Splits(stored, Vocabulary(*known), black_box),
+    )

@@ -1,7 +1,6 @@
 """What a run writes to the terminal: lines, tables, progress and errors."""
 
 import contextlib
-import dataclasses
 import io
 import logging
 import math
@@ -10,6 +9,7 @@ import re
 import sys
 import textwrap
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
@@ -19,22 +19,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 WIDTH = 80
-
 PLAIN_SECONDS = 5.0
-
 NUMBER = re.compile(r"\s*[-+]?[\d.].*|\s*-?\s*|nan|-?inf")
-
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-
-@dataclasses.dataclass
-class Settings:
-    """Settings of this process: `quiet` silences everything but tables and errors."""
-
-    quiet: bool = False
-
-
-settings = Settings()
+settings = types.SimpleNamespace(quiet=False)
+"""Of this process: `quiet` silences everything but tables and errors."""
 
 logger = logging.getLogger("jaxattn")
 
@@ -43,10 +33,8 @@ class _ToTerminal(logging.Handler):
     """Writes information to standard output and warnings to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.WARNING:
-            warn(record.getMessage())
-        else:
-            paragraph(record.getMessage())
+        tell = warn if record.levelno >= logging.WARNING else paragraph
+        tell(record.getMessage())
 
 
 @contextlib.contextmanager
@@ -81,13 +69,8 @@ def paragraph(text: str) -> None:
 
 def folded(text: str) -> str:
     """Text in lines of 80 columns, the later ones indented; long words stay whole."""
-    return textwrap.fill(
-        text,
-        WIDTH,
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    whole: Any = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", **whole)
 
 
 def urgent(text: str) -> None:
@@ -137,30 +120,20 @@ def text_table(
     """
     cells = [[_cell(value) for value in row] for row in rows]
     # No box and no outer padding: three intervals must fit into 80 columns.
-    grid = Table(
-        box=None,
-        padding=(0, 2, 0, 0),
-        pad_edge=False,
-        title=title and Text(title),
-        title_justify="left",
-    )
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title_justify="left")
+    grid.title = title and Text(title)
     for i, header in enumerate(headers):
-        number = all(NUMBER.fullmatch(row[i]) for row in cells)
-        grid.add_column(
-            Text(header),
-            justify="right" if number else "left",
+        how: Any = {"overflow": "fold"}
+        if all(NUMBER.fullmatch(row[i]) for row in cells):
             # Otherwise a narrow terminal would break numbers before it breaks words.
-            min_width=max((len(row[i]) for row in cells), default=0)
-            if number
-            else None,
-            overflow="fold",
-        )
+            widest = max((len(row[i]) for row in cells), default=0)
+            how |= {"justify": "right", "min_width": widest}
+        grid.add_column(Text(header), **how)
     for row in cells:
         grid.add_row(*map(Text, row))
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    with console.capture() as written:
-        console.print(grid)
-    lines = [line.rstrip() for line in written.get().splitlines()]
+    written = io.StringIO()
+    Console(file=written, width=width, color_system=None).print(grid)
+    lines = [line.rstrip() for line in written.getvalue().splitlines()]
     return "\n".join(lines).strip("\n")
 
 
@@ -231,10 +204,8 @@ def bar(
         speed = f"{math.floor(100 * share):3d} %"
         speed += f"  {task.speed:,.0f} {unit}/s" if task.speed else ""
         left = task.time_remaining
-        rest = [f"{clock(left)} left"] if left else []
-        progress.update(
-            task.id, speed=speed, rest="  ".join(filter(None, [*rest, note]))
-        )
+        rest = "  ".join(filter(None, [f"{clock(left)} left" if left else "", note]))
+        progress.update(task.id, speed=speed, rest=rest)
         write(PLAIN_SECONDS)
 
     with progress:

@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxattn.system.errors import reason
 
 HEARTBEAT_SECONDS = 10
 """A process that is silent for so long is dead, and the job with it."""
-
 ENDED_EARLY = 75
 """Exit code of a run that saved and stopped because it was told to (EX_TEMPFAIL)."""
-
 PEER_DIED = 134
 """Exit code of a process whose peer died; where jax notices first it aborts (SIGABRT),
 which gives the same."""
@@ -58,10 +57,8 @@ def parse(text: str, environment: Any = os.environ) -> Address | None:
 
 def _checked(coordinator: str | None, processes: int, index: int) -> Address:
     if not 0 <= index < processes:
-        raise ValueError(
-            f"process {index} of {processes}: processes count from 0, so that the "
-            f"last is {max(processes - 1, 0)}"
-        )
+        told = f"processes count from 0, so that the last is {max(processes - 1, 0)}"
+        raise ValueError(f"process {index} of {processes}: {told}")
     return Address(coordinator, processes, index)
 
 
@@ -76,19 +73,15 @@ def _seen(environment: Any) -> Address | None:
     if "JAX_NUM_PROCESSES" in environment:
         if number("JAX_NUM_PROCESSES") == 1:
             return None
-        if not environment.get("JAX_COORDINATOR_ADDRESS"):
+        coordinator = environment.get("JAX_COORDINATOR_ADDRESS")
+        if not coordinator:
             raise ValueError("JAX_NUM_PROCESSES is set without JAX_COORDINATOR_ADDRESS")
         return _checked(
-            environment["JAX_COORDINATOR_ADDRESS"],
-            number("JAX_NUM_PROCESSES"),
-            number("JAX_PROCESS_ID"),
+            coordinator, number("JAX_NUM_PROCESSES"), number("JAX_PROCESS_ID")
         )
     slurm = "SLURM_STEP_NODELIST" in environment and number("SLURM_NTASKS") > 1
     mpi = number("OMPI_COMM_WORLD_SIZE") > 1
-    kubernetes = (
-        "KUBERNETES_SERVICE_HOST" in environment
-        and "JOB_COMPLETION_INDEX" in environment
-    )
+    kubernetes = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= {*environment}
     tpu = "," in environment.get("TPU_WORKER_HOSTNAMES", "")
     return Address(None, None, None) if slurm or mpi or kubernetes or tpu else None
 
@@ -104,10 +97,7 @@ def start(address: Address | None) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            address.coordinator,
-            address.processes,
-            address.index,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            *address, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
         )
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"cannot join the other processes: {reason(error)}") from error
@@ -118,14 +108,12 @@ def end(code: int, together: bool) -> None:
 
     Then their next step together fails, and they end as well.
     """
-    if not jax.distributed.is_initialized():
-        return
-    if together:
+    if jax.distributed.is_initialized() and together:
         jax.distributed.shutdown()
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    elif jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def lost(error: BaseException) -> bool:
@@ -143,15 +131,11 @@ def share(value: Any) -> Any:
     """What the first process gives, a JSON value, on all of them."""
     if jax.process_count() == 1:
         return value
-    from jax.experimental import multihost_utils
-
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = multihost_utils.broadcast_one_to_all(np.int32(len(text)))
-    buffer = np.zeros(int(size), np.uint8)
-    buffer[: len(text)] = text[: len(buffer)]
-    return json.loads(
-        np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
-    )
+    buffer = np.resize(text, int(size))  # only the first one's counts
+    sent = multihost_utils.broadcast_one_to_all(buffer)
+    return json.loads(np.asarray(sent).tobytes())
 
 
 def lead(action: Callable[[], Any]) -> Any:
@@ -160,18 +144,13 @@ def lead(action: Callable[[], Any]) -> Any:
     Where it raises ValueError or OSError there the others end as well, in silence.
     """
     value, problem = None, None
-    if first():
-        try:
-            value = action()
-        except (ValueError, OSError) as error:
-            problem = error
-    failed = share(problem is not None)
-    if failed:
+    try:
+        value = action() if first() else None
+    except (ValueError, OSError) as error:
+        problem = error
+    if share(problem is not None):
         wait("the first process has failed")
-    if problem is not None:
-        raise problem
-    if failed:
-        raise SystemExit(2)
+        raise problem or SystemExit(2)
     return value
 
 
@@ -179,8 +158,6 @@ def most(*values: float) -> tuple[float, ...]:
     """The largest of each number over all processes."""
     if jax.process_count() == 1:
         return values
-    from jax.experimental import multihost_utils
-
     each = multihost_utils.process_allgather(np.array(values, np.float32))
     return tuple(np.asarray(each).max(axis=0).tolist())
 
@@ -188,8 +165,6 @@ def most(*values: float) -> tuple[float, ...]:
 def wait(name: str) -> None:
     """Until all processes are here."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         multihost_utils.sync_global_devices(name)
 
 
@@ -197,8 +172,6 @@ def whole(array: Any) -> np.ndarray:
     """An array that is sharded over all devices, on every process."""
     if getattr(array, "is_fully_addressable", True):
         return np.asarray(array)
-    from jax.experimental import multihost_utils
-
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 

@@ -19,13 +19,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 DEVICES_FLAG = "--xla_force_host_platform_device_count"
-
 CACHE_VARIABLE = "JAXATTN_CACHE_DIR"
 """The environment variable that moves the compiled programs out of ~/.cache/jaxattn."""
-
 CACHE_BYTES = 2 << 30
 """The most that compiled programs take; each start removes those used longest ago."""
-
 PACKAGES = (
     "jaxattn jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy"
 ).split()
@@ -44,12 +41,10 @@ def available_cores() -> int:
 
 
 _LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
+"""Of a container: limit and use, in /sys/fs/cgroup, of either version."""
 
 
 def available_memory() -> int:
@@ -63,7 +58,8 @@ def available_memory() -> int:
     for limit, used in _LIMITS:
         # There may be no such limit, or "max".
         with contextlib.suppress(OSError, ValueError):
-            most, taken = (int(pathlib.Path(x).read_text()) for x in (limit, used))
+            group = pathlib.Path("/sys/fs/cgroup")
+            most, taken = (int((group / x).read_text()) for x in (limit, used))
             free = min(free, max(most - taken, 0))
     return free
 
@@ -83,8 +79,7 @@ def configure(cpu_devices: int | None = None, cache: bool = True) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if DEVICES_FLAG not in flags:
         count = available_cores() if cpu_devices is None else cpu_devices
-        flags = f"{flags} {DEVICES_FLAG}={count}".strip()
-        os.environ["XLA_FLAGS"] = flags
+        os.environ["XLA_FLAGS"] = f"{flags} {DEVICES_FLAG}={count}".strip()
     # XLA makes its pool at least as large as there are devices: then each has a thread
     # of its own. Further ones take the cores from those that compute: with 8 a device a
     # sweep was measured to be 1.2 to 2.5 times slower. No program may call LAPACK then,
@@ -106,11 +101,10 @@ def _use_cache() -> None:
             return
         settings["jax_compilation_cache_dir"] = folder
     for name, value in settings.items():
-        if name.upper() in os.environ:
-            continue
-        os.environ[name.upper()] = str(value)
-        if "jax" in sys.modules:  # it has read its environment already
-            sys.modules["jax"].config.update(name, value)
+        if name.upper() not in os.environ:
+            os.environ[name.upper()] = str(value)
+            if "jax" in sys.modules:  # it has read its environment already
+                sys.modules["jax"].config.update(name, value)
 
 
 def _cache_folder() -> str | None:
@@ -124,14 +118,12 @@ def _cache_folder() -> str | None:
         text = pathlib.Path("/proc/cpuinfo").read_text()
         flags = re.search(r"^(flags|Features)\s*:.*$", text, re.MULTILINE)
         kind += flags.group() if flags else ""
-    name = hashlib.sha256(kind.encode()).hexdigest()[:12]
-    folder = pathlib.Path(parent, "xla", name)
-    try:
+    folder = pathlib.Path(parent, "xla", hashlib.sha256(kind.encode()).hexdigest()[:12])
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         _tidy(folder)
-    except OSError:
-        return None
-    return str(folder)
+        return str(folder)
+    return None
 
 
 def _tidy(folder: pathlib.Path) -> None:
@@ -225,7 +217,7 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stop_signal(notify: Callable[[str], None] | None = None) -> Iterator[Stop]:
+def stop_signal(notify: Callable[[str], Any] = lambda text: None) -> Iterator[Stop]:
     """Record the first SIGINT or SIGTERM instead of ending the process.
 
     Ctrl-C after that raises KeyboardInterrupt, as `notify` is told. Outside the main
@@ -241,8 +233,7 @@ def stop_signal(notify: Callable[[str], None] | None = None) -> Iterator[Stop]:
             raise KeyboardInterrupt
         if stop.received is None:
             stop.received = number
-            if notify is not None:
-                notify("stopping after this chunk; Ctrl-C again stops at once ...")
+            notify("stopping after this chunk; Ctrl-C again stops at once ...")
 
     old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -254,12 +245,14 @@ def stop_signal(notify: Callable[[str], None] | None = None) -> Iterator[Stop]:
 
 
 class Check(NamedTuple):
-    """One line: what was looked at, whether it is right, what is there, what to do."""
+    """What was looked at, and what to do where it is not right."""
 
-    name: str
-    ok: bool
     state: str
     todo: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.todo
 
 
 def threads() -> Check:
@@ -269,18 +262,18 @@ def threads() -> Check:
     count = os.environ.get("PJRT_NPROC", "")
     devices = len(jax.local_devices())
     state = f"PJRT_NPROC={count}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
+    todo = ""
+    real_time = [getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")]
     if jax.devices()[0].platform != "cpu":
-        return Check("threads", True, state)
-    if not count:
+        pass
+    elif not count:
         state = f"jax has begun without jaxattn: {devices} devices for "
         state += f"{available_cores()} cores, and slow"
         todo = "call jaxattn.system.runtime.configure() before jax is used"
-        return Check("threads", False, state, todo)
-    if not count.isdecimal() or int(count) > devices:
+    elif not count.isdecimal() or int(count) > devices:
         state += f": more threads than devices ({devices}) take their cores from them"
-        return Check("threads", False, state, "unset PJRT_NPROC: jaxattn sets it")
-    real_time = [getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")]
-    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in real_time:
+        todo = "unset PJRT_NPROC: jaxattn sets it"
+    elif hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in real_time:
         state += "; real-time priority, under which waiting threads starve the others"
-        return Check("threads", False, state, "start it without chrt")
-    return Check("threads", True, state)
+        todo = "start it without chrt"
+    return Check(state, todo)
