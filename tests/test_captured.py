@@ -11,15 +11,10 @@ from jaxattn.data.sources.planted_shortcut import planted_shortcut
 from jaxattn.nn import edits
 
 B, T, D, H = 5, 4, 8, 2
-
 RNG = np.random.default_rng(0)
-
 X = jnp.asarray(RNG.normal(size=(B, T, D)), jnp.float32)
-
 VALID = np.arange(T) < np.array([4, 3, 2, 4, 1])[:, None]
-
 MAY = jnp.asarray(VALID[:, None, None, :])
-
 KEY = jax.random.key(3)
 
 
@@ -86,7 +81,6 @@ NAMES = {
     "linen": ("encoder/layer_0/attention", "encoder/layer_1/attention"),
     "nnx": ("layers/0/attention", "layers/1/attention"),
 }
-
 BOTH = pytest.mark.parametrize("api", ["linen", "nnx"])
 
 

@@ -20,15 +20,12 @@ from jaxattn.training.cell import Arrays, unpack
 from jaxattn.training.evaluation import plausibility
 
 N, T, V = 40, 9, 12
-
 SPLIT = Arrays(
     inputs=np.random.default_rng(0).integers(2, V, (N, T)).astype(np.uint8),
     lengths=np.random.default_rng(1).integers(3, T + 1, N).astype(np.int32),
     labels=np.zeros(N, np.int32),
 )
-
 VALID = np.arange(T) < SPLIT.lengths[:, None]
-
 MARKS = np.random.default_rng(2).random((N, T)).round(1).astype(np.float32)
 
 
@@ -39,11 +36,8 @@ def trapezoids(human, scores):
 
 # Every third example was shown to nobody.
 MARKS[::3] = np.nan
-
 MARKS[~VALID] = np.nan
-
 MASKS = np.random.default_rng(3).integers(0, 4, (N, T)) / 4 * VALID
-
 RATED = np.arange(V) % 3 == 0
 
 

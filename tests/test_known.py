@@ -32,7 +32,6 @@ CONFIG = Config(
 )
 
 INPUTS = Inputs("scalars", 1, 11, fixed=True)
-
 NOTHING = measure.Vocabulary(*[jnp.zeros(0, bool)] * 3)
 
 

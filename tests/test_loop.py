@@ -13,7 +13,6 @@ from jaxattn.training import step
 from jaxattn.training.cell import Arrays, Task, make_cell, unpack
 
 V, T, N = 64, 8, 512
-
 WORD = 2
 """The label is 1 where this word occurs; ids from 4 on are noise."""
 
@@ -30,20 +29,15 @@ def make_split(n, seed):
 
 
 TRAIN, VALIDATION = make_split(N, 0), make_split(256, 1)
-
 STORED = TRAIN, VALIDATION, VALIDATION
-
 CONFIG = Config(
     batch_size=32,
     epochs=16,
     model=Model(features=8, hidden=16),
     optimizer=Optimizer(learning_rate=2e-2),
 )
-
 SEEDS = 4
-
 ROWS = [(m, seed) for m in ("joint", "mask_swap") for seed in range(SEEDS)]
-
 LAST = len(ROWS) - 1
 """The cell that is made to diverge."""
 
@@ -78,9 +72,7 @@ def close(a, b, atol=1e-6):
 
 
 init = jax.jit(jax.vmap(step.init))
-
 chunk = jax.jit(jax.vmap(step.chunk, (0, 0, None)))
-
 train = jax.jit(jax.vmap(step.train, (0, None)))
 
 
@@ -241,11 +233,8 @@ def test_unpack_marks_the_tokens_that_are_there():
 
 
 CLASSES = 3
-
 ESTIMATOR = Weighting(hidden=16, learning_rate=1e-2, updates=1)
-
 learn_ = jax.jit(functools.partial(weighting.update, ESTIMATOR))
-
 posterior_ = jax.jit(weighting.log_posterior)
 
 

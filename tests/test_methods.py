@@ -20,9 +20,7 @@ from jaxattn.training.cell import Arrays, Task, evaluate, unpack
 from jaxattn.training.cell import make_cell as cell_from
 
 B, T, V, STEPS = 8, 4, 12, 42
-
 PHASE1 = 21  # odd: half of it is no whole number
-
 CONFIG = Config(
     batch_size=B,
     epochs=STEPS,
@@ -39,11 +37,8 @@ def make_batch():
 
 
 STORED = make_batch()
-
 EXAMPLES = unpack(STORED)
-
 FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
-
 BATCH = steps.Batch(EXAMPLES, FOLD, np.array([0.5, 0.5]))
 
 

@@ -24,17 +24,11 @@ from jaxattn.training.cell import (
 )
 
 B, T, V, STEPS = 8, 4, 12, 14
-
 FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
-
 PRIOR = np.array([0.5, 0.5], "f4")
-
 UNTAUGHT = ("random_selection", "gradient", "leave_one_out")
-
 GATED = ("invase", "realx")
-
 TAUGHT = [m for m in METHODS if m not in UNTAUGHT]
-
 PHASED = [m for m in TAUGHT if mask_neutral.has_phases(METHODS[m])]
 
 
@@ -57,9 +51,7 @@ def make_batch():
 
 
 EXAMPLES = unpack(make_batch())
-
 BATCH = steps.Batch(EXAMPLES, FOLD, PRIOR)
-
 VALID = np.asarray(EXAMPLES.valid)
 
 

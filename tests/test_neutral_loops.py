@@ -13,7 +13,6 @@ from flax import nnx
 import jaxattn
 
 PAGE = pathlib.Path(__file__).parents[1] / "configs" / "README.md"
-
 BLOCKS = {
     "nnx" if "import nnx" in block else "linen": block
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)

@@ -10,11 +10,8 @@ import scipy.special
 from jaxattn.nn.encoders import ENCODERS, Bag, BiGru, BiLstm, Cnn, Gru, Transformer
 
 T, N, D, F = 6, 4, 3, 8
-
 VALID = np.arange(T) < N
-
 RNG = np.random.default_rng(0)
-
 X = RNG.normal(size=(T, D)).astype("f4")
 
 # What one encoder is asked about, side by side, so that it compiles once.

@@ -15,14 +15,11 @@ from jaxattn.nn.predictors import PREDICTORS
 from jaxattn.nn.selectors import SELECTORS
 
 T, N, K, V, D, H, C = 6, 4, 3, 11, 4, 16, 3
-
 VALUES = ("default_tokens", "inputs", "inputs_and_default_tokens")
 
 # What reads padded texts; the tabular parts need a fixed number of positions.
 TEXT_SELECTORS = [name for name in SELECTORS if name != "tabular"]
-
 TEXT_PREDICTORS = [name for name in PREDICTORS if name != "tabular"]
-
 READERS = [name for name in ENCODERS if name != "none"]
 
 # The two halves share nothing, so that each needs to be tried only by itself; and an
@@ -31,15 +28,10 @@ HALVES = [
     *itertools.product(TEXT_SELECTORS, ["bag"], VALUES),
     *itertools.product(["additive"], READERS[1:], ["inputs"]),
 ]
-
 INPUTS = Inputs("tokens", V, T)
-
 TOKENS = np.array([3, 5, 2, 7, 0, 0])
-
 OTHER_PADDING = np.array([3, 5, 2, 7, 9, 4])
-
 LONGER = np.array([3, 5, 2, 7, 8, 0, 1, 9, 6])
-
 VALID = np.arange(T) < N
 
 
@@ -291,11 +283,8 @@ def test_the_halves_share_no_parameter_and_start_from_their_key():
 
 
 FEATURES = Inputs("scalars", 1, T, fixed=True)
-
 PATCHES = Inputs("vectors", D, T, fixed=True)
-
 BAGS = Inputs("vectors", D, T)
-
 TABULAR = {"query": "none", "selector": "tabular", "predictor": "tabular"}
 
 

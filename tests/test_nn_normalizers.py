@@ -16,25 +16,15 @@ from jaxattn.nn.normalizers import (
 )
 
 softmax_ = jax.jit(softmax)
-
 gumbel_ = jax.jit(gumbel_softmax)
-
 renormalise_ = jax.jit(renormalise)
-
 jacobian_ = jax.jit(jax.jacrev(softmax))
-
 T = 5
-
 SCORES = np.array([0.5, -1.0, 2.0, 0.0, 1.0], np.float32)
-
 VALID = np.array([True, True, True, False, False])
-
 ALL, NONE = np.ones(T, bool), np.zeros(T, bool)
-
 a_score = st.floats(-1e4, 1e4, width=32)
-
 a_row = st.lists(a_score, min_size=T, max_size=T).map(lambda x: np.array(x, "f4"))
-
 a_validity = st.lists(st.booleans(), min_size=T, max_size=T).map(np.array)
 
 

@@ -9,15 +9,10 @@ from jaxattn.nn.encoders import Cnn, Gru
 from jaxattn.nn.predictors import PREDICTORS, Pooling, Positionwise
 
 T, N, D, H, C = 6, 4, 3, 8, 2
-
 VALID = np.arange(T) < N
-
 RNG = np.random.default_rng(0)
-
 VALUES = RNG.normal(size=(T, D)).astype("f4")
-
 MASK = np.where(VALID, RNG.uniform(0.1, 0.9, T), 0).astype("f4")
-
 PADDED = [name for name in PREDICTORS if name != "tabular"]
 
 

@@ -10,15 +10,10 @@ import scipy.stats
 from jaxattn.methods.score_function import log_probability, rebar, reinforce
 
 P = 4
-
 SCORES = np.array([0.7, -1.2, 0.3, 2.0], np.float32)
-
 VALID = np.array([True, True, True, False])
-
 ALL = np.ones(P, bool)
-
 WEIGHTS = np.array([1.0, -2.0, 0.5, 1.5], np.float32)
-
 N = 40_000
 
 

@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 from jaxattn.nn.selectors import SELECTORS, DotProduct, MultiHead
 
 T, N, D, H = 6, 4, 3, 5
-
 VALID = np.arange(T) < N
-
 RNG = np.random.default_rng(0)
-
 QUERY, KEYS = RNG.normal(size=D).astype("f4"), RNG.normal(size=(T, D)).astype("f4")
-
 POSITIONWISE = [name for name in SELECTORS if name != "tabular"]
-
 READ_THE_QUERY = {"additive", "dot_product", "multi_head"}
 
 

@@ -14,11 +14,8 @@ from jaxattn.nn import entmax, gates, subsets
 from jaxattn.nn.normalizers import NORMALIZERS, softmax
 
 T = 6
-
 SCORES = jnp.array([0.3, -1.2, 2.0, 0.9, 0.1, 5.0])
-
 VALID = jnp.array([True, True, True, True, True, False])
-
 KEY = jax.random.key(0)
 
 
@@ -82,7 +79,6 @@ def oracle(scores, alpha):
 
 
 rows = st.lists(st.floats(-4, 4, width=32), min_size=T, max_size=T)
-
 sparse = {
     a: jax.jit(functools.partial(entmax.alpha_entmax, alpha=a))
     for a in (1.2, 1.5, 2.0, 3.0)

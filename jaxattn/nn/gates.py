@@ -10,7 +10,6 @@ from jax import Array
 
 STRETCH = (-0.1, 1.1)
 """What hard gates are stretched to before they are cut to [0, 1]."""
-
 _TINY = 1e-6
 
 

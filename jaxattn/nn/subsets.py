@@ -12,7 +12,6 @@ from jax import Array
 
 MAX_DRAWS = 32
 """Most draws behind `gumbel_top_k`; for a larger budget there is `top_k`."""
-
 _TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
 """Rotations of the rounds of threefry."""
 

@@ -23,10 +23,8 @@ from jaxattn.training.cell import ADVERSARY, Cell, Examples, answer
 
 RATES = (0.0, 0.001, 0.01, 0.1)
 """What a nat of divergence is worth in TVD; 0: what another start alone changes."""
-
 SLACK = 0.01
 """How much further in TVD answers may be than those of rate 0, to count as alike."""
-
 _SMALLEST = 1e-6
 """Weights of exactly 0 would make the divergence, or its gradient, infinite."""
 

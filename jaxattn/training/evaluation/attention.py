@@ -30,13 +30,10 @@ from jaxattn.training.evaluation.interventions import (
 )
 
 EXAMPLES = 256
-
 ADVERSARIES = 32
 """Examples for which another attention is sought: some 200 gradients each."""
-
 FALLS = 32
 """Random sets of words that are removed to see whether weights foretell the fall."""
-
 NEIGHBOURS = 10
 """Points around an example's embeddings at which attention is computed again."""
 

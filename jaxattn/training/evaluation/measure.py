@@ -36,7 +36,6 @@ from jaxattn.training.step import TrainState
 
 LEAK_EXAMPLES = 4096
 """Most test examples of a generated task that the leak probe is fitted to."""
-
 KEPT_EXAMPLES = 1000
 """Test examples of a generated task whose masks are kept."""
 

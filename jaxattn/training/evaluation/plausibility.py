@@ -17,7 +17,6 @@ from jaxattn.training.cell import Examples
 
 EXAMPLES = 2048
 """Marked test examples that are asked about, the same for every method and seed."""
-
 MARKED = 0.5
 """Graded evidence counts from here on."""
 
