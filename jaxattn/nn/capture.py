@@ -33,8 +33,7 @@ class Captured:
     def layer(self, layer: str | int = -1) -> Array:
         """Weights [batch, heads, queries, keys] of a layer by name or place (-1: last).
 
-        Raises:
-            ValueError: for a layer that is not there.
+        Raises: ValueError for a layer that is not there.
         """
         if isinstance(layer, int) and -len(self.layers) <= layer < len(self.layers):
             layer = self.layers[layer]
@@ -57,16 +56,10 @@ class Captured:
 
         Returns: weights [batch, heads, keys], or [batch, keys] of one head.
 
-        Raises:
-            ValueError: for a layer, head or query that is not there.
+        Raises: ValueError for a layer, head or query that is not there.
         """
         weights = self.layer(layer)
-        for name, chosen, n in (
-            ("head", head, weights.shape[-3]),
-            ("query", query, weights.shape[-2]),
-        ):
-            if chosen is not None and not -n <= chosen < n:
-                raise ValueError(f"{name} = {chosen}: there are {n}, counted from 0")
+        edits.check_places(weights, head, query)
         rows = weights[..., query, :]
         return rows if head is None else rows[..., head, :]
 
@@ -77,8 +70,7 @@ class Captured:
         from the first to the last. See 'Quantifying Attention Flow in Transformers' by
         Abnar & Zuidema (arXiv 2005.00928).
 
-        Raises:
-            ValueError: where queries and keys are not the same positions in all layers.
+        Raises: ValueError where layers differ in their queries or keys.
         """
         chosen = self.layers if layers is None else layers
         if not chosen:
@@ -175,6 +167,5 @@ def intervene(
         name: partial(edits.apply, edit, where=f"layer {name}")
         for name, edit in masks.items()
     }
-    return replace_weights(
-        Call(model, variables, inputs, method, rngs, options), changes
-    )
+    call = Call(model, variables, inputs, method, rngs, options)
+    return replace_weights(call, changes)

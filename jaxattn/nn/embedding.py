@@ -21,12 +21,9 @@ class Inputs(NamedTuple):
 
 def example(inputs: Inputs) -> tuple[Array, Array]:
     """Zeros of the shape of one example, and which positions [T] are valid: all."""
-    valid = jnp.ones(inputs.length, bool)
-    if inputs.kind == "tokens":
-        return jnp.zeros(inputs.length, jnp.int32), valid
-    if inputs.kind == "vectors":
-        return jnp.zeros((inputs.length, inputs.size)), valid
-    return jnp.zeros(inputs.length), valid
+    shape = (inputs.length, inputs.size)[: 2 if inputs.kind == "vectors" else 1]
+    kind = jnp.int32 if inputs.kind == "tokens" else jnp.float32
+    return jnp.zeros(shape, kind), jnp.ones(inputs.length, bool)
 
 
 def embed(inputs: Inputs, features: int, x: Array) -> Array:
