@@ -4,12 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import (
-    auc,
-    average_precision_score,
-    precision_recall_curve,
-    roc_auc_score,
-)
+from sklearn import metrics
 from small_run import WORDS, arguments, draw_nothing, run
 
 from jaxattn import data
@@ -30,8 +25,8 @@ MARKS = np.random.default_rng(2).random((N, T)).round(1).astype(np.float32)
 
 
 def trapezoids(human, scores):
-    precision, recall, _ = precision_recall_curve(human, scores)
-    return auc(recall, precision)
+    precision, recall, _ = metrics.precision_recall_curve(human, scores)
+    return metrics.auc(recall, precision)
 
 
 # Every third example was shown to nobody.
@@ -60,9 +55,9 @@ def test_areas_are_those_of_the_other_implementation_over_marked_examples():
         scores = scores[shown][both].astype(float)
         each = [(h[v], s[v]) for h, s, v in zip(marked, scores, valid, strict=True)]
         for metric, of_one in (
-            ("human_auroc", roc_auc_score),
+            ("human_auroc", metrics.roc_auc_score),
             ("human_auprc", trapezoids),
-            ("human_ap", average_precision_score),
+            ("human_ap", metrics.average_precision_score),
         ):
             mean = np.mean([of_one(*example) for example in each])
             assert found[f"{metric}{name}"] == pytest.approx(mean, abs=1e-6)
@@ -126,15 +121,9 @@ def test_a_run_says_how_its_maps_lie_to_the_marks(tmp_path, data_dir, monkeypatc
         return made._replace(test=test._replace(evidence=evidence))
 
     monkeypatch.setattr(data, "load", marked)
-    words = arguments(
-        tmp_path / "run",
-        data_dir,
-        WORDS,
-        methods="joint uniform",
-        metrics="plausibility",
-        seeds="2",
-        epochs="1",
-    )
+    asked = {"methods": "joint uniform", "metrics": "plausibility"}
+    small = {"seeds": "2", "epochs": "1"}
+    words = arguments(tmp_path / "run", data_dir, WORDS, **asked, **small)
     assert run(*words) == 0
     results = read_results(tmp_path / "run" / "results.csv")
     found = {(r.method, r.metric, r.variant): r for r in results if r.split == "test"}

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from jaxattn.config import Config, Data, Model, Optimizer
 from jaxattn.data.sources.synthetic import SYNTHETIC
 from jaxattn.methods.table import METHODS
+from jaxattn.metrics.leak import leak
 from jaxattn.nn.embedding import Inputs
 from jaxattn.training import step
-from jaxattn.training.cell import Task, make_cell, splits_of
+from jaxattn.training.cell import TEST, Task, make_cell, splits_of
 from jaxattn.training.evaluation import evidence, measure
 
 CONFIG = Config(
@@ -48,15 +50,11 @@ def trained(method):
 @pytest.mark.parametrize("method", ["joint", "invase", "realx", "instance_weighting"])
 def test_every_way_to_learn_moves_the_selector_and_stays_finite(method):
     state, curves = trained(method)
-    begin = step.init(cell_of(method))
+    begin = jax.jit(step.init)(cell_of(method))
     assert bool(state.alive)
-    for half in state.params:
-        ends = zip(
-            jax.tree.leaves(begin.params[half]),
-            jax.tree.leaves(state.params[half]),
-            strict=True,
-        )
-        assert any((a != b).any() for a, b in ends), half
+    for half, params in state.params.items():
+        moved = jax.tree.map(lambda a, b: (a != b).any(), begin.params[half], params)
+        assert any(jax.tree.leaves(moved)), half
     assert all(np.isfinite(c).all() for c in curves.values())
 
 
@@ -65,9 +63,7 @@ def test_the_evaluator_of_a_seed_is_the_same_for_every_method():
     one = trained("joint")[0].params["evaluator"]
     for method in ("invase", "realx", "instance_weighting"):
         other = trained(method)[0].params["evaluator"]
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, other
-        )
+        chex.assert_trees_all_close(one, other, rtol=1e-7, atol=1e-5)
 
 
 def test_a_baseline_is_there_only_where_it_is_used():
@@ -106,10 +102,8 @@ def measured(method="joint"):
 def test_recovery_is_what_masks_and_truth_say():
     found = measured()
     masks, truth = found.examples["masks"] > 0, found.examples["truth"]
-    assert masks.shape == (512, 11) and set(np.unique(found.examples["masks"])) <= {
-        0,
-        1,
-    }
+    assert masks.shape == (512, 11)
+    assert set(np.unique(found.examples["masks"])) <= {0, 1}
     scalars = found.scalars
     tpr = ((masks & truth).sum(1) / truth.sum(1)).mean()
     assert scalars["tpr"] == pytest.approx(tpr, abs=1e-6)
@@ -121,6 +115,19 @@ def test_recovery_is_what_masks_and_truth_say():
     share = np.bincount(labels).max() / len(labels)
     assert scalars["majority"] == pytest.approx(share, abs=1e-6)
     assert set(SYNTHETIC) and np.isfinite(scalars["extra_leak_bits"])
+
+
+def test_extra_bits_have_the_null_of_exchanged_labels():
+    made, cell = measured(), cell_of("joint")
+    kept = made.examples
+    key = jax.random.split(jax.random.fold_in(cell.key, TEST), 4)[3]
+    right = kept["truth"].astype(np.float32)
+    pair = np.concatenate([right, kept["masks"]], axis=1)
+    alone, both = (
+        leak(key, x, kept["labels"], 2, permutations=1) for x in (right, pair)
+    )
+    null = float(both.null_bits - alone.null_bits)
+    assert made.scalars["extra_leak_bits:permuted"] == pytest.approx(null, abs=1e-3)
 
 
 def test_true_masks_are_the_evidence():

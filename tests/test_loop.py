@@ -9,6 +9,7 @@ from jaxattn.config import Config, Model, Optimizer, Weighting, replaced
 from jaxattn.methods import weighting
 from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
+from jaxattn.training import cell as cells_module
 from jaxattn.training import step
 from jaxattn.training.cell import Arrays, Task, make_cell, unpack
 
@@ -218,6 +219,11 @@ def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
     assert (epochs[0] != epochs[1]).mean() > 0.9
     # An example stays in its half for good: that is what cross-fitting means.
     np.testing.assert_array_equal(folds, numbers_ % 2)
+
+
+def test_every_use_of_a_key_has_a_number_of_its_own():
+    uses = "INIT STEP ORDER VALIDATION TEST ESTIMATOR DATA EVALUATOR ADVERSARY".split()
+    assert len({getattr(cells_module, use) for use in uses}) == len(uses)
 
 
 def test_make_cell_refuses_a_split_smaller_than_one_batch():

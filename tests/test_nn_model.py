@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import at_random
 
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.embedding import Inputs, embed, example
@@ -39,26 +40,8 @@ def build(inputs=INPUTS, **parts):
     return nn_model.build(inputs, C, nn_model.Parts(**parts))
 
 
-def make(selector="additive", query="bag", predictor="pooling", values="inputs"):
-    return build(
-        values=values,
-        default_tokens=K,
-        query=query,
-        selector=selector,
-        predictor=predictor,
-        features=D,
-        hidden=H,
-    )
-
-
-def at_random(shapes, seed=0):
-    """Every parameter drawn anew: biases start at 0, which hides what they do."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), shapes)
-
-
-def init_at_random(module, *args):
-    return at_random(jax.eval_shape(module.init, jax.random.key(0), *args))
+def make(inputs=INPUTS, **parts):
+    return build(inputs, default_tokens=K, features=D, hidden=H, **parts)
 
 
 @functools.cache
@@ -68,13 +51,14 @@ def params_of(model):
 
 @jax.jit
 def normalise(scores, candidates):
-    return nn_model.normalise(make(), jax.random.key(1), scores, candidates, 1.0)
+    draw = nn_model.normalizer(make(), training=True)
+    return draw(jax.random.key(1), scores, candidates, 1.0)
 
 
 @functools.cache
 def select(selector, query, values):
     """Compiled once for all predictors: scores and candidates positions of a text."""
-    model = make(selector, query, values=values)
+    model = make(selector=selector, query=query, values=values)
     params = params_of(model)["selector"]
 
     @jax.jit
@@ -89,10 +73,7 @@ def select(selector, query, values):
 def predict(predictor, values):
     """Compiled once for all selectors: logits of a text under a mask."""
     model = make(predictor=predictor, values=values)
-    candidates = nn_model.candidates_of(model, jnp.array(VALID))
-    params = init_at_random(model.predictor, TOKENS, candidates, candidates * 1.0)[
-        "params"
-    ]
+    params = params_of(model)["predictor"]
     return jax.jit(lambda t, v, m: nn_model.logits(model, params, t, v, m))
 
 
@@ -101,7 +82,7 @@ def test_every_selector_gives_a_mask(selector, query, values):
     scores, candidates = select(selector, query, values)(TOKENS, VALID)
     mask = np.asarray(normalise(scores, candidates))
     n = {"default_tokens": K, "inputs": T, "inputs_and_default_tokens": T + K}[values]
-    assert nn_model.positions(make(selector, query, values=values), T) == n
+    assert nn_model.positions(make(values=values), T) == n
     assert scores.shape == candidates.shape == mask.shape == (n,)
     assert np.isfinite(scores).all() and np.ptp(scores[candidates]) > 1e-3
     assert mask.sum() == pytest.approx(1, abs=1e-5) and (mask[~candidates] == 0).all()
@@ -137,12 +118,9 @@ def test_every_combination_builds_or_is_refused_in_one_line(kind, fixed, values)
 def test_what_builds_runs(kind):
     """Traced only: every encoder, selector and predictor on every kind of input."""
     inputs = Inputs(kind, 1 if kind == "scalars" else V, T, fixed=True)
-    n = max(len(ENCODERS), len(SELECTORS), len(PREDICTORS))
-    for i in range(n):
-        query, selector = (
-            list(names)[i % len(names)] for names in (ENCODERS, SELECTORS)
-        )
-        predictor = list(PREDICTORS)[i % len(PREDICTORS)]
+    tables = ENCODERS, SELECTORS, PREDICTORS
+    rows = zip(*map(itertools.cycle, tables), strict=True)
+    for query, selector, predictor in itertools.islice(rows, max(map(len, tables))):
         # A pixel or a feature does not say which one it is.
         halves = [(selector, predictor)]
         if kind == "scalars":
@@ -154,7 +132,7 @@ def test_what_builds_runs(kind):
                 x, valid = example(model.inputs)
                 params = nn_model.init(model, key)
                 scores = nn_model.scores(model, params["selector"], x, valid)
-                mask = nn_model.normalise(model, key, scores, valid, 1.0)
+                mask = nn_model.normalizer(model, True)(key, scores, valid, 1.0)
                 return mask, nn_model.logits(model, params["predictor"], x, valid, mask)
 
             mask, logits = jax.eval_shape(whole, jax.random.key(0))
@@ -206,14 +184,10 @@ def test_a_token_that_is_not_in_the_vocabulary_gives_no_number(token):
 
 
 def test_candidates_are_the_words_then_the_default_tokens():
-    expected = {
-        "default_tokens": [True] * K,
-        "inputs": list(VALID),
-        "inputs_and_default_tokens": [*VALID, *[True] * K],
-    }
-    for values in VALUES:
-        found = nn_model.candidates_of(make(values=values), jnp.array(VALID))
-        np.testing.assert_array_equal(found, expected[values])
+    expected = [True] * K, list(VALID), [*VALID, *[True] * K]
+    for values, wanted in zip(VALUES, expected, strict=True):
+        candidates = nn_model.candidates_of(make(values=values), jnp.array(VALID))
+        np.testing.assert_array_equal(candidates, wanted)
 
 
 @pytest.mark.parametrize("predictor", TEXT_PREDICTORS)
@@ -290,10 +264,10 @@ TABULAR = {"query": "none", "selector": "tabular", "predictor": "tabular"}
 
 @pytest.mark.parametrize("inputs", [FEATURES, PATCHES], ids=lambda i: i.kind)
 def test_tabular_parts_read_a_fixed_number_of_positions(inputs):
-    model = build(inputs, **TABULAR, features=D, hidden=H)
+    model = make(inputs, **TABULAR)
     shape = (T, D)[: 2 if inputs.kind == "vectors" else 1]
     x = np.random.default_rng(0).normal(size=shape).astype("f4")
-    params = at_random(jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0))))
+    params = params_of(model)
     valid = np.ones(T, bool)
     scores = nn_model.scores(model, params["selector"], x, valid)
     assert scores.shape == (T,) and np.ptp(scores) > 1e-3
@@ -310,7 +284,7 @@ def test_tabular_parts_read_a_fixed_number_of_positions(inputs):
 
 def test_bags_are_read_whatever_their_order():
     model = build(BAGS, query="none", selector="gated", features=D)
-    params = at_random(jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0))))
+    params = params_of(model)
     x = np.random.default_rng(0).normal(size=(T, D)).astype("f4")
     valid = np.ones(T, bool)
 
@@ -361,9 +335,7 @@ def test_vectors_are_embedded_and_scalars_are_not():
 
 @pytest.mark.parametrize("predictor", TEXT_PREDICTORS)
 def test_no_gradient_runs_through_padding_or_what_is_masked_out(predictor):
-    model = build(
-        BAGS, predictor=predictor, selector="multi_head", features=D, hidden=H
-    )
+    model = make(BAGS, predictor=predictor, selector="multi_head")
     params = params_of(model)
     x = np.random.default_rng(0).normal(size=(T, D)).astype("f4")
     own = np.array([0.5, 0.0, 0.3, 0.2, 0.7, 0.9], "f4")
@@ -394,8 +366,8 @@ def test_masks_come_from_the_normalizer(name):
     @jax.jit
     def both(temperature, budget):
         args = (key, scores, VALID, temperature, budget)
-        own = nn_model.normalise(model, *args), nn_model.keep(model, *args)
-        return own, (NORMALIZERS[name].draw(*args), NORMALIZERS[name].keep(*args))
+        own = [nn_model.normalizer(model, way)(*args) for way in (True, False)]
+        return own, [NORMALIZERS[name].draw(*args), NORMALIZERS[name].keep(*args)]
 
     found, expected = both(0.5, 2)
     np.testing.assert_array_equal(found, expected)

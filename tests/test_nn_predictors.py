@@ -1,9 +1,11 @@
 import functools
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import dense
 
 from jaxattn.nn.encoders import Cnn, Gru
 from jaxattn.nn.predictors import PREDICTORS, Pooling, Positionwise
@@ -18,11 +20,7 @@ PADDED = [name for name in PREDICTORS if name != "tabular"]
 
 @functools.cache
 def params_of(name):
-    """Every parameter drawn anew: biases start at 0, which hides what they do."""
-    rng = np.random.default_rng(1)
-    module = PREDICTORS[name](H, C)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), VALUES, MASK, VALID)
-    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), shapes)
+    return drawn.params_of(PREDICTORS[name](H, C), VALUES, MASK, VALID, seed=1)
 
 
 @functools.cache
@@ -46,10 +44,6 @@ def predictor(name):
 @pytest.fixture(params=list(PREDICTORS))
 def name(request):
     return request.param
-
-
-def dense(x, p):
-    return x @ p["kernel"] + p["bias"]
 
 
 def by_hand(name, values, mask):

@@ -58,15 +58,10 @@ def seen_masks(
     candidates: Array,
     simplex: bool = True,
 ) -> Array:
-    """The masks [batch, P] or [batch, heads, P] that the predictor learns from.
+    """The masks that the predictor learns from: own, foreign and random ones.
 
-    Args:
-        key: decides whose mask an example sees.
-        numbers: the method's shares of foreign and of random masks.
-        own: the model's own masks.
-        random: masks that depend on nothing, shaped as `own`.
-        candidates: positions [batch, P] that a mask may choose.
-        simplex: whether masks sum to 1.
+    `own` and `random` are [batch, P] or [batch, heads, P], `candidates` [batch, P]; the
+    key decides whose mask an example sees.
     """
     a, b = jax.random.split(key)
     draw = jax.random.uniform(a, (own.shape[0], *[1] * (own.ndim - 1)))

@@ -142,9 +142,8 @@ def in_phases(
         if averaged:
             if params is None:
                 raise ValueError("this method's optimizer averages: give update params")
-            new, mean = average(
-                phase, jnp.bool_(True), optax.apply_updates(params, moved), mean
-            )
+            applied = optax.apply_updates(params, moved)
+            new, mean = average(phase, jnp.bool_(True), applied, mean)
             moved = jax.tree.map(
                 lambda own, u, n, p: u if own else n - p, mine, moved, new, params
             )
@@ -158,8 +157,5 @@ def _moved(update: Callable[[], Any], speed: Array, state: Any) -> tuple[Any, An
     moves, new = update()
     # A select, not a product with 0: nobody's moments may move on while they wait.
     kept = jax.tree.map(lambda n, o: jnp.where(speed > 0, n, o), new, state)
-    scaled = jax.tree.map(
-        lambda u: jnp.where(speed > 0, speed.astype(u.dtype) * u, jnp.zeros_like(u)),
-        moves,
-    )
-    return scaled, kept
+    scale = lambda u: jnp.where(speed > 0, speed.astype(u.dtype) * u, 0)  # noqa: E731
+    return jax.tree.map(scale, moves), kept

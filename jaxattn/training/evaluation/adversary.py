@@ -42,14 +42,12 @@ def measure(
         jnp.array(RATES),
     )
     alike = apart <= apart[0] + SLACK
-    scalars = {"model_adversary_jsd": jnp.where(alike, far, 0).max()}
-    for i, rate in enumerate(RATES):
-        scalars |= {
-            f"model_adversary_jsd:rate {rate:g}": far[i],
-            f"model_adversary_tvd:rate {rate:g}": apart[i],
-            f"model_adversary_accuracy:rate {rate:g}": hits[i],
-        }
-    return scalars
+    each = {"jsd": far, "tvd": apart, "accuracy": hits}
+    return {"model_adversary_jsd": jnp.where(alike, far, 0).max()} | {
+        f"model_adversary_{name}:rate {rate:g}": values[i]
+        for i, rate in enumerate(RATES)
+        for name, values in each.items()
+    }
 
 
 def _compared(
@@ -60,10 +58,9 @@ def _compared(
     keys = jax.random.split(key, len(test.labels))
 
     def one(args):
-        k, example = args
-        own, mask = _answer(cell, other, k, example, training=False)
-        theirs, left = _answer(cell, params, k, example, training=False)
-        return jsd(mask, left), tvd(own, theirs), own.argmax() == example.labels
+        own, mask = _answer(cell, other, *args, training=False)
+        theirs, left = _answer(cell, params, *args, training=False)
+        return jsd(mask, left), tvd(own, theirs), own.argmax() == args[1].labels
 
     jsds, tvds, hits = jax.lax.map(one, (keys, test), batch_size=256)
     return jsds.mean(), tvds.mean(), hits.mean()
