@@ -1,5 +1,6 @@
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,12 +67,6 @@ def same(a, b):
     return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in leaves)
 
 
-def close(a, b, atol=1e-6):
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=atol), a, b
-    )
-
-
 init = jax.jit(jax.vmap(step.init))
 chunk = jax.jit(jax.vmap(step.chunk, (0, 0, None)))
 train = jax.jit(jax.vmap(step.train, (0, None)))
@@ -105,8 +100,8 @@ def finished(ordinary):
 def test_one_program_equals_chunk_by_chunk(ordinary, finished):
     state, curves = finished
     whole, whole_curves = train(ordinary[0], STORED)
-    close(whole, state, atol=1e-4)
-    close(whole_curves, curves, atol=1e-4)
+    made = state, curves
+    chex.assert_trees_all_close((whole, whole_curves), made, rtol=1e-5, atol=1e-4)
 
 
 def test_curves_are_one_number_an_epoch(finished):

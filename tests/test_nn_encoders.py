@@ -52,9 +52,8 @@ def encoder(name):
 
 @functools.cache
 def answers(name):
-    found = encoder(name)(*(np.stack(a) for a in zip(*CASES.values(), strict=True)))
-    each = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(CASES))]
-    return dict(zip(CASES, each, strict=True))
+    made = encoder(name)(*map(np.stack, zip(*CASES.values(), strict=True)))
+    return {case: jax.tree.map(lambda a: a[i], made) for i, case in enumerate(CASES)}  # noqa: B023
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -149,21 +149,14 @@ def test_positionwise_is_not_a_pool():
         assert (np.abs(a - b).max() > 1e-2) == (name == "positionwise")
 
 
-def test_a_batch_is_a_map_over_examples(name):
-    module, params = PREDICTORS[name](H, C), params_of(name)
+def test_every_parameter_learns_from_a_batch(name):
     values = RNG.normal(size=(3, T, D)).astype("f4")
     masks = RNG.uniform(0.1, 0.9, (3, T)).astype("f4")
-    valid = np.ones((3, T), bool)
 
-    @jax.jit
-    def loss(params, values, masks):
-        apply = functools.partial(module.apply, params)
-        logits, _ = jax.vmap(apply)(values, masks, valid)
-        return (logits**2).sum(), logits
+    def loss(params):
+        read = lambda x, m: PREDICTORS[name](H, C).apply(params, x, m, m > 0)[0]  # noqa: E731
+        return (jax.vmap(read)(values, masks) ** 2).sum()
 
-    slopes, logits = jax.grad(loss, has_aux=True)(params, values, masks)
-    cases = zip(values, masks, valid, strict=True)
-    expected = [predictor(name)(*case)[0] for case in cases]
-    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    slopes = jax.jit(jax.grad(loss))(params_of(name))
     assert all(np.isfinite(s).all() for s in jax.tree.leaves(slopes))
     assert all(np.abs(s).max() > 0 for s in jax.tree.leaves(slopes))

@@ -160,21 +160,15 @@ def test_gated_parts_by_hand():
     np.testing.assert_allclose(scores, 2 * np.tanh([1.0, -1.0, 0.0]), atol=1e-6)
 
 
-def test_a_batch_is_a_map_over_examples(name):
-    module, params = SELECTORS[name](H), params_of(name)
-    queries, keys = RNG.normal(size=(3, D)), RNG.normal(size=(3, T, D))
-    queries, keys = queries.astype("f4"), keys.astype("f4")
-    valid = np.ones((3, T), bool)
+def test_every_parameter_learns_from_a_batch(name):
+    queries = RNG.normal(size=(3, D)).astype("f4")
+    keys = RNG.normal(size=(3, T, D)).astype("f4")
 
-    @jax.jit
-    def loss(params, queries, keys):
-        apply = functools.partial(module.apply, params)
-        scores, _ = jax.vmap(apply)(queries, keys, valid)
-        return (scores**2).sum(), scores
+    def loss(params):
+        score = lambda q, k: SELECTORS[name](H).apply(params, q, k)[0]  # noqa: E731
+        return (jax.vmap(score)(queries, keys) ** 2).sum()
 
-    slopes, scores = jax.grad(loss, has_aux=True)(params, queries, keys)
-    expected = [scorer(name)(*e)[0] for e in zip(queries, keys, valid, strict=True)]
-    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+    slopes = jax.jit(jax.grad(loss))(params_of(name))
     assert all(np.isfinite(s).all() for s in jax.tree.leaves(slopes))
     assert all(np.abs(s).max() > 0 for s in jax.tree.leaves(slopes))
 

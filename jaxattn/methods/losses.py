@@ -31,10 +31,9 @@ class Lesson(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """Gates of a batch that are drawn to be 0 or 1."""
+    """Gates of a batch that are drawn to be 0 or 1, by keys [batch]."""
 
     keys: Array
-    """[batch]"""
     scores: Array
     """Log-odds [batch, P] of being open."""
     candidates: Array
@@ -61,8 +60,9 @@ def seen_masks(
     """The masks that the predictor learns from: own, foreign and random ones.
 
     `own` and `random` are [batch, P] or [batch, heads, P], `candidates` [batch, P]; the
-    key decides whose mask an example sees.
+    key decides whose mask an example sees. No gradient runs through any of them.
     """
+    own = jax.lax.stop_gradient(own)
     a, b = jax.random.split(key)
     draw = jax.random.uniform(a, (own.shape[0], *[1] * (own.ndim - 1)))
     foreign = foreign_masks(b, own, candidates, simplex)
@@ -78,16 +78,14 @@ def judge_of(structure: Structure, params: Any) -> Any:
     return jax.lax.stop_gradient(params) if structure.mixed else params
 
 
-def relaxed(lose: Lose, judge: Any, own: Array) -> Lesson:
-    """The selector learns through its own masks, by their gradient."""
+def relaxed(lose: Lose, judge: Any, own: Array, weights: Array | None = None) -> Lesson:
+    """The selector learns through its own masks, by their gradient.
+
+    Where there are example weights [batch], both halves learn under these.
+    """
     nats, hits = lose(judge, own)
-    return Lesson(nats.mean(), own, nats, hits)
-
-
-def weighted(lose: Lose, params: Any, own: Array, weights: Array) -> Lesson:
-    """Both halves learn from their own masks, with example weights [batch]."""
-    nats, hits = lose(params, own)
-    return Lesson((weights * nats).mean(), own, nats, hits)
+    value = nats if weights is None else weights * nats
+    return Lesson(value.mean(), own, nats, hits)
 
 
 def reinforced(
@@ -129,8 +127,3 @@ def rebarred(
     own = jax.lax.stop_gradient(own)
     nats, hits = lose(judge, own)
     return Lesson(surrogate.mean(), own, nats, hits)
-
-
-def predictor(lose: Lose, params: Any, seen: Array) -> Array:
-    """What the predictor learns from the masks [batch, ..., P] that it is shown."""
-    return lose(params, seen)[0].mean()

@@ -244,10 +244,9 @@ def _loss(
             )
         prior = counts / counts.sum() if request.prior is None else request.prior
         own, fold = _own(request, selected, candidates), jnp.asarray(index) % 2
-        weights, estimator, more = weighting.weigh(
-            request.weights, estimator, own, labels, fold, jnp.asarray(prior)
-        )
-        lesson = losses.weighted(lose, params, own, weights)
+        given = own, labels, fold, jnp.asarray(prior)
+        weights, estimator, more = weighting.weigh(request.weights, estimator, *given)
+        lesson = losses.relaxed(lose, params, own, weights)
     elif request.gated:
         keys = jax.random.split(own_key, len(selected))
         drawn = losses.Gates(keys, selected, candidates, request.temperature)
@@ -257,13 +256,13 @@ def _loss(
         lesson = losses.relaxed(lose, judge, _own(request, selected, candidates))
     value = lesson.value
     if structure.mixed:
-        fixed = jax.lax.stop_gradient(lesson.masks)
-        draw = request.random or partial(_random, request, scores_key, fixed)
+        own, numbers = lesson.masks, request.row.numbers
+        draw = request.random or partial(_random, request, scores_key, own)
         random = draw(random_key, candidates)
         seen = losses.seen_masks(
-            seen_key, request.row.numbers, fixed, random, candidates, request.simplex
+            seen_key, numbers, own, random, candidates, request.simplex
         )
-        value += losses.predictor(lose, params, seen)
+        value += lose(params, seen)[0].mean()
     told = _diagnostics(lesson, request.simplex, more)
     return value, (NeutralState(counts, estimator), told)
 
@@ -326,11 +325,11 @@ def _diagnostics(lesson: losses.Lesson, simplex: bool, more: dict) -> dict[str, 
     told = {"nll": nats.mean(), "accuracy": lesson.hits.mean()}
     sizes = -jax.scipy.special.xlogy(masks, masks) if simplex else masks
     told["mask_entropy" if simplex else "mask_size"] = sizes.sum(axis=-1).mean()
-    if more:
-        square = more.pop("weight_sum") ** 2
-        more["ess_share"] = square / more.pop("weight_square_sum") / len(nats)
-        return told | more
-    return told | {"ess_share": jnp.ones(()), "truncated_share": jnp.zeros(())}
+    if not more:
+        return told | {"ess_share": jnp.ones(()), "truncated_share": jnp.zeros(())}
+    square = more.pop("weight_sum") ** 2
+    share = square / more.pop("weight_square_sum") / len(nats)
+    return told | more | {"ess_share": share}
 
 
 def _candidates(valid: Array | None, masks: Array) -> Array:

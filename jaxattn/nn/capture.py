@@ -1,13 +1,12 @@
 """Attention of any Flax model: captured as it is, or replaced by another."""
 
-import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
 
 from jaxattn.nn import edits
@@ -15,19 +14,14 @@ from jaxattn.nn.attention_layers import Call, read_weights, replace_weights
 from jaxattn.nn.edits import Edit
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["output", "masks"],
-    meta_fields=["layers"],
-)
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Captured:
     """What `jaxattn.capture` gives: a model's answer and its attention weights."""
 
     output: Any
     masks: dict[str, Array]
     """[batch, heads, queries, keys] by layer, as "encoder/layer_0/attention"."""
-    layers: tuple[str, ...]
+    layers: tuple[str, ...] = struct.field(pytree_node=False)
     """The names of the layers in the order in which they were called."""
 
     def layer(self, layer: str | int = -1) -> Array:
@@ -163,9 +157,6 @@ def intervene(
     >>> bool(jnp.allclose(output, captured.output))
     False
     """
-    changes = {
-        name: partial(edits.apply, edit, where=f"layer {name}")
-        for name, edit in masks.items()
-    }
+    changes = {k: partial(edits.apply, v, where=f"layer {k}") for k, v in masks.items()}
     call = Call(model, variables, inputs, method, rngs, options)
     return replace_weights(call, changes)

@@ -45,8 +45,7 @@ def foreign_masks(
 def on_valid(masks: Array, valid: Array, simplex: bool) -> Array:
     """Masks [batch, P] or [batch, heads, P] of others, cut to one's valid positions."""
     if masks.ndim > valid.ndim:
-        by_head = jax.vmap(lambda m: on_valid(m, valid, simplex), 1, 1)
-        return by_head(masks)
+        return jax.vmap(lambda m: on_valid(m, valid, simplex), 1, 1)(masks)
     return jax.vmap(renormalise)(masks, valid) if simplex else masks * valid
 
 

@@ -96,12 +96,12 @@ def loss(
     candidates = candidates_of(cell, examples.valid)
     noise_key, scores_key, random_key, seen_key = jax.random.split(key, 4)
     keys = jax.random.split(noise_key, len(candidates))
-    scores = jax.vmap(lambda k, e: own_scores(cell, params["selector"], k, e))(
-        keys, examples
-    )
-    own = jax.vmap(lambda k, s, v: own_mask(cell, k, s, v, training=True))(
-        keys, scores, examples.valid
-    )
+
+    def select(key, example):
+        scores = own_scores(cell, params["selector"], key, example)
+        return scores, own_mask(cell, key, scores, example.valid, training=True)
+
+    scores, own = jax.vmap(select)(keys, examples)
     lose, diagnostics = _lose(cell, examples), {}
 
     # The selector, and the predictor under the selector's own masks.
@@ -112,7 +112,7 @@ def loss(
         )
         # The drawn label, also where soft ones are known: a weight belongs to one.
         lose = _lose(cell, examples._replace(targets=None))
-        lesson = losses.weighted(lose, params, own, weights)
+        lesson = losses.relaxed(lose, params, own, weights)
     else:
         gates = losses.Gates(keys, scores, candidates, cell.config.model.temperature)
         lesson = _lesson(cell, params, examples, gates, own)
@@ -121,11 +121,8 @@ def loss(
     # The predictor under masks that are foreign or random.
     if cell.structure.mixed:
         random = random_masks(cell, scores_key, random_key, candidates)
-        fixed = jax.lax.stop_gradient(lesson.masks)
-        seen = losses.seen_masks(
-            seen_key, cell.method, fixed, random, candidates, cell.simplex
-        )
-        value += losses.predictor(lose, params, seen)
+        given = cell.method, lesson.masks, random, candidates, cell.simplex
+        value += lose(params, losses.seen_masks(seen_key, *given))[0].mean()
 
     # What open gates cost the selector.
     rate = NORMALIZERS[cell.model.normalizer].rate
@@ -196,33 +193,28 @@ def step(cell: Cell, state: TrainState, batch: Batch) -> Learned:
     """One update on a batch, and diagnostics of the batch."""
     config = cell.config
     key = jax.random.fold_in(jax.random.fold_in(cell.key, STEP), state.step)
-    phase = phases.at(
-        cell.method, config.random_masks.pretraining_share, cell.steps, state.step
-    )
-    (value, (fitted, told)), grads = jax.value_and_grad(
+    share = config.random_masks.pretraining_share
+    phase = phases.at(cell.method, share, cell.steps, state.step)
+    slopes = jax.value_and_grad(
         lambda params: loss(cell, params, state.estimator, batch, key), has_aux=True
-    )(state.params)
+    )
+    (value, (fitted, told)), grads = slopes(state.params)
     alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(grads))
     # Evaluator and baseline are never frozen.
     speeds = {half: jnp.float32(1) for half in state.params}
     speeds |= {"selector": phase.selector, "predictor": phase.predictor}
     params, opt_state = {}, {}
     for half, speed in speeds.items():
-        params[half], opt_state[half] = adam.update(
-            grads[half],
-            state.opt_state[half],
-            state.params[half],
-            config.optimizer.learning_rate * speed,
-            alive & (speed > 0),
-        )
+        given = grads[half], state.opt_state[half], state.params[half]
+        rate, moves = config.optimizer.learning_rate * speed, alive & (speed > 0)
+        params[half], opt_state[half] = adam.update(*given, rate, moves)
     average = state.average
     if cell.structure.averaged:
         params["predictor"], average = phases.average(
             phase, alive, params["predictor"], average
         )
-    estimator = jax.tree.map(
-        lambda new, old: jnp.where(alive, new, old), fitted, state.estimator
-    )
+    kept = lambda new, old: jnp.where(alive, new, old)  # noqa: E731
+    estimator = jax.tree.map(kept, fitted, state.estimator)
     at = state.step + 1
     return TrainState(at, alive, params, opt_state, estimator, average), told
 

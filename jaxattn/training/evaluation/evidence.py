@@ -62,7 +62,10 @@ def measure(
             selected = masks > 0
             for name, of in (("tpr", tpr), ("fdr", fdr), ("exact_set_rate", exact_set)):
                 scalars[name + variant] = jax.vmap(of)(selected, truth).mean()
-            scalars["control_rate" + variant] = _control(cell, selected)
+            # NaN where no feature is the control.
+            hit = jax.vmap(lambda s: control_hit(s, cell.control))(selected).mean()
+            none = jnp.asarray(cell.control) < 0
+            scalars["control_rate" + variant] = jnp.where(none, jnp.nan, hit)
     n, labels = leak_examples, test.labels
     alone = leak(key, right[:n], labels[:n], cell.classes, permutations=1)
     pair = jnp.concatenate([right[:n], own.masks[:n]], axis=1)
@@ -74,12 +77,6 @@ def measure(
         "true_mask_leak_bits": alone.bits,
     }
     return scalars
-
-
-def _control(cell: Cell, selected: Array) -> Array:
-    """Share of examples whose control feature is selected; NaN without one."""
-    hit = jax.vmap(lambda s: control_hit(s, cell.control))(selected).mean()
-    return jnp.where(jnp.asarray(cell.control) < 0, jnp.nan, hit)
 
 
 def true_masks(truth: Array, candidates: Array, simplex: bool) -> Array:
