@@ -27,7 +27,10 @@ from jaxattn.training.evaluation.interventions import (
 )
 
 VALID = jnp.arange(6) < 4
-ONES, STEP = jnp.ones(6), 1e-2
+STEP = 1e-2
+# Nothing fades, padding does, all does, a word does; then one word each, up and down.
+SHARES = jnp.stack([VALID | True, VALID, VALID & False, jnp.ones(6).at[0].set(0.1)])
+SHARES = jnp.concatenate([SHARES, *(1 + s * jnp.eye(6)[:4] for s in (STEP, -STEP))])
 CASES = {
     "tokens": {},
     "vectors": {"query": "gru"},
@@ -57,28 +60,22 @@ def make(case):
 
 
 def all_answers(cell, params, one):
-    faded, anew = fading(cell, params, one), removal(cell, params, one)
-    held = fading(cell, params, one, held=True)
     whole = under(cell, params, one, VALID, one.mask)
     chosen, words = whole.argmax(), nn_model.embedded(cell.model, params, *one[:2])
 
     def moved(shift):
         return under(cell, params, one, VALID, one.mask, shift)[chosen]
 
-    shares = STEP * jnp.eye(6)[:4]
     return {
         "whole": whole,
-        "unchanged": [held(ONES), faded(ONES), anew(VALID | True)],
+        "chosen": chosen,
         "mask": attend(cell, params, one, VALID, jnp.zeros((6, 4))),
-        "padding": [faded(VALID), anew(VALID)],
+        "faded": jax.vmap(fading(cell, params, one))(SHARES),
+        "held": jax.vmap(fading(cell, params, one, held=True))(SHARES),
+        "anew": jax.vmap(removal(cell, params, one))(jnp.stack([VALID | True, VALID])),
         "scores": attributions(cell, params, one),
-        "change": faded(ONES)[chosen] - faded(0 * ONES)[chosen],
         "by_hand": (jax.grad(moved)(0 * words[1]) * words[1]).sum(axis=1),
-        "differences": jax.vmap(lambda h: faded(1 + h) - faded(1 - h))(shares)[
-            :, chosen
-        ],
         "words": words,
-        "less": [f(ONES.at[0].set(0.1)) for f in (faded, held)],
     }
 
 
@@ -91,7 +88,7 @@ def answers(case):
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_not_changed_and_padding_change_nothing(case):
     made = answers(case)
-    for same in made["unchanged"] + made["padding"]:
+    for same in (*made["faded"][:2], *made["held"][:1], *made["anew"]):
         np.testing.assert_allclose(same, made["whole"], atol=1e-6)
     np.testing.assert_allclose(made["mask"], make(case)[2].mask, atol=1e-6)
     for scores in made["scores"]:
@@ -101,7 +98,9 @@ def test_what_is_not_changed_and_padding_change_nothing(case):
 @pytest.mark.parametrize("case", CASES)
 def test_integrated_gradients_add_up_to_the_change_of_the_answer(case):
     # Completeness: Sundararajan et al. (arXiv 1703.01365), proposition 1.
-    change, total = answers(case)["change"], answers(case)["scores"].integrated.sum()
+    made = answers(case)
+    change = float((made["faded"][0] - made["faded"][2])[made["chosen"]])
+    total = made["scores"].integrated.sum()
     assert abs(change) > 0.02
     # A sum over 16 points, and sparsemax has corners.
     assert total == pytest.approx(change, abs=0.05 * abs(change) + 0.01)
@@ -111,19 +110,21 @@ def test_gradients_are_those_by_hand_and_of_finite_differences():
     """Gradient times input is the gradient times the embedding."""
     made = answers("tokens")
     np.testing.assert_allclose(made["scores"].held, made["by_hand"], atol=1e-6)
-    slopes = made["differences"] / (2 * STEP)
+    slopes = (made["faded"][4:8] - made["faded"][8:])[:, made["chosen"]] / (2 * STEP)
     np.testing.assert_allclose(made["scores"].through[:4], slopes, rtol=0, atol=2e-3)
 
 
 def test_embeddings_are_the_rows_of_the_tables():
     _, params, one = make("tokens")
-    for half, vectors in zip(params, answers("tokens")["words"], strict=True):
+    for half, vectors in zip(
+        ("selector", "predictor"), answers("tokens")["words"], strict=True
+    ):
         table = params[half]["words"]["embedding"]
         np.testing.assert_array_equal(vectors, table[one.inputs])
 
 
 def test_without_attention_held_words_fade_in_both_halves():
-    free, held = answers("tokens")["less"]
+    free, held = answers("tokens")["faded"][3], answers("tokens")["held"][3]
     assert np.abs(free - held).max() > 1e-4
 
 

@@ -170,7 +170,8 @@ def _read_linen(call: Call):
 
 
 def _replace_linen(call: Call, changes: Mapping[str, Change]):
-    called, inside = [], set()
+    called: list[Any] = []
+    inside: set[str] = set()
 
     def intercept(run, args, kwargs, context):
         module = context.module
@@ -193,14 +194,17 @@ def _replace_linen(call: Call, changes: Mapping[str, Change]):
     return _linen(call, intercept), [name for name in called if name]
 
 
-def _nnx(call: Call, prepare: Callable[[str, Any], None]) -> tuple[Any, Callable]:
-    """A copy of the model with its layers prepared, and the function that runs it."""
+def _nnx(call: Call, prepare: Callable[[str, Any], Any]) -> tuple[Any, Callable]:
+    """A copy of the model, and the function that runs it.
+
+    `prepare(name, layer)` gives what replaces the keywords of the layer's calls.
+    """
     copy = nnx.clone(call.model)
     if call.variables is not None:
         nnx.update(copy, call.variables)
     for path, module in nnx.iter_modules(copy):
         if isinstance(module, nnx.MultiHeadAttention):
-            prepare(_name(path), module)
+            _intercept(module, prepare(_name(path), module))
     more = {} if call.rngs is None else {"rngs": call.rngs}
     method = call.method or "__call__"
 
@@ -234,7 +238,7 @@ def _read_nnx(call: Call):
             ranks.setdefault(name, _rank(args, kwargs))
             return kwargs | {"sow_weights": True}
 
-        _intercept(module, before)
+        return before
 
     copy, run = _nnx(call, prepare)
     output, state = nnx.capture(run, nnx.Intermediate)(copy)
@@ -249,10 +253,10 @@ def _replace_nnx(call: Call, changes: Mapping[str, Change]):
             called.append(name)
             return kwargs | {"sow_weights": False}
 
-        _intercept(module, before)
         if name in changes:
             fn = module.attention_fn
             module.attention_fn = _with_weights(fn, name, changes[name])
+        return before
 
     copy, run = _nnx(call, prepare)
     return run(copy), called

@@ -167,7 +167,8 @@ def init(model: Model, key: Array) -> dict[str, Params]:
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter by path."""
     made = jax.eval_shape(lambda: init(model, jax.random.key(0)))
-    return {path: x.shape for path, x in flatten_dict(made, sep="/").items()}
+    flat: dict[str, Any] = flatten_dict(made, sep="/")
+    return {path: x.shape for path, x in flat.items()}
 
 
 def size(model: Model) -> int:

@@ -31,7 +31,8 @@ INIT, STEP, ORDER, VALIDATION, TEST, ESTIMATOR, DATA, EVALUATOR, ADVERSARY = ran
 
 # The config and its parts are pytrees: numbers are leaves, the rest is static.
 _nested = [f for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default)]
-for _part in (Config, *(type(field.default) for field in _nested)):
+_parts: list[Any] = [Config, *(type(field.default) for field in _nested)]
+for _part in _parts:
     _fields = dataclasses.fields(_part)
     _leaves = [f.name for f in _fields if f in _nested or configs.is_number(f)]
     _static = [f.name for f in _fields if f.name not in _leaves]

@@ -26,11 +26,13 @@ def measure(
     lengths, count = test.valid.sum(axis=1), selected.sum(axis=1)
     scalars = {"selected_count": count.mean()}
 
+    answer: Any = cell.black_box
+
     def hit(args):
         x, length, label, keep = args
-        return cell.black_box(black_box, x, length, keep).argmax() == label
+        return answer(black_box, x, length, keep).argmax() == label
 
-    if cell.black_box is not None:
+    if answer is not None:
         other = as_many(cell.key, selected, test.valid)
         for variant, keep in (("", selected), (":shuffled", other)):
             rows = test.inputs, lengths.astype(jnp.int32), test.labels, keep
