@@ -116,11 +116,9 @@ def test_gradients_are_those_by_hand_and_of_finite_differences():
 
 def test_embeddings_are_the_rows_of_the_tables():
     _, params, one = make("tokens")
-    for half, vectors in zip(
-        ("selector", "predictor"), answers("tokens")["words"], strict=True
-    ):
-        table = params[half]["words"]["embedding"]
-        np.testing.assert_array_equal(vectors, table[one.inputs])
+    halves = [params[half]["words"] for half in ("selector", "predictor")]
+    for table, vectors in zip(halves, answers("tokens")["words"], strict=True):
+        np.testing.assert_array_equal(vectors, table["embedding"][one.inputs])
 
 
 def test_without_attention_held_words_fade_in_both_halves():

@@ -68,10 +68,9 @@ class Ours:
         task = Task(Inputs("tokens", V, T), 2, B)
         self.cell = make_cell(self.config, row, task, jax.random.key(0))
         state = jax.jit(steps.init)(self.cell)
-        self.state = state._replace(params=at_random(state.params, 3))
-        if row.structure.weighted:
-            net, moments = state.estimator
-            self.state = self.state._replace(estimator=(at_random(net), moments))
+        params, *net = at_random((state.params, *state.estimator[:1]), 3)
+        fitted = (*net, *state.estimator[1:])
+        self.state = state._replace(params=params, estimator=fitted)
 
     def select(self, params, batch, key):
         plain = self.cell.replace(method=Numbers())
