@@ -42,18 +42,21 @@ def measure(train, test, masks, rated):
     return plausibility.marked(unpack(test), masks, words)
 
 
+def marked(evidence, masks=MASKS, split=SPLIT, rated=RATED):
+    return measure(split, split._replace(evidence=evidence), jnp.array(masks), rated)
+
+
 def test_areas_are_those_of_the_other_implementation_over_marked_examples():
-    found = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(MASKS), RATED)
+    found = marked(MARKS)
     shown = np.isfinite(MARKS).any(axis=1)
-    marked = (np.nan_to_num(MARKS) >= plausibility.MARKED)[shown]
-    valid = VALID[shown]
-    both = marked.any(axis=1) & (valid & ~marked).any(axis=1)
-    marked, valid = marked[both], valid[both]
+    human, valid = np.nan_to_num(MARKS[shown]) >= plausibility.MARKED, VALID[shown]
+    both = human.any(axis=1) & (valid & ~human).any(axis=1)
+    human, valid = human[both], valid[both]
     position = np.broadcast_to(-np.arange(T, dtype=float), (N, T))
     rankings = {"": MASKS, ":position": position, ":lexicon": RATED[SPLIT.inputs]}
     for name, scores in rankings.items():
         scores = scores[shown][both].astype(float)
-        each = [(h[v], s[v]) for h, s, v in zip(marked, scores, valid, strict=True)]
+        each = [(h[v], s[v]) for h, s, v in zip(human, scores, valid, strict=True)]
         for metric, of_one in (
             ("human_auroc", metrics.roc_auc_score),
             ("human_auprc", trapezoids),
@@ -61,7 +64,7 @@ def test_areas_are_those_of_the_other_implementation_over_marked_examples():
         ):
             mean = np.mean([of_one(*example) for example in each])
             assert found[f"{metric}{name}"] == pytest.approx(mean, abs=1e-6)
-    chance = (marked.sum(axis=1) / valid.sum(axis=1)).mean()
+    chance = (human.sum(axis=1) / valid.sum(axis=1)).mean()
     assert found["human_ap:random"] == pytest.approx(chance, abs=1e-6)
     assert found["human_mass:uniform"] == pytest.approx(chance, abs=1e-6)
     # Of random scores the area by trapezoids is near to chance, from above.
@@ -70,8 +73,8 @@ def test_areas_are_those_of_the_other_implementation_over_marked_examples():
 
 def test_a_map_of_the_marks_is_perfect_and_idf_ranks_by_rarity():
     marks = np.where(VALID, (SPLIT.inputs == 2).astype(np.float32), np.nan)
-    masks = jnp.array(np.nan_to_num(marks))
-    found = measure(SPLIT, SPLIT._replace(evidence=marks), masks, RATED)
+    masks = np.nan_to_num(marks)
+    found = marked(marks, masks)
     for name in ("human_auroc", "human_ap", "human_auprc", "human_mass"):
         assert found[name] == pytest.approx(1)
     # A word of every text is the commonest of all: rarity ranks it last.
@@ -80,15 +83,13 @@ def test_a_map_of_the_marks_is_perfect_and_idf_ranks_by_rarity():
     common = SPLIT._replace(inputs=inputs)
     marks = np.where(VALID, np.arange(T) == 0, np.nan).astype(np.float32)
     inputs[:, 1:][inputs[:, 1:] == 2] = 3
-    found = measure(common, common._replace(evidence=marks), masks, RATED)
+    found = marked(marks, masks, common)
     assert found["human_auroc:idf"] == 0
     assert found["human_auroc:position"] == 1
 
 
 def test_what_nobody_marked_and_what_lies_in_padding_changes_nothing():
-    whole = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(MASKS), RATED)
-    masks = np.where(np.isfinite(MARKS), MASKS, 7.0)
-    again = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(masks), RATED)
+    whole, again = marked(MARKS), marked(MARKS, np.where(np.isfinite(MARKS), MASKS, 7))
     for name, value in whole.items():
         if name != "human_mass":  # a share of the whole mask, which is 0 in padding
             assert again[name] == pytest.approx(float(value), abs=1e-6), name
@@ -96,14 +97,14 @@ def test_what_nobody_marked_and_what_lies_in_padding_changes_nothing():
 
 def test_nothing_marked_is_no_number():
     marks = np.where(VALID, 0, np.nan).astype(np.float32)
-    found = measure(SPLIT, SPLIT._replace(evidence=marks), jnp.array(MASKS), RATED)
+    found = marked(marks)
     assert all(np.isnan(value) for value in found.values())
 
 
 def test_vectors_have_no_words_to_rank_by():
     inputs = np.random.default_rng(4).random((N, T, 2)).astype(np.float32)
-    split = SPLIT._replace(inputs=inputs, evidence=MARKS)
-    found = measure(split, split, jnp.array(MASKS), np.zeros(0, bool))
+    bags = SPLIT._replace(inputs=inputs)
+    found = marked(MARKS, split=bags, rated=np.zeros(0, bool))
     assert "human_auroc:idf" not in found and "human_auroc:position" in found
     assert np.isfinite(found["human_auroc"])
 
@@ -112,7 +113,7 @@ def test_a_run_says_how_its_maps_lie_to_the_marks(tmp_path, data_dir, monkeypatc
     draw_nothing(monkeypatch)
     load = tasks.load
 
-    def marked(*args):
+    def with_marks(*args):
         made = load(*args)
         test = made.test
         rated = ~np.isnan(made.lexicon)[test.inputs]
@@ -120,7 +121,7 @@ def test_a_run_says_how_its_maps_lie_to_the_marks(tmp_path, data_dir, monkeypatc
         evidence = np.where(there, rated, np.nan).astype(np.float32)
         return made._replace(test=test._replace(evidence=evidence))
 
-    monkeypatch.setattr(data, "load", marked)
+    monkeypatch.setattr(data, "load", with_marks)
     asked = {"methods": "joint uniform", "metrics": "plausibility"}
     small = {"seeds": "2", "epochs": "1"}
     words = arguments(tmp_path / "run", data_dir, WORDS, **asked, **small)

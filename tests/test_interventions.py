@@ -33,9 +33,9 @@ SHARES = jnp.stack([VALID | True, VALID, VALID & False, jnp.ones(6).at[0].set(0.
 SHARES = jnp.concatenate([SHARES, *(1 + s * jnp.eye(6)[:4] for s in (STEP, -STEP))])
 CASES = {
     "tokens": {},
-    "vectors": {"query": "gru"},
+    "vectors": {"query": "bigru"},
     "convolution": {"predictor": "cnn", "normalizer": "sparsemax"},
-    "recurrent": {"predictor": "recurrent", "normalizer": "softmax", "query": "bigru"},
+    "recurrent": {"predictor": "recurrent", "normalizer": "softmax"},
 }
 
 

@@ -15,9 +15,7 @@ from jaxattn.nn.normalizers import (
     uniform,
 )
 
-softmax_ = jax.jit(softmax)
-gumbel_ = jax.jit(gumbel_softmax)
-renormalise_ = jax.jit(renormalise)
+softmax_, gumbel_, renormalise_ = map(jax.jit, (softmax, gumbel_softmax, renormalise))
 jacobian_ = jax.jit(jax.jacrev(softmax))
 T = 5
 SCORES = np.array([0.5, -1.0, 2.0, 0.0, 1.0], np.float32)

@@ -75,19 +75,13 @@ class HalvesState(NamedTuple):
 
 
 def selector_leaves(params: Any, names: Sequence[str]) -> Any:
-    """Which leaves are the selector's: a tree of booleans like `params`.
+    """Which leaves have one of the names in their path: a tree of booleans.
 
-    A leaf is the selector's if one of the names is part of its path: "query",
-    "layer_1/query".
-
-    Raises:
-        ValueError: where a name is in no path, or all leaves are chosen.
+    A name is one part of a path or more: "query", "layer_1/query". Raises: ValueError
+    where a name is in no path, or all leaves are chosen.
     """
-    paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    texts = [
-        f"/{jax.tree_util.keystr(path, simple=True, separator='/')}/"
-        for path, _ in paths
-    ]
+    keystr = partial(jax.tree_util.keystr, simple=True, separator="/")
+    texts = [f"/{keystr(path)}/" for path, _ in jax.tree.leaves_with_path(params)]
     for name in names:
         if not any(f"/{name}/" in text for text in texts):
             met = list(dict.fromkeys(text.rpartition("/")[0] for text in texts))

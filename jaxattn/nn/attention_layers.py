@@ -175,7 +175,7 @@ def _replace_linen(call: Call, changes: Mapping[str, Change]):
 
     def intercept(run, args, kwargs, context):
         module = context.module
-        name = _name(module.path) if _is_layer(context) else None
+        name: Any = _name(module.path) if _is_layer(context) else None
         called.append(name)
         # A subclass calls its parent, and both are intercepted.
         if name not in changes or name in inside:

@@ -51,11 +51,9 @@ class Candidates(nn.Module):
 
     @nn.compact
     def __call__(self, embedded: Array | None) -> Array:
-        parts = []
-        if embedded is not None and self.values != "default_tokens":
-            parts.append(embedded)
+        own = [embedded] if self.values != "default_tokens" else []
         if self.values != "inputs":
-            init = nn.initializers.normal(1.0)
             shape = (self.default_tokens, self.features)
-            parts.append(self.param("default_tokens", init, shape))
-        return jnp.concatenate(parts)
+            init = nn.initializers.normal(1.0)
+            own.append(self.param("default_tokens", init, shape))
+        return jnp.concatenate(own)

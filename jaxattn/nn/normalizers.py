@@ -71,10 +71,7 @@ def uniform(valid: Array) -> Array:
 
 
 def renormalise(mask: Array, valid: Array) -> Array:
-    """A mask [T] restricted to the valid [T] positions, summing to 1 again.
-
-    Where none of its mass lies on a valid position the uniform mask is returned.
-    """
+    """A mask [T] cut to valid [T], summing to 1 again; uniform if nothing is left."""
     kept = jnp.where(valid, mask, 0)
     total = kept.sum()
     safe = jnp.where(total > 0, total, 1)

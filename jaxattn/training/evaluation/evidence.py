@@ -6,20 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxattn.metrics import ranking
 from jaxattn.metrics.leak import leak
-from jaxattn.metrics.ranking import (
-    auroc,
-    average_precision,
-    control_hit,
-    exact_set,
-    fdr,
-    mass_on,
-    median_rank,
-    pointing_game,
-    tpr,
-)
 from jaxattn.nn.normalizers import renormalise
 from jaxattn.training.cell import Cell, Evaluation, Examples, accuracy, candidates_of
+
+RECOVERY = {"tpr": ranking.tpr, "fdr": ranking.fdr, "exact_set_rate": ranking.exact_set}
 
 
 def measure(
@@ -45,13 +37,13 @@ def measure(
     }
     scalars |= _ranked(own.masks if cell.simplex else own.scores, truth, candidates)
     if cell.simplex:
-        mass = jax.vmap(mass_on)(own.masks, truth)
+        mass = jax.vmap(ranking.mass_on)(own.masks, truth)
         scalars |= {
             "evidence_mass": _mean_where(mass, truth.any(axis=1)),
             "evidence_mass:uniform": _density(truth, candidates),
         }
     else:
-        ranks = jax.vmap(median_rank)(own.scores, truth, candidates)
+        ranks = jax.vmap(ranking.median_rank)(own.scores, truth, candidates)
         scalars |= {
             "selected_count": (own.masks > 0).sum(axis=1).mean(),
             "median_rank": ranks.mean(),
@@ -60,12 +52,12 @@ def measure(
         other = shuffled(key, own.masks, candidates)
         for variant, masks in (("", own.masks), (":shuffled", other)):
             selected = masks > 0
-            for name, of in (("tpr", tpr), ("fdr", fdr), ("exact_set_rate", exact_set)):
+            for name, of in RECOVERY.items():
                 scalars[name + variant] = jax.vmap(of)(selected, truth).mean()
             # NaN where no feature is the control.
-            hit = jax.vmap(lambda s: control_hit(s, cell.control))(selected).mean()
+            hits = jax.vmap(ranking.control_hit, (0, None))(selected, cell.control)
             none = jnp.asarray(cell.control) < 0
-            scalars["control_rate" + variant] = jnp.where(none, jnp.nan, hit)
+            scalars["control_rate" + variant] = jnp.where(none, jnp.nan, hits.mean())
     n, labels = leak_examples, test.labels
     alone = leak(key, right[:n], labels[:n], cell.classes, permutations=1)
     pair = jnp.concatenate([right[:n], own.masks[:n]], axis=1)
@@ -102,9 +94,9 @@ def shuffled(key: Array, masks: Array, candidates: Array) -> Array:
 
 
 def _ranked(scores: Array, truth: Array, candidates: Array) -> dict[str, Array]:
-    area = jax.vmap(auroc)(scores, truth, candidates)
-    precision = jax.vmap(average_precision)(scores, truth, candidates)
-    top = jax.vmap(pointing_game)(scores, truth, candidates)
+    area = jax.vmap(ranking.auroc)(scores, truth, candidates)
+    precision = jax.vmap(ranking.average_precision)(scores, truth, candidates)
+    top = jax.vmap(ranking.pointing_game)(scores, truth, candidates)
     has, density = truth.any(axis=1), _density(truth, candidates)
     return {
         "evidence_auroc": _mean_where(area, jnp.isfinite(area)),
