@@ -1,7 +1,27 @@
-"""Parameters drawn anew: biases start at 0, which hides what they do."""
+"""A few texts, and parameters drawn anew: biases of 0 would hide what they do."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxattn.training.cell import Arrays
+
+TEXTS, LENGTH, WORDS = 8, 4, 12
+FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
+"""Which estimator judges each text."""
+
+
+def texts():
+    rng = np.random.default_rng(0)
+    lengths = np.array([4, 1, 3, 2, 4, 4, 3, 2], np.int32)
+    tokens = rng.integers(2, WORDS, (TEXTS, LENGTH))
+    tokens = tokens * (np.arange(LENGTH) < lengths[:, None])
+    return Arrays(tokens.astype(np.uint8), lengths, np.arange(TEXTS) % 2)
+
+
+def stack(trees):
+    """Cells or states as one, with an axis in front."""
+    return jax.tree.map(lambda *x: jnp.stack(list(map(jnp.asarray, x))), *trees)
 
 
 def at_random(shapes, seed=0):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import stack
 
 from jaxattn.config import Config, Model, Optimizer, Weighting, replaced
 from jaxattn.methods import weighting
@@ -54,8 +55,7 @@ def make_cells(*rows, examples=N):
         cells.append(make_cell(config, METHODS[method], task, jax.random.key(seed)))
     # In one program with joint's: what it needs no more of costs nothing here.
     structure = METHODS[rows[-1][0]].structure
-    cells = [cell.replace(structure=structure) for cell in cells]
-    return jax.tree.map(lambda *x: jnp.stack(list(map(jnp.asarray, x))), *cells)
+    return stack([cell.replace(structure=structure) for cell in cells])
 
 
 def pick(tree, i):

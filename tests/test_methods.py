@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import at_random
+from drawn import FOLD, at_random, stack, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from jaxattn.nn.embedding import Inputs
 from jaxattn.nn.masks import foreign_masks, others, random_scores
 from jaxattn.nn.normalizers import softmax
 from jaxattn.training import step as steps
-from jaxattn.training.cell import Arrays, Task, evaluate, unpack
+from jaxattn.training.cell import Task, evaluate, unpack
 from jaxattn.training.cell import make_cell as cell_from
 
 B, T, V, STEPS = 8, 4, 12, 42
@@ -31,26 +31,14 @@ CONFIG = Config(
 )
 
 
-def make_batch():
-    rng = np.random.default_rng(0)
-    lengths = np.array([4, 1, 3, 2, 4, 4, 3, 2], np.int32)
-    tokens = rng.integers(2, V, (B, T)) * (np.arange(T) < lengths[:, None])
-    return Arrays(tokens.astype(np.uint8), lengths, np.arange(B) % 2)
-
-
-STORED = make_batch()
+STORED = texts()
 EXAMPLES = unpack(STORED)
-FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
 BATCH = steps.Batch(EXAMPLES, FOLD, np.array([0.5, 0.5]))
 
 
 def make_cell(method, seed=0):
     task = Task(Inputs("tokens", V, T), 2, B)
     return cell_from(CONFIG, METHODS[method], task, jax.random.key(seed))
-
-
-def stack(trees):
-    return jax.tree.map(lambda *x: jnp.stack(list(map(jnp.asarray, x))), *trees)
 
 
 def mixing(method):

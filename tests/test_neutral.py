@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from drawn import at_random
+from drawn import FOLD, at_random, texts
 
 import jaxattn
 from jaxattn.config import Config, Model, RandomMasks, Weighting
@@ -17,7 +17,6 @@ from jaxattn.nn.embedding import Inputs
 from jaxattn.training import step as steps
 from jaxattn.training.cell import (
     STEP,
-    Arrays,
     Task,
     logits_of,
     make_cell,
@@ -27,7 +26,6 @@ from jaxattn.training.cell import (
 )
 
 B, T, V, STEPS = 8, 4, 12, 14
-FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
 PRIOR = np.array([0.5, 0.5], "f4")
 UNTAUGHT = ("random_selection", "gradient", "leave_one_out")
 GATED = ("invase", "realx")
@@ -46,14 +44,7 @@ def config(normalizer):
     )
 
 
-def make_batch():
-    rng = np.random.default_rng(0)
-    lengths = np.array([4, 1, 3, 2, 4, 4, 3, 2], np.int32)
-    tokens = rng.integers(2, V, (B, T)) * (np.arange(T) < lengths[:, None])
-    return Arrays(tokens.astype(np.uint8), lengths, np.arange(B) % 2)
-
-
-EXAMPLES = unpack(make_batch())
+EXAMPLES = unpack(texts())
 BATCH = steps.Batch(EXAMPLES, FOLD, PRIOR)
 VALID = np.asarray(EXAMPLES.valid)
 
