@@ -65,13 +65,8 @@ def added(monkeypatch):
     row = Method(Numbers(foreign=0.5), Structure(mixed=True))
     monkeypatch.setitem(METHODS, "half_foreign", row)
     monkeypatch.setitem(SELECTORS, "linear", Linear)
-    row = Metric(
-        text="Mean of the largest weight of each mask.",
-        unit="share",
-        direction="none",
-        null=":flat",
-        compute=largest_weight,
-    )
+    told = "Mean of the largest weight of each mask."
+    row = Metric(told, "share", "none", null=":flat", compute=largest_weight)
     monkeypatch.setitem(METRICS, "largest_weight", row)
     row = tasks.Task("which sign the first number has", 3 * N, 2, load_signs)
     monkeypatch.setitem(tasks.TASKS, "signs", row)

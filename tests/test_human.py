@@ -4,12 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import (
-    auc,
-    average_precision_score,
-    precision_recall_curve,
-    roc_auc_score,
-)
+from sklearn import metrics
 from small_run import WORDS, arguments, draw_nothing, run
 
 from jaxattn import data
@@ -20,30 +15,24 @@ from jaxattn.training.cell import Arrays, unpack
 from jaxattn.training.evaluation import plausibility
 
 N, T, V = 40, 9, 12
-
 SPLIT = Arrays(
     inputs=np.random.default_rng(0).integers(2, V, (N, T)).astype(np.uint8),
     lengths=np.random.default_rng(1).integers(3, T + 1, N).astype(np.int32),
     labels=np.zeros(N, np.int32),
 )
-
 VALID = np.arange(T) < SPLIT.lengths[:, None]
-
 MARKS = np.random.default_rng(2).random((N, T)).round(1).astype(np.float32)
 
 
 def trapezoids(human, scores):
-    precision, recall, _ = precision_recall_curve(human, scores)
-    return auc(recall, precision)
+    precision, recall, _ = metrics.precision_recall_curve(human, scores)
+    return metrics.auc(recall, precision)
 
 
 # Every third example was shown to nobody.
 MARKS[::3] = np.nan
-
 MARKS[~VALID] = np.nan
-
 MASKS = np.random.default_rng(3).integers(0, 4, (N, T)) / 4 * VALID
-
 RATED = np.arange(V) % 3 == 0
 
 
@@ -53,26 +42,29 @@ def measure(train, test, masks, rated):
     return plausibility.marked(unpack(test), masks, words)
 
 
+def marked(evidence, masks=MASKS, split=SPLIT, rated=RATED):
+    return measure(split, split._replace(evidence=evidence), jnp.array(masks), rated)
+
+
 def test_areas_are_those_of_the_other_implementation_over_marked_examples():
-    found = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(MASKS), RATED)
+    found = marked(MARKS)
     shown = np.isfinite(MARKS).any(axis=1)
-    marked = (np.nan_to_num(MARKS) >= plausibility.MARKED)[shown]
-    valid = VALID[shown]
-    both = marked.any(axis=1) & (valid & ~marked).any(axis=1)
-    marked, valid = marked[both], valid[both]
+    human, valid = np.nan_to_num(MARKS[shown]) >= plausibility.MARKED, VALID[shown]
+    both = human.any(axis=1) & (valid & ~human).any(axis=1)
+    human, valid = human[both], valid[both]
     position = np.broadcast_to(-np.arange(T, dtype=float), (N, T))
     rankings = {"": MASKS, ":position": position, ":lexicon": RATED[SPLIT.inputs]}
     for name, scores in rankings.items():
         scores = scores[shown][both].astype(float)
-        each = [(h[v], s[v]) for h, s, v in zip(marked, scores, valid, strict=True)]
+        each = [(h[v], s[v]) for h, s, v in zip(human, scores, valid, strict=True)]
         for metric, of_one in (
-            ("human_auroc", roc_auc_score),
+            ("human_auroc", metrics.roc_auc_score),
             ("human_auprc", trapezoids),
-            ("human_ap", average_precision_score),
+            ("human_ap", metrics.average_precision_score),
         ):
             mean = np.mean([of_one(*example) for example in each])
             assert found[f"{metric}{name}"] == pytest.approx(mean, abs=1e-6)
-    chance = (marked.sum(axis=1) / valid.sum(axis=1)).mean()
+    chance = (human.sum(axis=1) / valid.sum(axis=1)).mean()
     assert found["human_ap:random"] == pytest.approx(chance, abs=1e-6)
     assert found["human_mass:uniform"] == pytest.approx(chance, abs=1e-6)
     # Of random scores the area by trapezoids is near to chance, from above.
@@ -81,8 +73,8 @@ def test_areas_are_those_of_the_other_implementation_over_marked_examples():
 
 def test_a_map_of_the_marks_is_perfect_and_idf_ranks_by_rarity():
     marks = np.where(VALID, (SPLIT.inputs == 2).astype(np.float32), np.nan)
-    masks = jnp.array(np.nan_to_num(marks))
-    found = measure(SPLIT, SPLIT._replace(evidence=marks), masks, RATED)
+    masks = np.nan_to_num(marks)
+    found = marked(marks, masks)
     for name in ("human_auroc", "human_ap", "human_auprc", "human_mass"):
         assert found[name] == pytest.approx(1)
     # A word of every text is the commonest of all: rarity ranks it last.
@@ -91,15 +83,13 @@ def test_a_map_of_the_marks_is_perfect_and_idf_ranks_by_rarity():
     common = SPLIT._replace(inputs=inputs)
     marks = np.where(VALID, np.arange(T) == 0, np.nan).astype(np.float32)
     inputs[:, 1:][inputs[:, 1:] == 2] = 3
-    found = measure(common, common._replace(evidence=marks), masks, RATED)
+    found = marked(marks, masks, common)
     assert found["human_auroc:idf"] == 0
     assert found["human_auroc:position"] == 1
 
 
 def test_what_nobody_marked_and_what_lies_in_padding_changes_nothing():
-    whole = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(MASKS), RATED)
-    masks = np.where(np.isfinite(MARKS), MASKS, 7.0)
-    again = measure(SPLIT, SPLIT._replace(evidence=MARKS), jnp.array(masks), RATED)
+    whole, again = marked(MARKS), marked(MARKS, np.where(np.isfinite(MARKS), MASKS, 7))
     for name, value in whole.items():
         if name != "human_mass":  # a share of the whole mask, which is 0 in padding
             assert again[name] == pytest.approx(float(value), abs=1e-6), name
@@ -107,14 +97,14 @@ def test_what_nobody_marked_and_what_lies_in_padding_changes_nothing():
 
 def test_nothing_marked_is_no_number():
     marks = np.where(VALID, 0, np.nan).astype(np.float32)
-    found = measure(SPLIT, SPLIT._replace(evidence=marks), jnp.array(MASKS), RATED)
+    found = marked(marks)
     assert all(np.isnan(value) for value in found.values())
 
 
 def test_vectors_have_no_words_to_rank_by():
     inputs = np.random.default_rng(4).random((N, T, 2)).astype(np.float32)
-    split = SPLIT._replace(inputs=inputs, evidence=MARKS)
-    found = measure(split, split, jnp.array(MASKS), np.zeros(0, bool))
+    bags = SPLIT._replace(inputs=inputs)
+    found = marked(MARKS, split=bags, rated=np.zeros(0, bool))
     assert "human_auroc:idf" not in found and "human_auroc:position" in found
     assert np.isfinite(found["human_auroc"])
 
@@ -123,7 +113,7 @@ def test_a_run_says_how_its_maps_lie_to_the_marks(tmp_path, data_dir, monkeypatc
     draw_nothing(monkeypatch)
     load = tasks.load
 
-    def marked(*args):
+    def with_marks(*args):
         made = load(*args)
         test = made.test
         rated = ~np.isnan(made.lexicon)[test.inputs]
@@ -131,16 +121,10 @@ def test_a_run_says_how_its_maps_lie_to_the_marks(tmp_path, data_dir, monkeypatc
         evidence = np.where(there, rated, np.nan).astype(np.float32)
         return made._replace(test=test._replace(evidence=evidence))
 
-    monkeypatch.setattr(data, "load", marked)
-    words = arguments(
-        tmp_path / "run",
-        data_dir,
-        WORDS,
-        methods="joint uniform",
-        metrics="plausibility",
-        seeds="2",
-        epochs="1",
-    )
+    monkeypatch.setattr(data, "load", with_marks)
+    asked = {"methods": "joint uniform", "metrics": "plausibility"}
+    small = {"seeds": "2", "epochs": "1"}
+    words = arguments(tmp_path / "run", data_dir, WORDS, **asked, **small)
     assert run(*words) == 0
     results = read_results(tmp_path / "run" / "results.csv")
     found = {(r.method, r.metric, r.variant): r for r in results if r.split == "test"}

@@ -1,19 +1,21 @@
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import stack
 
 from jaxattn.config import Config, Model, Optimizer, Weighting, replaced
 from jaxattn.methods import weighting
 from jaxattn.methods.table import METHODS
 from jaxattn.nn.embedding import Inputs
+from jaxattn.training import cell as cells_module
 from jaxattn.training import step
 from jaxattn.training.cell import Arrays, Task, make_cell, unpack
 
 V, T, N = 64, 8, 512
-
 WORD = 2
 """The label is 1 where this word occurs; ids from 4 on are noise."""
 
@@ -30,20 +32,15 @@ def make_split(n, seed):
 
 
 TRAIN, VALIDATION = make_split(N, 0), make_split(256, 1)
-
 STORED = TRAIN, VALIDATION, VALIDATION
-
 CONFIG = Config(
     batch_size=32,
     epochs=16,
     model=Model(features=8, hidden=16),
     optimizer=Optimizer(learning_rate=2e-2),
 )
-
 SEEDS = 4
-
 ROWS = [(m, seed) for m in ("joint", "mask_swap") for seed in range(SEEDS)]
-
 LAST = len(ROWS) - 1
 """The cell that is made to diverge."""
 
@@ -58,8 +55,7 @@ def make_cells(*rows, examples=N):
         cells.append(make_cell(config, METHODS[method], task, jax.random.key(seed)))
     # In one program with joint's: what it needs no more of costs nothing here.
     structure = METHODS[rows[-1][0]].structure
-    cells = [cell.replace(structure=structure) for cell in cells]
-    return jax.tree.map(lambda *x: jnp.stack(list(map(jnp.asarray, x))), *cells)
+    return stack([cell.replace(structure=structure) for cell in cells])
 
 
 def pick(tree, i):
@@ -71,16 +67,8 @@ def same(a, b):
     return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in leaves)
 
 
-def close(a, b, atol=1e-6):
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=atol), a, b
-    )
-
-
 init = jax.jit(jax.vmap(step.init))
-
 chunk = jax.jit(jax.vmap(step.chunk, (0, 0, None)))
-
 train = jax.jit(jax.vmap(step.train, (0, None)))
 
 
@@ -112,8 +100,8 @@ def finished(ordinary):
 def test_one_program_equals_chunk_by_chunk(ordinary, finished):
     state, curves = finished
     whole, whole_curves = train(ordinary[0], STORED)
-    close(whole, state, atol=1e-4)
-    close(whole_curves, curves, atol=1e-4)
+    made = state, curves
+    chex.assert_trees_all_close((whole, whole_curves), made, rtol=1e-5, atol=1e-4)
 
 
 def test_curves_are_one_number_an_epoch(finished):
@@ -228,6 +216,11 @@ def test_each_epoch_sees_the_examples_once_in_a_new_order(monkeypatch):
     np.testing.assert_array_equal(folds, numbers_ % 2)
 
 
+def test_every_use_of_a_key_has_a_number_of_its_own():
+    uses = "INIT STEP ORDER VALIDATION TEST ESTIMATOR DATA EVALUATOR ADVERSARY".split()
+    assert len({getattr(cells_module, use) for use in uses}) == len(uses)
+
+
 def test_make_cell_refuses_a_split_smaller_than_one_batch():
     with pytest.raises(ValueError, match="batch_size = 32.*only 31 examples"):
         make_cells(ROWS[0], examples=31)
@@ -241,11 +234,8 @@ def test_unpack_marks_the_tokens_that_are_there():
 
 
 CLASSES = 3
-
 ESTIMATOR = Weighting(hidden=16, learning_rate=1e-2, updates=1)
-
 learn_ = jax.jit(functools.partial(weighting.update, ESTIMATOR))
-
 posterior_ = jax.jit(weighting.log_posterior)
 
 

@@ -1,9 +1,11 @@
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import FOLD, at_random, stack, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,13 +17,11 @@ from jaxattn.nn.embedding import Inputs
 from jaxattn.nn.masks import foreign_masks, others, random_scores
 from jaxattn.nn.normalizers import softmax
 from jaxattn.training import step as steps
-from jaxattn.training.cell import Arrays, Task, evaluate, unpack
+from jaxattn.training.cell import Task, evaluate, unpack
 from jaxattn.training.cell import make_cell as cell_from
 
 B, T, V, STEPS = 8, 4, 12, 42
-
 PHASE1 = 21  # odd: half of it is no whole number
-
 CONFIG = Config(
     batch_size=B,
     epochs=STEPS,
@@ -30,29 +30,14 @@ CONFIG = Config(
 )
 
 
-def make_batch():
-    rng = np.random.default_rng(0)
-    lengths = np.array([4, 1, 3, 2, 4, 4, 3, 2], np.int32)
-    tokens = rng.integers(2, V, (B, T)) * (np.arange(T) < lengths[:, None])
-    return Arrays(tokens.astype(np.uint8), lengths, np.arange(B) % 2)
-
-
-STORED = make_batch()
-
+STORED = texts()
 EXAMPLES = unpack(STORED)
-
-FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
-
 BATCH = steps.Batch(EXAMPLES, FOLD, np.array([0.5, 0.5]))
 
 
 def make_cell(method, seed=0):
     task = Task(Inputs("tokens", V, T), 2, B)
     return cell_from(CONFIG, METHODS[method], task, jax.random.key(seed))
-
-
-def stack(trees):
-    return jax.tree.map(lambda *x: jnp.stack(list(map(jnp.asarray, x))), *trees)
 
 
 def mixing(method):
@@ -89,9 +74,7 @@ def plain_runs():
 def start():
     """Parameters all methods start from, biases included."""
     shapes = jax.eval_shape(lambda: steps.init(make_cell("joint")))
-    rng = np.random.default_rng(3)
-    draw = lambda x: rng.normal(size=x.shape).astype("f4")  # noqa: E731
-    return jax.tree.map(draw, shapes.params)
+    return at_random(shapes.params, 3)
 
 
 @pytest.fixture(scope="module")
@@ -105,19 +88,8 @@ def runs(plain_runs, start):
 @pytest.mark.parametrize("method", ["joint", "uniform"])
 def test_one_pass_serves_both_halves_where_nothing_is_mixed(method, runs, start):
     assert not make_cell(method).structure.mixed
-    one = jax.jit(every_step)
-    for a, b in zip(
-        jax.tree.leaves(one(make_cell(method), start).params),
-        jax.tree.leaves(runs[method].params),
-        strict=True,
-    ):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_only_a_mixed_program_shows_the_predictor_other_masks(method):
-    row = METHODS[method]
-    assert row.structure.mixed == (row.numbers.foreign + row.numbers.random > 0)
+    one = jax.jit(every_step)(make_cell(method), start)
+    chex.assert_trees_all_close(one.params, runs[method].params, rtol=1e-3, atol=1e-5)
 
 
 def gradient(states, half):
@@ -181,14 +153,14 @@ def turned(masks, turn):
     return (kept / kept.sum(axis=1, keepdims=True)).astype("f4")
 
 
-def test_the_table_has_a_row_for_every_usual_name():
-    assert set(Config().methods) <= set(METHODS)
-
-
-def test_shares_of_what_the_predictor_sees_are_shares():
-    for method in METHODS.values():
-        n = method.numbers
-        assert all(0 <= x <= 1 for x in n) and n.foreign + n.random <= 1
+def test_the_table_has_a_row_for_every_name_and_shares_are_shares():
+    assert set(METHODS) >= set(Config().methods)
+    assert len(set(METHODS.values())) == len(METHODS), "two names for one method"
+    for numbers, structure in METHODS.values():
+        others = numbers.foreign + numbers.random
+        assert all(0 <= x <= 1 for x in numbers) and others <= 1
+        # Only a mixed program shows the predictor other masks.
+        assert structure.mixed == (others > 0)
 
 
 def test_joint_is_the_gradient_of_the_cross_entropy(runs, oracle):
@@ -260,25 +232,15 @@ def moved(states, half, step):
     return flat(now).tobytes() != flat(before).tobytes()
 
 
-@pytest.mark.parametrize(
-    "method", ["random_pretraining", "random_pretraining_annealed"]
-)
-def test_pretraining_moves_one_half_at_a_time(method, runs):
+@pytest.mark.parametrize("method", [m for m in PLAIN if m != "uniform"])
+def test_each_half_moves_in_its_phase(method, runs):
+    """Pretraining moves one at a time; a delayed selector starts late."""
+    numbers = METHODS[method].numbers
     for step in range(STEPS):
-        assert moved(runs[method], "selector", step) == (step >= PHASE1)
-        assert moved(runs[method], "predictor", step) == (step < PHASE1)
-
-
-def test_other_methods_move_both_halves_all_the_time(runs):
-    for method in ("joint", "mask_swap", "random_always", "mask_mix"):
-        for half in ("selector", "predictor"):
-            assert all(moved(runs[method], half, step) for step in range(STEPS))
-
-
-def test_a_delayed_selector_starts_late_and_the_predictor_never_stops(runs):
-    for step in range(STEPS):
-        assert moved(runs["mask_mix_delayed"], "selector", step) == (step >= PHASE1)
-        assert moved(runs["mask_mix_delayed"], "predictor", step)
+        late = numbers.pretraining or numbers.delayed
+        assert moved(runs[method], "selector", step) == (step >= PHASE1 or not late)
+        stops = numbers.pretraining and step >= PHASE1
+        assert moved(runs[method], "predictor", step) == (not stops)
 
 
 def test_annealed_steps_shrink_to_nothing(runs):
@@ -404,13 +366,6 @@ def test_foreign_masks_lie_on_ones_own_valid_positions(seed):
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
-def test_foreign_masks_in_a_batch_of_two_change_places():
-    masks = np.array([[0.2, 0.8], [0.7, 0.3]], "f4")
-    for seed in range(4):
-        found = foreign_masks(jax.random.key(seed), masks, np.ones((2, 2), bool))
-        np.testing.assert_allclose(found, masks[::-1], atol=1e-6)
-
-
 SHARES = [(0, 0), (1, 0), (0, 1), (0.5, 0.5), (0.25, 0.5), (0.3, 0)]
 
 
@@ -494,8 +449,3 @@ def test_own_mask_is_the_given_one_unless_uniform_is_asked_for():
     np.testing.assert_array_equal(kept, mask)
     flat_mask = losses.own_mask(Numbers(uniform=1), mask, valid)
     np.testing.assert_allclose(flat_mask, [0.5, 0.5, 0])
-
-
-def test_methods_of_one_structure_differ_in_numbers_only():
-    rows = list(METHODS.values())
-    assert len(set(rows)) == len(rows), "two names for one method"

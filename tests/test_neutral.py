@@ -1,10 +1,13 @@
 import functools
+import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from drawn import FOLD, at_random, texts
 
 import jaxattn
 from jaxattn.config import Config, Model, RandomMasks, Weighting
@@ -14,7 +17,6 @@ from jaxattn.nn.embedding import Inputs
 from jaxattn.training import step as steps
 from jaxattn.training.cell import (
     STEP,
-    Arrays,
     Task,
     logits_of,
     make_cell,
@@ -24,17 +26,10 @@ from jaxattn.training.cell import (
 )
 
 B, T, V, STEPS = 8, 4, 12, 14
-
-FOLD = np.array([0, 1, 1, 0, 1, 0, 1, 0])
-
 PRIOR = np.array([0.5, 0.5], "f4")
-
 UNTAUGHT = ("random_selection", "gradient", "leave_one_out")
-
 GATED = ("invase", "realx")
-
 TAUGHT = [m for m in METHODS if m not in UNTAUGHT]
-
 PHASED = [m for m in TAUGHT if mask_neutral.has_phases(METHODS[m])]
 
 
@@ -49,17 +44,8 @@ def config(normalizer):
     )
 
 
-def make_batch():
-    rng = np.random.default_rng(0)
-    lengths = np.array([4, 1, 3, 2, 4, 4, 3, 2], np.int32)
-    tokens = rng.integers(2, V, (B, T)) * (np.arange(T) < lengths[:, None])
-    return Arrays(tokens.astype(np.uint8), lengths, np.arange(B) % 2)
-
-
-EXAMPLES = unpack(make_batch())
-
+EXAMPLES = unpack(texts())
 BATCH = steps.Batch(EXAMPLES, FOLD, PRIOR)
-
 VALID = np.asarray(EXAMPLES.valid)
 
 
@@ -72,26 +58,21 @@ class Ours:
         row = METHODS[method]
         task = Task(Inputs("tokens", V, T), 2, B)
         self.cell = make_cell(self.config, row, task, jax.random.key(0))
-        self.state = steps.init(self.cell)
-        rng = np.random.default_rng(3)
-        draw = lambda x: rng.normal(size=x.shape).astype("f4")  # noqa: E731
-        self.state = self.state._replace(params=jax.tree.map(draw, self.state.params))
-        if row.structure.weighted:
-            net, moments = self.state.estimator
-            fitted = jax.tree.map(draw, net), moments
-            self.state = self.state._replace(estimator=fitted)
+        state = jax.jit(steps.init)(self.cell)
+        params, *net = at_random((state.params, *state.estimator[:1]), 3)
+        fitted = (*net, *state.estimator[1:])
+        self.state = state._replace(params=params, estimator=fitted)
 
     def select(self, params, batch, key):
-        keys = jax.random.split(key, B)
-        scores = jax.vmap(lambda k, e: own_scores(self.cell, params["selector"], k, e))(
-            keys, batch
-        )
-        if self.method in GATED:
-            return scores
         plain = self.cell.replace(method=Numbers())
-        return jax.vmap(lambda k, s, v: own_mask(plain, k, s, v, True))(
-            keys, scores, VALID
-        )
+
+        def one(key, example):
+            scores = own_scores(self.cell, params["selector"], key, example)
+            if self.method in GATED:
+                return scores
+            return own_mask(plain, key, scores, example.valid, True)
+
+        return jax.vmap(one)(jax.random.split(key, B), batch)
 
     def answer(self, params, batch, masks):
         return jax.vmap(lambda e, m: logits_of(self.cell, params, e, m))(batch, masks)
@@ -118,10 +99,7 @@ class Ours:
         )
 
 
-def alike(a, b, **tolerances):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, **({"rtol": 1e-4, "atol": 1e-6} | tolerances))
+alike = functools.partial(chex.assert_trees_all_close, rtol=1e-4, atol=1e-6)
 
 
 def differentiated(loss, params):
@@ -168,9 +146,9 @@ def test_a_loop_with_the_optimizer_is_the_engines_loop(method):
     made = ours.neutral(random_masks=RandomMasks(pretraining_share=0.5))
     cell = ours.cell
     tx = made.optimizer(optax.adam(ours.config.optimizer.learning_rate))
-    state = ours.state._replace(average=ours.state.average and ours.state.params)
+    state = ours.state
     if cell.structure.averaged:
-        state = state._replace(average=ours.state.params["predictor"])
+        state = state._replace(average=state.params["predictor"])
 
     @jax.jit
     def engine(state):
@@ -223,10 +201,8 @@ def stranger():
     }
     batch = {"x": rng.normal(size=(B, P)), "valid": np.ones((B, P), bool)}
     batch["valid"][3, 2:] = batch["valid"][5, 1:] = False
-    cast = functools.partial(jax.tree.map, lambda x: jnp.asarray(x, x.dtype))
-    params = jax.tree.map(lambda x: x.astype("f4"), params)
-    batch["x"] = batch["x"].astype("f4")
-    return cast(params), cast(batch), np.arange(B) % C
+    params, batch = jax.tree.map(jnp.asarray, (params, batch))  # as float32
+    return params, batch, np.arange(B) % C
 
 
 def loss_of(made, index=None, jit=True):
@@ -254,28 +230,9 @@ def test_no_gradient_reaches_the_selector_through_other_masks(method):
         assert np.abs(slopes[method][half] - slopes["joint"][half]).max() > 1e-4
 
 
-def test_a_predictor_that_must_not_learn_leaves_no_gradient_at_all():
-    """Of the foreign term alone: the predictor's lesson is held off by its weight."""
-    made = jaxattn.mask_neutral("mask_swap", select, predict)
-
-    def only_foreign(params):
-        own_removed = params | {"query": jax.lax.stop_gradient(params["query"])}
-        return loss(own_removed)[0]
-
-    loss, params, *_ = loss_of(made)
-    whole = jax.grad(lambda p: loss(p)[0])(params)
-    foreign = jax.grad(only_foreign)(params)
-    np.testing.assert_array_equal(foreign["query"], 0)
-    alike(foreign["values"], whole["values"])
-
-
 def test_swapped_masks_of_all_heads_are_one_other_examples():
-    made = jaxattn.mask_neutral("mask_swap", select, _spy := Spy())
-    loss, params, batch, _ = loss_of(made, jit=False)
-    loss(params)
-    own, seen = (np.asarray(m) for m in _spy.masks[-2:])
+    own, seen, valid = seen_masks("mask_swap")
     assert own.shape == seen.shape == (B, HEADS, P)
-    valid = np.asarray(batch["valid"])
     np.testing.assert_allclose(seen.sum(-1), 1, rtol=1e-5)
     assert (seen * ~valid[:, None] == 0).all()
     sources = []
@@ -298,31 +255,30 @@ class Spy:
         return predict(params, batch, masks)
 
 
-def test_random_masks_keep_to_what_is_valid_and_differ_by_head():
-    for simplex in (True, False):
-        made = jaxattn.mask_neutral("random_always", select, spy := Spy())
-        if not simplex:
-            made = jaxattn.mask_neutral("random_always", select, spy, simplex=False)
-        loss, params, batch, _ = loss_of(made, jit=False)
-        loss(params)
-        seen = np.asarray(spy.masks[-1])
-        valid = np.broadcast_to(np.asarray(batch["valid"])[:, None], seen.shape)
-        assert (seen[~valid] == 0).all()
-        assert np.abs(seen[:, 0] - seen[:, 1]).max() > 0.01
-        if simplex:
-            np.testing.assert_allclose(seen.sum(-1), 1, rtol=1e-5)
-        else:
-            assert set(np.unique(seen)) == {0.0, 1.0}
+def seen_masks(method, **more):
+    """The masks that the predictor saw: its own, and the others."""
+    loss, params, batch, _ = loss_of(
+        jaxattn.mask_neutral(method, select, spy := Spy(), **more), jit=False
+    )
+    loss(params)
+    return *map(np.asarray, spy.masks[-2:]), np.asarray(batch["valid"])
+
+
+@pytest.mark.parametrize("simplex", [True, False])
+def test_random_masks_keep_to_what_is_valid_and_differ_by_head(simplex):
+    _, seen, valid = seen_masks("random_always", simplex=simplex)
+    assert (seen[~np.broadcast_to(valid[:, None], seen.shape)] == 0).all()
+    assert np.abs(seen[:, 0] - seen[:, 1]).max() > 0.01
+    if simplex:
+        np.testing.assert_allclose(seen.sum(-1), 1, rtol=1e-5)
+    else:
+        assert set(np.unique(seen)) == {0.0, 1.0}
 
 
 def test_random_masks_may_be_the_users_own():
     given = np.full((B, HEADS, P), 1 / P, "f4")
-    made = jaxattn.mask_neutral(
-        "random_always", select, spy := Spy(), random=lambda key, valid: given
-    )
-    loss, params, *_ = loss_of(made, jit=False)
-    loss(params)
-    np.testing.assert_array_equal(spy.masks[-1], given)
+    _, seen, _ = seen_masks("random_always", random=lambda key, valid: given)
+    np.testing.assert_array_equal(seen, given)
 
 
 def test_uniform_masks_and_their_entropy():
@@ -420,10 +376,9 @@ def test_every_method_runs_under_jit_and_tells_the_same_things(method):
 def test_optimizers_of_methods_without_phases_are_left_alone():
     made = jaxattn.mask_neutral("mask_swap", select, predict)
     params, *_ = stranger()
-    tx = made.optimizer(optax.adam(1e-2))
-    assert jax.tree.structure(tx.init(params)) == jax.tree.structure(
-        optax.adam(1e-2).init(params)
-    )
+    tx = optax.adam(1e-2)
+    same = made.optimizer(tx).init(params)
+    assert jax.tree.structure(same) == jax.tree.structure(tx.init(params))
 
 
 def test_schedules_and_decay_wait_with_their_half():
@@ -434,15 +389,12 @@ def test_schedules_and_decay_wait_with_their_half():
     params, *_ = stranger()
     tx = made.optimizer(optax.adamw(1e-2, weight_decay=1.0))
     state, moved = tx.init(params), [params]
+    zero, update = jax.tree.map(jnp.zeros_like, params), jax.jit(tx.update)
     for _ in range(4):
-        zero = jax.tree.map(jnp.zeros_like, params)
-        updates, state = tx.update(zero, state, moved[-1])
+        updates, state = update(zero, state, moved[-1])
         moved.append(optax.apply_updates(moved[-1], updates))
     still = {
-        half: [
-            bool((a[half] == b[half]).all())
-            for a, b in zip(moved, moved[1:], strict=False)
-        ]
+        half: [bool((a[half] == b[half]).all()) for a, b in itertools.pairwise(moved)]
         for half in ("query", "values", "bias")
     }
     assert still["query"] == [True, True, False, False]
@@ -511,15 +463,7 @@ def test_a_batch_that_does_not_fit_is_refused(change, said):
     state = made.init(jax.random.key(0), params, batch)
     given = {"labels": labels, "valid": batch["valid"], "index": np.arange(B)} | change
     with pytest.raises(ValueError) as told:
-        made.loss(
-            params,
-            state,
-            batch,
-            given["labels"],
-            jax.random.key(0),
-            given["valid"],
-            given["index"],
-        )
+        made.loss(params, state, batch, key=jax.random.key(0), **given)
     assert said in str(told.value) and "\n" not in str(told.value)
 
 

@@ -13,7 +13,6 @@ from flax import nnx
 import jaxattn
 
 PAGE = pathlib.Path(__file__).parents[1] / "configs" / "README.md"
-
 BLOCKS = {
     "nnx" if "import nnx" in block else "linen": block
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -73,16 +72,13 @@ def test_an_nnx_optimizer_moves_each_half_in_its_phase(method):
         optimizer.update(model, grads)
         return state
 
-    kept = [(jnp.array(model.query.kernel), jnp.array(model.head.kernel))]
+    moves = []
     for now in jax.random.split(key, steps):
+        old = [jnp.array(part.kernel) for part in (model.query, model.head)]
         state = step(model, optimizer, state, now)
-        kept.append((jnp.array(model.query.kernel), jnp.array(model.head.kernel)))
-    moves = np.array(
-        [
-            [bool((a != b).any()) for a, b in zip(old, new, strict=True)]
-            for old, new in zip(kept, kept[1:], strict=False)
-        ]
-    )
+        new = model.query.kernel, model.head.kernel
+        moves.append([bool((a != b).any()) for a, b in zip(old, new, strict=True)])
+    moves = np.array(moves)
     half = steps // 2
     assert not moves[:half, 0].any() and moves[half:, 0].all()
     assert moves[:half, 1].all()

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import at_random
 
 from jaxattn.nn import model as nn_model
 from jaxattn.nn.embedding import Inputs, embed, example
@@ -15,14 +16,11 @@ from jaxattn.nn.predictors import PREDICTORS
 from jaxattn.nn.selectors import SELECTORS
 
 T, N, K, V, D, H, C = 6, 4, 3, 11, 4, 16, 3
-
 VALUES = ("default_tokens", "inputs", "inputs_and_default_tokens")
 
 # What reads padded texts; the tabular parts need a fixed number of positions.
 TEXT_SELECTORS = [name for name in SELECTORS if name != "tabular"]
-
 TEXT_PREDICTORS = [name for name in PREDICTORS if name != "tabular"]
-
 READERS = [name for name in ENCODERS if name != "none"]
 
 # The two halves share nothing, so that each needs to be tried only by itself; and an
@@ -31,15 +29,10 @@ HALVES = [
     *itertools.product(TEXT_SELECTORS, ["bag"], VALUES),
     *itertools.product(["additive"], READERS[1:], ["inputs"]),
 ]
-
 INPUTS = Inputs("tokens", V, T)
-
 TOKENS = np.array([3, 5, 2, 7, 0, 0])
-
 OTHER_PADDING = np.array([3, 5, 2, 7, 9, 4])
-
 LONGER = np.array([3, 5, 2, 7, 8, 0, 1, 9, 6])
-
 VALID = np.arange(T) < N
 
 
@@ -47,26 +40,8 @@ def build(inputs=INPUTS, **parts):
     return nn_model.build(inputs, C, nn_model.Parts(**parts))
 
 
-def make(selector="additive", query="bag", predictor="pooling", values="inputs"):
-    return build(
-        values=values,
-        default_tokens=K,
-        query=query,
-        selector=selector,
-        predictor=predictor,
-        features=D,
-        hidden=H,
-    )
-
-
-def at_random(shapes, seed=0):
-    """Every parameter drawn anew: biases start at 0, which hides what they do."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), shapes)
-
-
-def init_at_random(module, *args):
-    return at_random(jax.eval_shape(module.init, jax.random.key(0), *args))
+def make(inputs=INPUTS, **parts):
+    return build(inputs, default_tokens=K, features=D, hidden=H, **parts)
 
 
 @functools.cache
@@ -76,13 +51,14 @@ def params_of(model):
 
 @jax.jit
 def normalise(scores, candidates):
-    return nn_model.normalise(make(), jax.random.key(1), scores, candidates, 1.0)
+    draw = nn_model.normalizer(make(), training=True)
+    return draw(jax.random.key(1), scores, candidates, 1.0)
 
 
 @functools.cache
 def select(selector, query, values):
     """Compiled once for all predictors: scores and candidates positions of a text."""
-    model = make(selector, query, values=values)
+    model = make(selector=selector, query=query, values=values)
     params = params_of(model)["selector"]
 
     @jax.jit
@@ -97,10 +73,7 @@ def select(selector, query, values):
 def predict(predictor, values):
     """Compiled once for all selectors: logits of a text under a mask."""
     model = make(predictor=predictor, values=values)
-    candidates = nn_model.candidates_of(model, jnp.array(VALID))
-    params = init_at_random(model.predictor, TOKENS, candidates, candidates * 1.0)[
-        "params"
-    ]
+    params = params_of(model)["predictor"]
     return jax.jit(lambda t, v, m: nn_model.logits(model, params, t, v, m))
 
 
@@ -109,7 +82,7 @@ def test_every_selector_gives_a_mask(selector, query, values):
     scores, candidates = select(selector, query, values)(TOKENS, VALID)
     mask = np.asarray(normalise(scores, candidates))
     n = {"default_tokens": K, "inputs": T, "inputs_and_default_tokens": T + K}[values]
-    assert nn_model.positions(make(selector, query, values=values), T) == n
+    assert nn_model.positions(make(values=values), T) == n
     assert scores.shape == candidates.shape == mask.shape == (n,)
     assert np.isfinite(scores).all() and np.ptp(scores[candidates]) > 1e-3
     assert mask.sum() == pytest.approx(1, abs=1e-5) and (mask[~candidates] == 0).all()
@@ -145,12 +118,9 @@ def test_every_combination_builds_or_is_refused_in_one_line(kind, fixed, values)
 def test_what_builds_runs(kind):
     """Traced only: every encoder, selector and predictor on every kind of input."""
     inputs = Inputs(kind, 1 if kind == "scalars" else V, T, fixed=True)
-    n = max(len(ENCODERS), len(SELECTORS), len(PREDICTORS))
-    for i in range(n):
-        query, selector = (
-            list(names)[i % len(names)] for names in (ENCODERS, SELECTORS)
-        )
-        predictor = list(PREDICTORS)[i % len(PREDICTORS)]
+    tables = ENCODERS, SELECTORS, PREDICTORS
+    rows = zip(*map(itertools.cycle, tables), strict=True)
+    for query, selector, predictor in itertools.islice(rows, max(map(len, tables))):
         # A pixel or a feature does not say which one it is.
         halves = [(selector, predictor)]
         if kind == "scalars":
@@ -162,7 +132,7 @@ def test_what_builds_runs(kind):
                 x, valid = example(model.inputs)
                 params = nn_model.init(model, key)
                 scores = nn_model.scores(model, params["selector"], x, valid)
-                mask = nn_model.normalise(model, key, scores, valid, 1.0)
+                mask = nn_model.normalizer(model, True)(key, scores, valid, 1.0)
                 return mask, nn_model.logits(model, params["predictor"], x, valid, mask)
 
             mask, logits = jax.eval_shape(whole, jax.random.key(0))
@@ -214,14 +184,10 @@ def test_a_token_that_is_not_in_the_vocabulary_gives_no_number(token):
 
 
 def test_candidates_are_the_words_then_the_default_tokens():
-    expected = {
-        "default_tokens": [True] * K,
-        "inputs": list(VALID),
-        "inputs_and_default_tokens": [*VALID, *[True] * K],
-    }
-    for values in VALUES:
-        found = nn_model.candidates_of(make(values=values), jnp.array(VALID))
-        np.testing.assert_array_equal(found, expected[values])
+    expected = [True] * K, list(VALID), [*VALID, *[True] * K]
+    for values, wanted in zip(VALUES, expected, strict=True):
+        candidates = nn_model.candidates_of(make(values=values), jnp.array(VALID))
+        np.testing.assert_array_equal(candidates, wanted)
 
 
 @pytest.mark.parametrize("predictor", TEXT_PREDICTORS)
@@ -288,23 +254,28 @@ def test_the_halves_share_no_parameter_and_start_from_their_key():
     assert a.shape == b.shape == (V, D) and np.abs(a - b).max() > 1e-3
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert np.abs(a - other["selector"]["words"]["embedding"]).max() > 1e-3
+    # An evaluator that starts from the same key is another predictor.
+    key = jax.random.key(0)
+    again, other = (
+        jax.jit(lambda k: nn_model.init_predictor(model, k))(k)
+        for k in (jax.random.split(key)[1], key)
+    )
+    jax.tree.map(np.testing.assert_array_equal, again, first["predictor"])
+    assert np.abs(b - other["words"]["embedding"]).max() > 1e-3
 
 
 FEATURES = Inputs("scalars", 1, T, fixed=True)
-
 PATCHES = Inputs("vectors", D, T, fixed=True)
-
 BAGS = Inputs("vectors", D, T)
-
 TABULAR = {"query": "none", "selector": "tabular", "predictor": "tabular"}
 
 
 @pytest.mark.parametrize("inputs", [FEATURES, PATCHES], ids=lambda i: i.kind)
 def test_tabular_parts_read_a_fixed_number_of_positions(inputs):
-    model = build(inputs, **TABULAR, features=D, hidden=H)
+    model = make(inputs, **TABULAR)
     shape = (T, D)[: 2 if inputs.kind == "vectors" else 1]
     x = np.random.default_rng(0).normal(size=shape).astype("f4")
-    params = at_random(jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0))))
+    params = params_of(model)
     valid = np.ones(T, bool)
     scores = nn_model.scores(model, params["selector"], x, valid)
     assert scores.shape == (T,) and np.ptp(scores) > 1e-3
@@ -321,7 +292,7 @@ def test_tabular_parts_read_a_fixed_number_of_positions(inputs):
 
 def test_bags_are_read_whatever_their_order():
     model = build(BAGS, query="none", selector="gated", features=D)
-    params = at_random(jax.eval_shape(lambda: nn_model.init(model, jax.random.key(0))))
+    params = params_of(model)
     x = np.random.default_rng(0).normal(size=(T, D)).astype("f4")
     valid = np.ones(T, bool)
 
@@ -372,9 +343,7 @@ def test_vectors_are_embedded_and_scalars_are_not():
 
 @pytest.mark.parametrize("predictor", TEXT_PREDICTORS)
 def test_no_gradient_runs_through_padding_or_what_is_masked_out(predictor):
-    model = build(
-        BAGS, predictor=predictor, selector="multi_head", features=D, hidden=H
-    )
+    model = make(BAGS, predictor=predictor, selector="multi_head")
     params = params_of(model)
     x = np.random.default_rng(0).normal(size=(T, D)).astype("f4")
     own = np.array([0.5, 0.0, 0.3, 0.2, 0.7, 0.9], "f4")
@@ -405,19 +374,9 @@ def test_masks_come_from_the_normalizer(name):
     @jax.jit
     def both(temperature, budget):
         args = (key, scores, VALID, temperature, budget)
-        own = nn_model.normalise(model, *args), nn_model.keep(model, *args)
-        return own, (NORMALIZERS[name].draw(*args), NORMALIZERS[name].keep(*args))
+        own = [nn_model.normalizer(model, way)(*args) for way in (True, False)]
+        return own, [NORMALIZERS[name].draw(*args), NORMALIZERS[name].keep(*args)]
 
     found, expected = both(0.5, 2)
     np.testing.assert_array_equal(found, expected)
     assert np.isfinite(found).all() and (np.asarray(found)[:, N:] == 0).all()
-
-
-def test_evaluators_start_from_a_key_of_their_own():
-    model = make()
-    key = jax.random.key(4)
-    own = jax.jit(lambda k: nn_model.init(model, k))(key)["predictor"]
-    found = nn_model.init_predictor(model, jax.random.split(key)[1])
-    jax.tree.map(np.testing.assert_array_equal, found, own)
-    other = nn_model.init_predictor(model, key)
-    assert np.abs(own["words"]["embedding"] - other["words"]["embedding"]).max() > 1e-3

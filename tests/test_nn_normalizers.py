@@ -15,26 +15,14 @@ from jaxattn.nn.normalizers import (
     uniform,
 )
 
-softmax_ = jax.jit(softmax)
-
-gumbel_ = jax.jit(gumbel_softmax)
-
-renormalise_ = jax.jit(renormalise)
-
+softmax_, gumbel_, renormalise_ = map(jax.jit, (softmax, gumbel_softmax, renormalise))
 jacobian_ = jax.jit(jax.jacrev(softmax))
-
 T = 5
-
 SCORES = np.array([0.5, -1.0, 2.0, 0.0, 1.0], np.float32)
-
 VALID = np.array([True, True, True, False, False])
-
 ALL, NONE = np.ones(T, bool), np.zeros(T, bool)
-
 a_score = st.floats(-1e4, 1e4, width=32)
-
 a_row = st.lists(a_score, min_size=T, max_size=T).map(lambda x: np.array(x, "f4"))
-
 a_validity = st.lists(st.booleans(), min_size=T, max_size=T).map(np.array)
 
 
@@ -47,18 +35,11 @@ def oracle(scores, valid, temperature=1.0):
 SOFT = ["softmax", "gumbel_softmax"]
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0, 7.0])
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0, 7.0])
 def test_softmax_is_softmax_over_the_valid_positions(temperature):
     expected = oracle(SCORES, VALID, temperature)
     found = softmax_(SCORES, VALID, temperature)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_temperature_flattens_the_mask():
-    cold, warm, hot = (softmax_(SCORES, ALL, t) for t in (1e-3, 1.0, 1e3))
-    np.testing.assert_allclose(cold, np.eye(T)[2], atol=1e-6)
-    np.testing.assert_allclose(hot, np.full(T, 1 / T), atol=1e-3)
-    assert cold.max() > warm.max() > hot.max()
 
 
 @given(a_row, a_validity, st.sampled_from(SOFT), st.integers(0, 99))
@@ -76,12 +57,9 @@ def test_masks_are_on_the_simplex_and_exactly_zero_on_padding(
 
 @pytest.mark.parametrize("name", SOFT)
 def test_the_table_of_normalizers_takes_key_scores_valid_temperature(name):
-    mask = NORMALIZERS[name].draw(jax.random.key(0), SCORES, VALID, 2.0)
-    direct = {
-        "softmax": lambda: softmax(SCORES, VALID, 2.0),
-        "gumbel_softmax": lambda: gumbel_softmax(jax.random.key(0), SCORES, VALID, 2.0),
-    }
-    np.testing.assert_array_equal(mask, direct[name]())
+    given = jax.random.key(0), SCORES, VALID, 2.0
+    direct = softmax(*given[1:]) if name == "softmax" else gumbel_softmax(*given)
+    np.testing.assert_array_equal(NORMALIZERS[name].draw(*given), direct)
 
 
 def test_a_row_of_padding_only_gives_the_zero_mask_and_no_gradient():
@@ -103,18 +81,6 @@ def test_extreme_scores_are_finite_forwards_and_backwards(valid):
         np.testing.assert_allclose(
             softmax_(scores, valid), oracle(scores, valid), atol=1e-6
         )
-
-
-def test_a_score_on_padding_never_matters_even_if_it_is_the_largest():
-    louder = np.where(VALID, SCORES, 1e4).astype(np.float32)
-    np.testing.assert_array_equal(softmax_(louder, VALID), softmax_(SCORES, VALID))
-
-
-def test_a_row_of_length_one_has_mask_one_and_gradient_zero():
-    score, valid = np.array([3.7], np.float32), np.ones(1, bool)
-    assert softmax(score, valid) == 1
-    assert gumbel_softmax(jax.random.key(1), score, valid) == 1
-    assert jax.jacrev(softmax)(score, valid) == 0
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -166,17 +132,6 @@ def test_appending_padding_never_changes_the_valid_part(scores, valid, garbage):
     ]:
         np.testing.assert_allclose(long[:T], short, atol=1e-6)
         np.testing.assert_array_equal(long[T:], 0)
-
-
-@given(a_row, a_validity, st.permutations(range(T)))
-@settings(max_examples=60)
-def test_softmax_is_equivariant_to_permutations(scores, valid, order):
-    order = np.array(order)
-    np.testing.assert_allclose(
-        softmax_(scores[order], valid[order]),
-        np.asarray(softmax_(scores, valid))[order],
-        atol=1e-6,
-    )
 
 
 def test_uniform_shares_equally_among_the_valid():

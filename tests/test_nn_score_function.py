@@ -10,15 +10,10 @@ import scipy.stats
 from jaxattn.methods.score_function import log_probability, rebar, reinforce
 
 P = 4
-
 SCORES = np.array([0.7, -1.2, 0.3, 2.0], np.float32)
-
 VALID = np.array([True, True, True, False])
-
 ALL = np.ones(P, bool)
-
 WEIGHTS = np.array([1.0, -2.0, 0.5, 1.5], np.float32)
-
 N = 40_000
 
 
@@ -196,15 +191,3 @@ def test_the_loss_is_held_fixed():
     for place in (2, 3):
         gradient = jax.grad(reinforce, argnums=place)(SCORES, ALL, mask, 0.7)
         np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
-
-
-def test_a_batch_is_the_examples_one_by_one():
-    keys = jax.random.split(jax.random.key(5), 6)
-    scores = jax.random.normal(jax.random.key(6), (6, P))
-    valid = np.arange(P) < np.array([4, 3, 2, 1, 0, 4])[:, None]
-    one = jax.value_and_grad(of_rebar(smooth, 0.5))
-    batch = jax.jit(jax.vmap(one))(scores, keys, valid)
-    for i in range(6):
-        value, slopes = one(scores[i], keys[i], valid[i])
-        np.testing.assert_allclose(batch[0][i], value, atol=1e-5)
-        np.testing.assert_allclose(batch[1][i], slopes, atol=1e-5)

@@ -14,11 +14,8 @@ from jaxattn.nn import entmax, gates, subsets
 from jaxattn.nn.normalizers import NORMALIZERS, softmax
 
 T = 6
-
 SCORES = jnp.array([0.3, -1.2, 2.0, 0.9, 0.1, 5.0])
-
 VALID = jnp.array([True, True, True, True, True, False])
-
 KEY = jax.random.key(0)
 
 
@@ -51,12 +48,8 @@ def test_padding_is_zero_and_weights_are_in_their_range(name, which):
 def test_extremes_are_finite_forwards_and_backwards(name):
     none, all_ = jnp.zeros(T, bool), jnp.ones(T, bool)
     extreme = jnp.array([1e4, -1e4, 1e4, 0, -1e4, 1e4])
-    for scores, valid in (
-        (extreme, all_),
-        (jnp.zeros(T), all_),
-        (SCORES, none),
-        (-extreme, VALID),
-    ):
+    flat = jnp.zeros(T), all_
+    for scores, valid in ((extreme, all_), flat, (SCORES, none), (-extreme, VALID)):
         for which in ("draw", "keep"):
             mask = jitted(name, which)(KEY, scores, valid, 0.7, 2)
             assert np.isfinite(mask).all()
@@ -82,11 +75,8 @@ def oracle(scores, alpha):
 
 
 rows = st.lists(st.floats(-4, 4, width=32), min_size=T, max_size=T)
-
-sparse = {
-    a: jax.jit(functools.partial(entmax.alpha_entmax, alpha=a))
-    for a in (1.2, 1.5, 2.0, 3.0)
-}
+alphas = (1.2, 1.5, 2.0, 3.0)
+sparse = {a: jax.jit(functools.partial(entmax.alpha_entmax, alpha=a)) for a in alphas}
 
 
 @settings(max_examples=30, deadline=None)
@@ -124,12 +114,11 @@ def test_sparse_jacobians_are_the_closed_forms():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+ties = st.lists(st.integers(0, 3), min_size=T, max_size=T)
+
+
 @settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.integers(0, 3), min_size=T, max_size=T),
-    st.integers(0, 8),
-    st.integers(0, T),
-)
+@given(ties, st.integers(0, 8), st.integers(0, T))
 def test_top_k_selects_just_so_many_whatever_the_ties(scores, budget, length):
     scores, valid = jnp.array(scores, jnp.float32), jnp.arange(T) < length
     mask = np.asarray(hard(scores, valid, budget))
@@ -156,11 +145,8 @@ def test_top_k_has_the_gradient_of_its_surrogate():
 
 def test_gumbel_top_k_draws_at_most_so_many_and_prefers_high_scores():
     keys = jax.random.split(KEY, 2000)
-    draw = jax.jit(
-        jax.vmap(
-            lambda k, b: subsets.gumbel_top_k(k, SCORES, VALID, 0.05, b), (0, None)
-        )
-    )
+    some = lambda k, b: subsets.gumbel_top_k(k, SCORES, VALID, 0.05, b)  # noqa: E731
+    draw = jax.jit(jax.vmap(some, (0, None)))
     one, three = (np.asarray(draw(keys, b)) for b in (1, 3))
     assert one.sum(axis=1) == pytest.approx(1, abs=1e-4)
     assert three.sum(axis=1).max() <= 3 + 1e-4 and three.sum() > one.sum()

@@ -14,7 +14,12 @@ from jaxattn.reports import page
 from jaxattn.reports.folder import values
 from jaxattn.reports.results import read_results
 from jaxattn.training.cell import Task, make_cell
-from jaxattn.training.evaluation import adversary, attention, plausibility
+from jaxattn.training.evaluation import (
+    adversary,
+    attention,
+    faithfulness,
+    plausibility,
+)
 
 GROUPS = "agreement plausibility faithfulness attention robustness adversary"
 
@@ -157,6 +162,17 @@ def test_plausibility_is_the_area_over_rated_words():
     baselines = plausibility.planted(words, tokens, valid, rated)
     assert baselines["evidence_auroc:lexicon"] == 1
     assert baselines["evidence_auroc:idf"] == 0
+
+
+def test_normalised_shares_are_of_the_fall_without_any_word():
+    falls = (("nothing", 0.4), ("without", 0.3), ("only", 0.1))
+    means = {name + v: x for v in ("", ":random") for name, x in falls}
+    shares = faithfulness.normalised(means)
+    assert list(shares.values()) == pytest.approx([0.75] * 4)
+    assert {name.partition(":")[0] for name in shares} == {
+        "normalised_comprehensiveness",
+        "normalised_sufficiency",
+    }
 
 
 def test_expensive_groups_have_a_price():

@@ -31,10 +31,9 @@ class Lesson(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """Gates of a batch that are drawn to be 0 or 1."""
+    """Gates of a batch that are drawn to be 0 or 1, by keys [batch]."""
 
     keys: Array
-    """[batch]"""
     scores: Array
     """Log-odds [batch, P] of being open."""
     candidates: Array
@@ -58,16 +57,12 @@ def seen_masks(
     candidates: Array,
     simplex: bool = True,
 ) -> Array:
-    """The masks [batch, P] or [batch, heads, P] that the predictor learns from.
+    """The masks that the predictor learns from: own, foreign and random ones.
 
-    Args:
-        key: decides whose mask an example sees.
-        numbers: the method's shares of foreign and of random masks.
-        own: the model's own masks.
-        random: masks that depend on nothing, shaped as `own`.
-        candidates: positions [batch, P] that a mask may choose.
-        simplex: whether masks sum to 1.
+    `own` and `random` are [batch, P] or [batch, heads, P], `candidates` [batch, P]; the
+    key decides whose mask an example sees. No gradient runs through any of them.
     """
+    own = jax.lax.stop_gradient(own)
     a, b = jax.random.split(key)
     draw = jax.random.uniform(a, (own.shape[0], *[1] * (own.ndim - 1)))
     foreign = foreign_masks(b, own, candidates, simplex)
@@ -83,16 +78,14 @@ def judge_of(structure: Structure, params: Any) -> Any:
     return jax.lax.stop_gradient(params) if structure.mixed else params
 
 
-def relaxed(lose: Lose, judge: Any, own: Array) -> Lesson:
-    """The selector learns through its own masks, by their gradient."""
+def relaxed(lose: Lose, judge: Any, own: Array, weights: Array | None = None) -> Lesson:
+    """The selector learns through its own masks, by their gradient.
+
+    Where there are example weights [batch], both halves learn under these.
+    """
     nats, hits = lose(judge, own)
-    return Lesson(nats.mean(), own, nats, hits)
-
-
-def weighted(lose: Lose, params: Any, own: Array, weights: Array) -> Lesson:
-    """Both halves learn from their own masks, with example weights [batch]."""
-    nats, hits = lose(params, own)
-    return Lesson((weights * nats).mean(), own, nats, hits)
+    value = nats if weights is None else weights * nats
+    return Lesson(value.mean(), own, nats, hits)
 
 
 def reinforced(
@@ -134,8 +127,3 @@ def rebarred(
     own = jax.lax.stop_gradient(own)
     nats, hits = lose(judge, own)
     return Lesson(surrogate.mean(), own, nats, hits)
-
-
-def predictor(lose: Lose, params: Any, seen: Array) -> Array:
-    """What the predictor learns from the masks [batch, ..., P] that it is shown."""
-    return lose(params, seen)[0].mean()

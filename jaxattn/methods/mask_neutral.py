@@ -114,19 +114,19 @@ def mask_neutral(
         random_masks, simplex and not gated, gated,
     )  # fmt: skip
 
+    masks = partial(_masks, request)
+
+    def answer(params: Any, batch: Any, key: Array, valid: Array | None = None):
+        return predict(params, batch, masks(params, batch, key, valid))
+
     def optimizer(tx: optax.GradientTransformation):
         if not has_phases(row):
             return optax.with_extra_args_support(tx)
         share = random_masks.pretraining_share
         return phases.in_phases(tx, row, int(steps or 0), share, names)
 
-    return MaskNeutral(
-        init=partial(_init, request),
-        loss=partial(_loss, request),
-        masks=partial(_masks, request),
-        predict=partial(_predict, request),
-        optimizer=optimizer,
-    )
+    init, loss = partial(_init, request), partial(_loss, request)
+    return MaskNeutral(init, loss, masks, answer, optimizer)
 
 
 class _Request(NamedTuple):
@@ -184,10 +184,20 @@ def _row(
 
 def _init(request: _Request, key: Array, params: Any, batch: Any) -> NeutralState:
     masks = jax.eval_shape(request.select, params, batch, key)
-    _check_masks(request, masks)
+    if masks.ndim not in ((2,) if request.gated else (2, 3)):
+        allowed = "[batch, P]" + ("" if request.gated else " and [batch, heads, P]")
+        raise ValueError(
+            f"select returned shape {list(masks.shape)}: allowed are {allowed}"
+        )
     logits = jax.eval_shape(request.predict, params, batch, masks)
-    _check_logits(request, logits, len(masks))
+    if logits.ndim != 2 or len(logits) != len(masks):
+        raise ValueError(
+            f"predict returned shape {list(logits.shape)}: logits [batch, classes] of "
+            f"{len(masks)} examples were expected"
+        )
     classes = logits.shape[1]
+    if request.prior is not None and np.shape(request.prior) != (classes,):
+        raise ValueError(f"prior must be one share for each of {classes} classes")
     if request.names:
         phases.selector_leaves(params, request.names)
     estimator = ()
@@ -207,7 +217,13 @@ def _loss(
     valid: Array | None = None,
     index: Array | None = None,
 ) -> tuple[Array, tuple[NeutralState, dict[str, Array]]]:
-    structure, labels = request.row.structure, _labels(labels)
+    structure, labels = request.row.structure, jnp.asarray(labels)
+    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels are {labels.dtype}{list(labels.shape)}: whole numbers [batch] are "
+            "needed"
+        )
+    labels = labels.astype(jnp.int32)
     # As the engine splits it, so that the two can be held against each other.
     own_key, scores_key, random_key, seen_key = jax.random.split(key, 4)
     selected = request.select(params, batch, own_key)
@@ -228,10 +244,9 @@ def _loss(
             )
         prior = counts / counts.sum() if request.prior is None else request.prior
         own, fold = _own(request, selected, candidates), jnp.asarray(index) % 2
-        weights, estimator, more = weighting.weigh(
-            request.weights, estimator, own, labels, fold, jnp.asarray(prior)
-        )
-        lesson = losses.weighted(lose, params, own, weights)
+        given = own, labels, fold, jnp.asarray(prior)
+        weights, estimator, more = weighting.weigh(request.weights, estimator, *given)
+        lesson = losses.relaxed(lose, params, own, weights)
     elif request.gated:
         keys = jax.random.split(own_key, len(selected))
         drawn = losses.Gates(keys, selected, candidates, request.temperature)
@@ -241,15 +256,13 @@ def _loss(
         lesson = losses.relaxed(lose, judge, _own(request, selected, candidates))
     value = lesson.value
     if structure.mixed:
-        fixed = jax.lax.stop_gradient(lesson.masks)
-        if request.random is None:
-            random = _random(request, scores_key, random_key, fixed, candidates)
-        else:
-            random = request.random(random_key, candidates)
+        own, numbers = lesson.masks, request.row.numbers
+        draw = request.random or partial(_random, request, scores_key, own)
+        random = draw(random_key, candidates)
         seen = losses.seen_masks(
-            seen_key, request.row.numbers, fixed, random, candidates, request.simplex
+            seen_key, numbers, own, random, candidates, request.simplex
         )
-        value += losses.predictor(lose, params, seen)
+        value += lose(params, seen)[0].mean()
     told = _diagnostics(lesson, request.simplex, more)
     return value, (NeutralState(counts, estimator), told)
 
@@ -279,12 +292,6 @@ def _masks(request: _Request, params: Any, batch: Any, key: Array, valid=None) -
     return _own(request, selected, candidates)
 
 
-def _predict(
-    request: _Request, params: Any, batch: Any, key: Array, valid=None
-) -> Array:
-    return request.predict(params, batch, _masks(request, params, batch, key, valid))
-
-
 def _own(request: _Request, masks: Array, valid: Array) -> Array:
     if not request.row.numbers.uniform:
         return masks
@@ -297,7 +304,7 @@ def _nats(logits: Array, labels: Array) -> tuple[Array, Array]:
     return nats, logits.argmax(axis=-1) == labels
 
 
-def _random(request: _Request, scores_key, key, like: Array, valid: Array) -> Array:
+def _random(request: _Request, scores_key, like: Array, key, valid: Array) -> Array:
     """Random masks shaped as `like`, heads independent of one another."""
     rows = like.size // like.shape[-1], like.shape[-1]
     where = valid[:, None] if like.ndim == 3 else valid
@@ -316,48 +323,13 @@ def _diagnostics(lesson: losses.Lesson, simplex: bool, more: dict) -> dict[str, 
     """Diagnostics of a batch: nats, shares and, of masks, entropy or size."""
     masks, nats = lesson.masks, lesson.nats
     told = {"nll": nats.mean(), "accuracy": lesson.hits.mean()}
-    if simplex:
-        entropy = -jax.scipy.special.xlogy(masks, masks).sum(axis=-1)
-        told["mask_entropy"] = entropy.mean()
-    else:
-        told["mask_size"] = masks.sum(axis=-1).mean()
-    if more:
-        square = more.pop("weight_sum") ** 2
-        more["ess_share"] = square / more.pop("weight_square_sum") / len(nats)
-        return told | more
-    return told | {"ess_share": jnp.ones(()), "truncated_share": jnp.zeros(())}
-
-
-def _check_masks(request: _Request, masks: Any) -> None:
-    """Raises ValueError where what select returns is no masks, nor scores of gates."""
-    if masks.ndim not in ((2,) if request.gated else (2, 3)):
-        allowed = "[batch, P]" + ("" if request.gated else " and [batch, heads, P]")
-        raise ValueError(
-            f"select returned shape {list(masks.shape)}: allowed are {allowed}"
-        )
-
-
-def _check_logits(request: _Request, logits: Any, n: int) -> None:
-    """Raises ValueError where what predict returns is no logits of n examples."""
-    if logits.ndim != 2 or len(logits) != n:
-        raise ValueError(
-            f"predict returned shape {list(logits.shape)}: logits [batch, classes] of "
-            f"{n} examples were expected"
-        )
-    classes = logits.shape[1]
-    if request.prior is not None and np.shape(request.prior) != (classes,):
-        raise ValueError(f"prior must be one share for each of {classes} classes")
-
-
-def _labels(labels: Any) -> Array:
-    """Labels [batch] as int32; raises ValueError for anything else."""
-    labels = jnp.asarray(labels)
-    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(
-            f"labels are {labels.dtype}{list(labels.shape)}: whole numbers [batch] are "
-            "needed"
-        )
-    return labels.astype(jnp.int32)
+    sizes = -jax.scipy.special.xlogy(masks, masks) if simplex else masks
+    told["mask_entropy" if simplex else "mask_size"] = sizes.sum(axis=-1).mean()
+    if not more:
+        return told | {"ess_share": jnp.ones(()), "truncated_share": jnp.zeros(())}
+    square = more.pop("weight_sum") ** 2
+    share = square / more.pop("weight_square_sum") / len(nats)
+    return told | more | {"ess_share": share}
 
 
 def _candidates(valid: Array | None, masks: Array) -> Array:

@@ -75,19 +75,13 @@ class HalvesState(NamedTuple):
 
 
 def selector_leaves(params: Any, names: Sequence[str]) -> Any:
-    """Which leaves are the selector's: a tree of booleans like `params`.
+    """Which leaves have one of the names in their path: a tree of booleans.
 
-    A leaf is the selector's if one of the names is part of its path: "query",
-    "layer_1/query".
-
-    Raises:
-        ValueError: where a name is in no path, or all leaves are chosen.
+    A name is one part of a path or more: "query", "layer_1/query". Raises: ValueError
+    where a name is in no path, or all leaves are chosen.
     """
-    paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    texts = [
-        f"/{jax.tree_util.keystr(path, simple=True, separator='/')}/"
-        for path, _ in paths
-    ]
+    keystr = partial(jax.tree_util.keystr, simple=True, separator="/")
+    texts = [f"/{keystr(path)}/" for path, _ in jax.tree.leaves_with_path(params)]
     for name in names:
         if not any(f"/{name}/" in text for text in texts):
             met = list(dict.fromkeys(text.rpartition("/")[0] for text in texts))
@@ -142,9 +136,8 @@ def in_phases(
         if averaged:
             if params is None:
                 raise ValueError("this method's optimizer averages: give update params")
-            new, mean = average(
-                phase, jnp.bool_(True), optax.apply_updates(params, moved), mean
-            )
+            applied = optax.apply_updates(params, moved)
+            new, mean = average(phase, jnp.bool_(True), applied, mean)
             moved = jax.tree.map(
                 lambda own, u, n, p: u if own else n - p, mine, moved, new, params
             )
@@ -158,8 +151,5 @@ def _moved(update: Callable[[], Any], speed: Array, state: Any) -> tuple[Any, An
     moves, new = update()
     # A select, not a product with 0: nobody's moments may move on while they wait.
     kept = jax.tree.map(lambda n, o: jnp.where(speed > 0, n, o), new, state)
-    scaled = jax.tree.map(
-        lambda u: jnp.where(speed > 0, speed.astype(u.dtype) * u, jnp.zeros_like(u)),
-        moves,
-    )
-    return scaled, kept
+    scale = lambda u: jnp.where(speed > 0, speed.astype(u.dtype) * u, 0)  # noqa: E731
+    return jax.tree.map(scale, moves), kept

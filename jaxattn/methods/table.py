@@ -75,9 +75,7 @@ METHODS: dict[str, Method] = {
     "leave_one_out": Method(structure=Structure(scores="leave_one_out")),
 }
 """Methods by the name that `--methods` takes."""
-
 FULL_TEXT = "full_text"
 """The reference cell: `joint` with attention over the inputs."""
-
 CONTROLS = ("uniform", "random_selection", "gradient", "leave_one_out")
 """Methods whose masks are not learnt."""

@@ -64,8 +64,8 @@ def log_posterior(state: Any, masks: Array, fold: Array) -> Array:
 
     `masks` [batch, P]; `fold` [batch] is 0 or 1.
     """
-    each = both(state[0], masks)
-    return jnp.where((fold == 0)[:, None], each[0], each[1])
+    first, second = both(state[0], masks)
+    return jnp.where((fold == 0)[:, None], first, second)
 
 
 def overlap(log_posterior: Array) -> dict[str, Array]:
@@ -94,9 +94,8 @@ def update(
 
     net, moments = state
     for _ in range(config.updates):
-        net, moments = adam.update(
-            jax.grad(loss)(net), moments, net, config.learning_rate
-        )
+        slope = jax.grad(loss)(net)
+        net, moments = adam.update(slope, moments, net, config.learning_rate)
     return net, moments
 
 
@@ -108,20 +107,12 @@ def weigh(
     fold: Array,
     prior: Array,
 ) -> tuple[Array, Any, dict[str, Array]]:
-    """Weights P(y) / P(y given m) of a batch by the estimator, fitted to it first.
+    """Weights P(y) / P(y given m) [batch], the fitted estimator, and diagnostics.
 
     An example is judged by the network that did not see it, so that the fit may come
-    first; one step behind the selector would leave a residue to exploit.
-
-    Args:
-        config: the estimator's hyperparameters.
-        state: the estimator, as `init` or the last `weigh` returned it.
-        masks: the model's own masks [batch, ...], which receive no gradient.
-        labels: [batch].
-        fold: which network judges an example [batch], 0 or 1.
-        prior: P(y) [classes].
-
-    Returns: the weights [batch], the fitted estimator, and diagnostics by name.
+    first; one step behind the selector would leave a residue to exploit. `masks`
+    [batch, ...] are the model's own and receive no gradient; `fold` [batch] says which
+    network judges, 0 or 1; `prior` [classes] is P(y).
     """
     masks = jax.lax.stop_gradient(masks).reshape(len(masks), -1)
     state = update(config, state, masks, labels, fold)

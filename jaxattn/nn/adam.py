@@ -23,16 +23,7 @@ def init(params: Any) -> Any:
 def update(
     grads: Any, state: Any, params: Any, rate: Array | float, moves: Array | bool = True
 ) -> tuple[Any, Any]:
-    """Parameters and state after one step of Adam.
-
-    Args:
-        grads: the gradient, a tree like the parameters.
-        state: what `init` or the last step returned.
-        params: the parameters.
-        rate: the learning rate.
-        moves: where it is False, parameters and state stay as they are.
-
-    Returns: the new parameters and the new state.
+    """Parameters and state after a step of Adam; as they were where nothing `moves`.
 
     See 'Adam: A Method for Stochastic Optimization' by Kingma and Ba (arXiv 1412.6980).
     """

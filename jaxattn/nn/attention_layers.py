@@ -5,9 +5,9 @@ is given. Neither the model nor its code is changed: calls of Linen modules are
 intercepted, and an NNX model is copied.
 """
 
-import dataclasses
 import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from jax import Array
 
 SOWN = "attention_weights"
 """The name under which Flax sows the weights."""
+Change = Callable[[Array], Array]
+"""Weights [batch, heads, queries, keys] as computed, to those that are used."""
 
 
 class Call(NamedTuple):
@@ -39,36 +41,35 @@ def read_weights(call: Call) -> tuple[Any, dict[str, Array]]:
     """
     run = _read_nnx if isinstance(call.model, nnx.Module) else _read_linen
     output, sown, ranks = run(call)
-    by_layer = {name: _each(name, w, ranks.get(name)) for name, w in sown.items()}
     if lost := [name for name in ranks if name not in sown]:
         raise ValueError(
             f"layer {lost[0]} was called, but its weights were not sown: in nn.scan "
             "give variable_axes={'intermediates': 0}, and an attention_fn of its own "
             f"must sow {SOWN!r} on the module that it is given"
         )
-    if not by_layer:
+    if not sown:
         raise ValueError(
             f"{type(call.model).__name__} has no attention layer of Flax "
             f"(MultiHeadDotProductAttention, MultiHeadAttention) and sows no {SOWN!r}"
         )
-    order = [*ranks, *(name for name in by_layer if name not in ranks)]
-    return output, {k: v for name in order for k, v in by_layer[name].items()}
+    weights: dict[str, Array] = {}
+    for name in [*ranks, *sown]:
+        weights |= _each(name, sown[name], ranks.get(name))
+    return output, weights
 
 
-def replace_weights(call: Call, changes: Mapping[str, Callable[[Array], Array]]) -> Any:
-    """The output with the weights [batch, heads, queries, keys] of layers changed.
+def replace_weights(call: Call, changes: Mapping[str, Change]) -> Any:
+    """The output with the weights of layers changed.
 
-    Raises:
-        ValueError: where a layer that is named was not called.
+    Raises ValueError where a layer that is named was not called.
     """
     run = _replace_nnx if isinstance(call.model, nnx.Module) else _replace_linen
     output, called = run(call, changes)
-    for name in changes:
-        if name not in called:
-            layers = ", ".join(dict.fromkeys(called)) or "none"
-            raise ValueError(
-                f"no attention layer {name!r} was called; there are {layers}"
-            )
+    if missed := [name for name in changes if name not in called]:
+        layers = ", ".join(dict.fromkeys(called)) or "none"
+        raise ValueError(
+            f"no attention layer {missed[0]!r} was called; there are {layers}"
+        )
     return output
 
 
@@ -88,8 +89,9 @@ def _name(path: Any) -> str:
     return "/".join(map(str, path)) or "attention"
 
 
-def _sown(flat: Mapping[Any, Any]) -> dict[str, Any]:
-    """What was sown as attention weights, by layer, of variables by path."""
+def _sown(state: Any) -> dict[str, Any]:
+    """What was sown as attention weights, by layer."""
+    flat = traverse_util.flatten_dict(state)
     return {_name(path[:-1]): w for path, w in flat.items() if path[-1] == SOWN}
 
 
@@ -100,10 +102,8 @@ def _rank(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
 
 def _check_sows(fn: Callable, name: str) -> None:
     """Raises ValueError where the attention_fn of a layer takes no module to sow on."""
-    taken = inspect.signature(fn).parameters
-    if "module" not in taken and not any(
-        p.kind is p.VAR_KEYWORD for p in taken.values()
-    ):
+    taken = inspect.signature(fn).parameters.values()
+    if not any(p.name == "module" or p.kind is p.VAR_KEYWORD for p in taken):
         raise ValueError(
             f"layer {name} has an attention_fn ({getattr(fn, '__name__', fn)}) that "
             f"takes no module, so it cannot sow its weights: let it sow {SOWN!r} on "
@@ -111,31 +111,21 @@ def _check_sows(fn: Callable, name: str) -> None:
         )
 
 
-@dataclasses.dataclass
-class _Recorder:
-    """Stands in for the module of an attention_fn and keeps the weights it sows."""
-
-    weights: Array | None = None
-
-    def sow(self, collection: Any, name: str, value: Array) -> bool:
-        if name == SOWN:
-            self.weights = value
-        return True
-
-
-def _with_weights(
-    fn: Callable, name: str, change: Callable[[Array], Array]
-) -> Callable:
+def _with_weights(fn: Callable, name: str, change: Change) -> Callable:
     """The same attention_fn, but for its weights; without dropout."""
     _check_sows(fn, name)
 
     @functools.wraps(fn)  # Flax reads its signature
     def attend(query: Array, key: Array, value: Array, **more: Any) -> Array:
-        recorder = _Recorder()
-        fn(query, key, value, **more | {"module": recorder})
-        if recorder.weights is None:
+        sown = {}
+
+        def sow(collection: Any, name: str, value: Array) -> None:
+            sown[name] = value
+
+        fn(query, key, value, **more | {"module": types.SimpleNamespace(sow=sow)})
+        if SOWN not in sown:
             raise ValueError(f"the attention_fn of layer {name} sowed no {SOWN!r}")
-        weights = change(recorder.weights)
+        weights = change(sown[SOWN])
         if value.shape[-2] != weights.shape[-3]:  # grouped queries share values
             value = jnp.repeat(value, weights.shape[-3] // value.shape[-2], axis=-2)
         precision = more.get("precision")
@@ -176,27 +166,24 @@ def _read_linen(call: Call):
         return run(*args, **kwargs)
 
     output, state = _linen(call, intercept, mutable=["intermediates"])
-    flat = traverse_util.flatten_dict(state.get("intermediates", {}))
-    return output, _sown(flat), ranks
+    return output, _sown(state.get("intermediates", {})), ranks
 
 
-def _replace_linen(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
-    called, inside = [], set()
+def _replace_linen(call: Call, changes: Mapping[str, Change]):
+    called: list[Any] = []
+    inside: set[str] = set()
 
     def intercept(run, args, kwargs, context):
         module = context.module
-        name = _name(module.path) if _is_layer(context) else None
-        # A subclass calls its parent, and both are intercepted.
-        if name is None or name in inside:
-            return run(*args, **kwargs)
+        name: Any = _name(module.path) if _is_layer(context) else None
         called.append(name)
-        if name not in changes:
+        # A subclass calls its parent, and both are intercepted.
+        if name not in changes or name in inside:
             return run(*args, **kwargs)
         fn = module.attention_fn
+        changed = _with_weights(fn, name, changes[name])
         # Modules are frozen, but this one lives for this call only.
-        object.__setattr__(
-            module, "attention_fn", _with_weights(fn, name, changes[name])
-        )
+        object.__setattr__(module, "attention_fn", changed)
         inside.add(name)
         try:
             return run(*args, **kwargs)
@@ -204,21 +191,24 @@ def _replace_linen(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
             inside.remove(name)
             object.__setattr__(module, "attention_fn", fn)
 
-    return _linen(call, intercept), called
+    return _linen(call, intercept), [name for name in called if name]
 
 
-def _nnx(call: Call, prepare: Callable[[str, Any], None]) -> tuple[Any, Callable]:
-    """A copy of the model with its layers prepared, and the function that runs it."""
+def _nnx(call: Call, prepare: Callable[[str, Any], Any]) -> tuple[Any, Callable]:
+    """A copy of the model, and the function that runs it.
+
+    `prepare(name, layer)` gives what replaces the keywords of the layer's calls.
+    """
     copy = nnx.clone(call.model)
     if call.variables is not None:
         nnx.update(copy, call.variables)
     for path, module in nnx.iter_modules(copy):
         if isinstance(module, nnx.MultiHeadAttention):
-            prepare(_name(path), module)
+            _intercept(module, prepare(_name(path), module))
     more = {} if call.rngs is None else {"rngs": call.rngs}
+    method = call.method or "__call__"
 
     def run(model: Any) -> Any:
-        method = call.method or "__call__"
         if isinstance(method, str):
             return getattr(model, method)(*call.inputs, **more, **call.options)
         return method(model, *call.inputs, **more, **call.options)
@@ -248,15 +238,14 @@ def _read_nnx(call: Call):
             ranks.setdefault(name, _rank(args, kwargs))
             return kwargs | {"sow_weights": True}
 
-        _intercept(module, before)
+        return before
 
     copy, run = _nnx(call, prepare)
     output, state = nnx.capture(run, nnx.Intermediate)(copy)
-    flat = traverse_util.flatten_dict(nnx.to_pure_dict(state))
-    return output, _sown(flat), ranks
+    return output, _sown(nnx.to_pure_dict(state)), ranks
 
 
-def _replace_nnx(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
+def _replace_nnx(call: Call, changes: Mapping[str, Change]):
     called = []
 
     def prepare(name, module):
@@ -264,11 +253,10 @@ def _replace_nnx(call: Call, changes: Mapping[str, Callable[[Array], Array]]):
             called.append(name)
             return kwargs | {"sow_weights": False}
 
-        _intercept(module, before)
         if name in changes:
-            module.attention_fn = _with_weights(
-                module.attention_fn, name, changes[name]
-            )
+            fn = module.attention_fn
+            module.attention_fn = _with_weights(fn, name, changes[name])
+        return before
 
     copy, run = _nnx(call, prepare)
     return run(copy), called

@@ -1,13 +1,12 @@
 """Attention of any Flax model: captured as it is, or replaced by another."""
 
-import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
 
 from jaxattn.nn import edits
@@ -15,26 +14,20 @@ from jaxattn.nn.attention_layers import Call, read_weights, replace_weights
 from jaxattn.nn.edits import Edit
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["output", "masks"],
-    meta_fields=["layers"],
-)
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Captured:
     """What `jaxattn.capture` gives: a model's answer and its attention weights."""
 
     output: Any
     masks: dict[str, Array]
     """[batch, heads, queries, keys] by layer, as "encoder/layer_0/attention"."""
-    layers: tuple[str, ...]
+    layers: tuple[str, ...] = struct.field(pytree_node=False)
     """The names of the layers in the order in which they were called."""
 
     def layer(self, layer: str | int = -1) -> Array:
         """Weights [batch, heads, queries, keys] of a layer by name or place (-1: last).
 
-        Raises:
-            ValueError: for a layer that is not there.
+        Raises: ValueError for a layer that is not there.
         """
         if isinstance(layer, int) and -len(self.layers) <= layer < len(self.layers):
             layer = self.layers[layer]
@@ -57,16 +50,10 @@ class Captured:
 
         Returns: weights [batch, heads, keys], or [batch, keys] of one head.
 
-        Raises:
-            ValueError: for a layer, head or query that is not there.
+        Raises: ValueError for a layer, head or query that is not there.
         """
         weights = self.layer(layer)
-        for name, chosen, n in (
-            ("head", head, weights.shape[-3]),
-            ("query", query, weights.shape[-2]),
-        ):
-            if chosen is not None and not -n <= chosen < n:
-                raise ValueError(f"{name} = {chosen}: there are {n}, counted from 0")
+        edits.check_places(weights, head, query)
         rows = weights[..., query, :]
         return rows if head is None else rows[..., head, :]
 
@@ -77,8 +64,7 @@ class Captured:
         from the first to the last. See 'Quantifying Attention Flow in Transformers' by
         Abnar & Zuidema (arXiv 2005.00928).
 
-        Raises:
-            ValueError: where queries and keys are not the same positions in all layers.
+        Raises: ValueError where layers differ in their queries or keys.
         """
         chosen = self.layers if layers is None else layers
         if not chosen:
@@ -171,10 +157,6 @@ def intervene(
     >>> bool(jnp.allclose(output, captured.output))
     False
     """
-    changes = {
-        name: partial(edits.apply, edit, where=f"layer {name}")
-        for name, edit in masks.items()
-    }
-    return replace_weights(
-        Call(model, variables, inputs, method, rngs, options), changes
-    )
+    changes = {k: partial(edits.apply, v, where=f"layer {k}") for k, v in masks.items()}
+    call = Call(model, variables, inputs, method, rngs, options)
+    return replace_weights(call, changes)

@@ -21,11 +21,7 @@ def uniform(weights: Array) -> Array:
 
 
 def random(key: Array, low: float = 0.5, high: float = 8.0) -> Edit:
-    """Weights that depend on nothing but the key.
-
-    Softmaxes of normal scores whose standard deviation each row draws log-uniformly
-    from [low, high].
-    """
+    """Weights that depend on nothing but the key: as `masks.random_scores` draws."""
 
     def edit(weights: Array) -> Array:
         rows = weights.size // weights.shape[-1], weights.shape[-1]
@@ -58,18 +54,21 @@ def only(
     """
 
     def edited(weights: Array) -> Array:
-        where = jnp.ones((1, 1), bool)
-        for axis, name, chosen in ((-3, "head", head), (-2, "query", query)):
-            n = weights.shape[axis]
-            if chosen is None:
-                continue
-            if not -n <= chosen < n:
-                raise ValueError(f"{name} = {chosen}: there are {n}, counted from 0")
-            one = jnp.arange(n) == chosen % n
-            where = where & (one[:, None] if name == "head" else one[None, :])
+        check_places(weights, head, query)
+        where = jnp.zeros(weights.shape[-3:-1], bool)
+        heads = slice(None) if head is None else head
+        where = where.at[heads, slice(None) if query is None else query].set(True)
         return jnp.where(where[..., None], apply(edit, weights, "only"), weights)
 
     return edited
+
+
+def check_places(weights: Array, head: int | None, query: int | None) -> None:
+    """Raises ValueError for a head or query that is not there."""
+    for axis, name, chosen in ((-3, "head", head), (-2, "query", query)):
+        n = weights.shape[axis]
+        if chosen is not None and not -n <= chosen < n:
+            raise ValueError(f"{name} = {chosen}: there are {n}, counted from 0")
 
 
 def apply(edit: Edit | Array, weights: Array, where: str) -> Array:

@@ -21,12 +21,9 @@ class Inputs(NamedTuple):
 
 def example(inputs: Inputs) -> tuple[Array, Array]:
     """Zeros of the shape of one example, and which positions [T] are valid: all."""
-    valid = jnp.ones(inputs.length, bool)
-    if inputs.kind == "tokens":
-        return jnp.zeros(inputs.length, jnp.int32), valid
-    if inputs.kind == "vectors":
-        return jnp.zeros((inputs.length, inputs.size)), valid
-    return jnp.zeros(inputs.length), valid
+    shape = (inputs.length, inputs.size)[: 2 if inputs.kind == "vectors" else 1]
+    kind = jnp.int32 if inputs.kind == "tokens" else jnp.float32
+    return jnp.zeros(shape, kind), jnp.ones(inputs.length, bool)
 
 
 def embed(inputs: Inputs, features: int, x: Array) -> Array:
@@ -54,11 +51,9 @@ class Candidates(nn.Module):
 
     @nn.compact
     def __call__(self, embedded: Array | None) -> Array:
-        parts = []
-        if embedded is not None and self.values != "default_tokens":
-            parts.append(embedded)
+        own = [embedded] if self.values != "default_tokens" else []
         if self.values != "inputs":
-            init = nn.initializers.normal(1.0)
             shape = (self.default_tokens, self.features)
-            parts.append(self.param("default_tokens", init, shape))
-        return jnp.concatenate(parts)
+            init = nn.initializers.normal(1.0)
+            own.append(self.param("default_tokens", init, shape))
+        return jnp.concatenate(own)

@@ -54,44 +54,33 @@ class Gru(nn.Module):
         return jnp.where(length > 0, last, 0), {"states": states}
 
 
-def _both_ways(cell, features: int, embedded: Array, valid: Array) -> Encoded:
-    length = valid.sum().astype(jnp.int32)
-    # The cells carry the names, for the parameters are theirs.
-    forth = nn.RNN(_cell(cell, features, name="forth"), return_carry=True)
-    back = nn.RNN(
-        _cell(cell, features, name="back"),
-        return_carry=True,
-        reverse=True,
-        keep_order=True,
-    )
-    ends, states = [], []
-    for rnn in (forth, back):
-        carry, outputs = rnn(embedded, seq_lengths=length)
-        # An LSTM carries (cell, output), a GRU its output alone.
-        ends.append(carry[1] if isinstance(carry, tuple) else carry)
-        states.append(outputs)
-    last = nn.Dense(features, name="join")(jnp.concatenate(ends))
-    return jnp.where(length > 0, last, 0), {"states": jnp.concatenate(states, axis=-1)}
-
-
 class BiGru(nn.Module):
     """A vector [features] of the last states of two GRUs, one in each direction."""
 
     features: int
+    kind = nn.GRUCell
 
     @nn.compact
     def __call__(self, embedded: Array, valid: Array) -> Encoded:
-        return _both_ways(nn.GRUCell, self.features, embedded, valid)
+        length = valid.sum().astype(jnp.int32)
+        ends, states = [], []
+        # The cells carry the names, for the parameters are theirs.
+        for name, back in (("forth", False), ("back", True)):
+            cell = _cell(self.kind, self.features, name=name)
+            rnn = nn.RNN(cell, return_carry=True, reverse=back, keep_order=back)
+            carry, outputs = rnn(embedded, seq_lengths=length)
+            # An LSTM carries (cell, output), a GRU its output alone.
+            ends.append(carry[1] if isinstance(carry, tuple) else carry)
+            states.append(outputs)
+        last = nn.Dense(self.features, name="join")(jnp.concatenate(ends))
+        states = jnp.concatenate(states, axis=-1)
+        return jnp.where(length > 0, last, 0), {"states": states}
 
 
-class BiLstm(nn.Module):
+class BiLstm(BiGru):
     """A vector [features] of the last states of two LSTMs, one in each direction."""
 
-    features: int
-
-    @nn.compact
-    def __call__(self, embedded: Array, valid: Array) -> Encoded:
-        return _both_ways(nn.OptimizedLSTMCell, self.features, embedded, valid)
+    kind = nn.OptimizedLSTMCell
 
 
 class Cnn(nn.Module):
@@ -135,9 +124,8 @@ class Transformer(nn.Module):
         attention = nn.MultiHeadDotProductAttention(self.heads, name="attention")
         pairs = (valid[None, :] & valid[:, None])[None]
         x = x + attention(nn.LayerNorm(name="norm_1")(x), mask=pairs)
-        hidden = nn.gelu(
-            nn.Dense(2 * self.features, name="wide")(nn.LayerNorm(name="norm_2")(x))
-        )
+        wide = nn.Dense(2 * self.features, name="wide")
+        hidden = nn.gelu(wide(nn.LayerNorm(name="norm_2")(x)))
         x = x + nn.Dense(self.features, name="narrow")(hidden)
         mean = jnp.where(valid[:, None], x, 0).sum(axis=0) / jnp.maximum(valid.sum(), 1)
         return mean, {"states": x}

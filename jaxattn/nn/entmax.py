@@ -81,17 +81,14 @@ def alpha_entmax(
     [True, True, False]
     """
     if not alpha > 1:
-        raise ValueError(
-            f"alpha = {alpha}: must be above 1 (1 itself is jaxattn.softmax)"
-        )
+        raise ValueError(f"alpha = {alpha}: must be above 1; 1 is jaxattn.softmax")
     return _entmax(_shifted(scores, valid, temperature), valid, float(alpha))
 
 
 def sparsemax(scores: Array, valid: Array, temperature: Array | float = 1.0) -> Array:
-    """The point of the simplex that is nearest to scores / temperature.
+    """The point of the simplex nearest to scores / temperature; many weights are 0.
 
-    Its weights are exactly 0 below a threshold. See 'From Softmax to Sparsemax' by
-    Martins and Astudillo (arXiv 1602.02068).
+    See 'From Softmax to Sparsemax' by Martins and Astudillo (arXiv 1602.02068).
 
     Args:
         scores, valid, temperature: as in `jaxattn.softmax`.

@@ -10,7 +10,6 @@ from jax import Array
 
 STRETCH = (-0.1, 1.1)
 """What hard gates are stretched to before they are cut to [0, 1]."""
-
 _TINY = 1e-6
 
 
@@ -112,13 +111,6 @@ def _kuma_shape(scores: Array) -> tuple[Array, Array]:
     return jnp.exp(half), jnp.exp(-half)
 
 
-def _kuma_zero(scores: Array) -> Array:
-    low, high = STRETCH
-    a, b = _kuma_shape(scores)
-    at = -low / (high - low)
-    return 1 - (1 - at**a) ** b
-
-
 def hard_kuma(
     key: Array, scores: Array, valid: Array, temperature: Array | float = 1.0
 ) -> Array:
@@ -140,9 +132,7 @@ def hard_kuma(
     [1.0, 0.0]
     """
     a, b = _kuma_shape(scores / temperature)
-    u = jax.random.uniform(
-        key, scores.shape, scores.dtype, minval=_TINY, maxval=1 - _TINY
-    )
+    u = jax.random.uniform(key, scores.shape, scores.dtype, _TINY, 1 - _TINY)
     inner = jnp.clip(1 - (1 - u) ** (1 / b), _TINY, 1 - _TINY)
     return _stretched(inner ** (1 / a), valid)
 
@@ -151,4 +141,7 @@ def hard_kuma_rate(
     scores: Array, valid: Array, temperature: Array | float = 1.0
 ) -> Array:
     """Probability [T] that a HardKuma gate is not 0; 0 on padding."""
-    return jnp.where(valid, 1 - _kuma_zero(scores / temperature), 0)
+    low, high = STRETCH
+    a, b = _kuma_shape(scores / temperature)
+    zero = 1 - (1 - (-low / (high - low)) ** a) ** b
+    return jnp.where(valid, 1 - zero, 0)

@@ -53,12 +53,8 @@ def _sweep(matrix: Array, block: int) -> Array:
 def orthogonal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """A uniformly drawn orthogonal matrix of a square shape [D, D].
 
-    The same, up to rounding, as `flax.linen.initializers.orthogonal()` draws. See
-    'Exact solutions to the nonlinear dynamics of learning in deep linear neural
-    networks' by Saxe et al. (arXiv 1312.6120).
-
-    Raises:
-        ValueError: if the shape is not square.
+    The same, up to rounding, as `flax.linen.initializers.orthogonal()` draws; see Saxe
+    et al. (arXiv 1312.6120). Raises: ValueError if the shape is not square.
     """
     if len(shape) != 2 or shape[0] != shape[1]:
         raise ValueError(f"shape = {shape} is not square")
@@ -66,8 +62,7 @@ def orthogonal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> 
 
     def next_column(i, basis):
         column = drawn[:, i]
-        # Later columns of the basis are still zero. Once is not enough in floating
-        # point.
+        # Later columns are still zero. Once is not enough in floating point.
         for _ in range(2):
             column = column - basis @ (basis.T @ column)
         return basis.at[:, i].set(column / jnp.sqrt((column**2).sum()))

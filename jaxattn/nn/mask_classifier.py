@@ -28,8 +28,7 @@ class Estimator(nn.Module):
     def __call__(self, mask: Array) -> Array:
         hidden = nn.gelu(nn.Dense(self.hidden, name="first")(mask_features(mask)))
         hidden = nn.gelu(nn.Dense(self.hidden, name="second")(hidden))
-        # Zeros: before it has learnt anything it must answer 1 / classes, so that the
-        # first weights are flat.
+        # Before it has learnt anything it answers 1 / classes: first weights are flat.
         zeros = nn.initializers.zeros
         return nn.Dense(self.classes, kernel_init=zeros, name="logits")(hidden)
 
@@ -41,7 +40,6 @@ def init_estimator(key: Array, positions: int, hidden: int, classes: int) -> Any
 
 def estimate(params: Any, mask: Array) -> Array:
     """log P(y given m) [classes] in nats for one mask [P]."""
-    hidden = params["first"]["bias"].shape[0]
-    classes = params["logits"]["bias"].shape[0]
+    hidden, classes = (params[name]["bias"].size for name in ("first", "logits"))
     logits: Any = Estimator(hidden, classes).apply({"params": params}, mask)
     return jax.nn.log_softmax(logits)

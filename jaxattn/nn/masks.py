@@ -10,8 +10,7 @@ from jaxattn.nn.normalizers import renormalise
 def others(key: Array, n: int) -> Array:
     """Another example for each of n examples [n]: one random cycle through all.
 
-    A shift would not do: in a data set that is sorted by label, the neighbour at a
-    fixed distance mostly has the same one.
+    In data sorted by label, an example at a fixed distance mostly has the same label.
     """
     order = jax.random.permutation(key, n)
     return jnp.zeros(n, order.dtype).at[order].set(jnp.roll(order, 1))
@@ -45,8 +44,7 @@ def foreign_masks(
 def on_valid(masks: Array, valid: Array, simplex: bool) -> Array:
     """Masks [batch, P] or [batch, heads, P] of others, cut to one's valid positions."""
     if masks.ndim > valid.ndim:
-        by_head = jax.vmap(lambda m: on_valid(m, valid, simplex), 1, 1)
-        return by_head(masks)
+        return jax.vmap(lambda m: on_valid(m, valid, simplex), 1, 1)(masks)
     return jax.vmap(renormalise)(masks, valid) if simplex else masks * valid
 
 
@@ -67,8 +65,8 @@ def random_scores(
 def random_rates(key: Array, shape: tuple[int, ...]) -> Array:
     """Scores [batch, P] of gates that open with one rate per row, uniform in (0, 1).
 
-    So random subsets of every size are met, as an evaluator of subsets must have met
-    them (Jethani et al., arXiv 2103.01890, fix the rate at one half).
+    An evaluator must have met subsets of every size; Jethani et al. (arXiv 2103.01890)
+    fix the rate at one half.
     """
     rate = jax.random.uniform(key, (shape[0], 1), minval=0.01, maxval=0.99)
     return jnp.broadcast_to(jax.scipy.special.logit(rate), shape)

@@ -5,6 +5,8 @@ mask can always be given from outside (an intervention): `logits` takes any mask
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,32 +18,42 @@ from jax import Array
 from jaxattn.nn.embedding import Candidates, Inputs, embed, example
 from jaxattn.nn.encoders import ENCODERS
 from jaxattn.nn.normalizers import NORMALIZERS
-from jaxattn.nn.predictors import PREDICTORS
-from jaxattn.nn.selectors import SELECTORS
+from jaxattn.nn.predictors import PREDICTORS, Predicted
+from jaxattn.nn.selectors import SELECTORS, Scored
 from jaxattn.nn.subsets import MAX_DRAWS
 
 Params = Any
+
+
+class Parts(NamedTuple):
+    """What a model is made of: names in `REGISTRIES`, and widths.
+
+    The fields mean what those of `jaxattn.config.Model` do.
+    """
+
+    values: str = "inputs"
+    default_tokens: int = 4
+    query: str = "bag"
+    selector: str = "additive"
+    normalizer: str = "gumbel_softmax"
+    predictor: str = "pooling"
+    features: int = 32
+    hidden: int = 32
 
 
 class Selector(nn.Module):
     """One score for each candidate [P], from a query that has read all of the input."""
 
     inputs: Inputs
-    values: str
-    default_tokens: int
-    query: str
-    selector: str
-    features: int
-    hidden: int
+    parts: Parts
 
     @nn.compact
-    def __call__(
-        self, x: Array, valid: Array, candidates: Array
-    ) -> tuple[Array, dict[str, Array]]:
-        embedded = _shifted(self, embed(self.inputs, self.features, x))
-        query, _ = ENCODERS[self.query](self.features, name="encoder")(embedded, valid)
-        keys = Candidates(self.values, self.default_tokens, self.features)(embedded)
-        scorer = SELECTORS[self.selector](self.hidden, name="scorer")
+    def __call__(self, x: Array, valid: Array, candidates: Array) -> Scored:
+        p = self.parts
+        embedded = _shifted(self, embed(self.inputs, p.features, x))
+        query, _ = ENCODERS[p.query](p.features, name="encoder")(embedded, valid)
+        keys = Candidates(p.values, p.default_tokens, p.features)(embedded)
+        scorer = SELECTORS[p.selector](p.hidden, name="scorer")
         scores, aux = scorer(query, keys, candidates)
         return scores, aux | {"query": query}
 
@@ -50,22 +62,16 @@ class Predictor(nn.Module):
     """Logits [classes] from mask [P] * candidate values [P, D]."""
 
     inputs: Inputs
-    values: str
-    default_tokens: int
-    predictor: str
-    features: int
-    hidden: int
+    parts: Parts
     classes: int
 
     @nn.compact
-    def __call__(
-        self, x: Array, valid: Array, mask: Array
-    ) -> tuple[Array, dict[str, Array]]:
-        embedded = None
-        if self.values != "default_tokens":
-            embedded = _shifted(self, embed(self.inputs, self.features, x))
-        values = Candidates(self.values, self.default_tokens, self.features)(embedded)
-        head = PREDICTORS[self.predictor](self.hidden, self.classes, name="head")
+    def __call__(self, x: Array, valid: Array, mask: Array) -> Predicted:
+        p, embedded = self.parts, None
+        if p.values != "default_tokens":
+            embedded = _shifted(self, embed(self.inputs, p.features, x))
+        values = Candidates(p.values, p.default_tokens, p.features)(embedded)
+        head = PREDICTORS[p.predictor](p.hidden, self.classes, name="head")
         return head(values, mask, valid)
 
 
@@ -86,22 +92,6 @@ class Model(NamedTuple):
     """The largest budget that a subset may be asked for."""
 
 
-class Parts(NamedTuple):
-    """What a model is made of: names in the registries of `jaxattn.nn`, and widths.
-
-    The fields mean what those of `jaxattn.config.Model` do.
-    """
-
-    values: str = "inputs"
-    default_tokens: int = 4
-    query: str = "bag"
-    selector: str = "additive"
-    normalizer: str = "gumbel_softmax"
-    predictor: str = "pooling"
-    features: int = 32
-    hidden: int = 32
-
-
 REGISTRIES = {
     "query": ENCODERS,
     "selector": SELECTORS,
@@ -112,49 +102,30 @@ REGISTRIES = {
 
 
 def build(inputs: Inputs, classes: int, parts: Parts, draws: int = MAX_DRAWS) -> Model:
-    """A model of these inputs for `classes` labels.
-
-    Args:
-        inputs: what an example looks like.
-        classes: how many labels there are.
-        parts: what the model is made of.
-        draws: the largest budget that a subset may be asked for.
+    """A model of these inputs for `classes` labels; `draws` as in `Model`.
 
     Raises:
         KeyError: for a name that is in no registry.
         ValueError: where the parts do not fit the inputs or one another.
     """
     _check_shapes(inputs, parts)
-    p = parts
-    return Model(
-        Selector(
-            inputs, p.values, p.default_tokens, p.query, p.selector, p.features,
-            p.hidden,
-        ),
-        Predictor(
-            inputs, p.values, p.default_tokens, p.predictor, p.features, p.hidden,
-            classes,
-        ),
-        p.normalizer,
-        inputs,
-        draws,
-    )  # fmt: skip
+    selector, predictor = Selector(inputs, parts), Predictor(inputs, parts, classes)
+    return Model(selector, predictor, parts.normalizer, inputs, draws)
 
 
 def _check_shapes(inputs: Inputs, parts: Parts) -> None:
-    if parts.values != "default_tokens" and not inputs.fixed:
-        for part in ("selector", "predictor"):
-            if getattr(parts, part) == "tabular":
-                raise ValueError(
-                    f"model.{part} = 'tabular' needs a fixed number of positions, and "
-                    "these inputs have padding: choose another"
-                )
+    tabular = [p for p in ("selector", "predictor") if getattr(parts, p) == "tabular"]
+    if parts.values != "default_tokens" and not inputs.fixed and tabular:
+        raise ValueError(
+            f"model.{tabular[0]} = 'tabular' needs a fixed number of positions, and "
+            "these inputs have padding: choose another"
+        )
     if inputs.kind == "scalars" and parts.values != "inputs":
         raise ValueError(
             f"model.values = {parts.values!r}: default tokens are vectors and these "
             "inputs are single numbers: choose inputs"
         )
-    if inputs.kind == "scalars" and "tabular" not in (parts.selector, parts.predictor):
+    if inputs.kind == "scalars" and not tabular:
         raise ValueError(
             "single numbers do not tell which feature they are: choose tabular for "
             "model.selector or model.predictor"
@@ -173,13 +144,10 @@ def candidates_of(model: Model, valid: Array) -> Array:
     Those of the example come first, then the default tokens, as far as the model's
     values are these.
     """
-    selector = model.selector
-    parts = []
-    if selector.values != "default_tokens":
-        parts.append(valid)
-    if selector.values != "inputs":
-        parts.append(jnp.ones(selector.default_tokens, bool))
-    return jnp.concatenate(parts)
+    values, defaults, *_ = model.selector.parts
+    own = [valid] if values != "default_tokens" else []
+    added = [jnp.ones(defaults, bool)] if values != "inputs" else []
+    return jnp.concatenate(own + added)
 
 
 def positions(model: Model, length: int) -> int:
@@ -198,7 +166,7 @@ def init(model: Model, key: Array) -> dict[str, Params]:
 
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter by path."""
-    made = jax.eval_shape(lambda key: init(model, key), jax.random.key(0))
+    made = jax.eval_shape(lambda: init(model, jax.random.key(0)))
     flat: dict[str, Any] = flatten_dict(made, sep="/")
     return {path: x.shape for path, x in flat.items()}
 
@@ -212,14 +180,13 @@ def init_predictor(model: Model, key: Array) -> Params:
     """Parameters of the predictor alone, for evaluators and baselines."""
     x, valid = example(model.inputs)
     candidates = candidates_of(model, valid)
-    mask = jnp.zeros(candidates.shape[0])
-    return model.predictor.init(key, x, candidates, mask)["params"]
+    return model.predictor.init(key, x, candidates, candidates * 0.0)["params"]
 
 
 def scores(
     model: Model, params: Params, x: Array, valid: Array, shift: Array | None = None
 ) -> Array:
-    """The selector's scores [P] for inputs [T, ...]; `params` are the selector's.
+    """The scores [P] of inputs [T, ...], by the selector's `params`.
 
     `shift` [T, D] is added to the embedded inputs.
     """
@@ -227,30 +194,13 @@ def scores(
     return model.selector.apply(_variables(params, shift), x, valid, candidates)[0]
 
 
-def normalise(
-    model: Model,
-    key: Array,
-    scores: Array,
-    valid: Array,
-    temperature: Array | float,
-    budget: Array | float = 1,
-) -> Array:
-    """The mask [P] of scores [P] over the candidates `valid` [P], as in training."""
-    normalizer = NORMALIZERS[model.normalizer]
-    return normalizer.draw(key, scores, valid, temperature, budget, model.draws)
+def normalizer(model: Model, training: bool) -> Callable[..., Array]:
+    """(key, scores [P], candidates [P], temperature, budget) -> mask [P].
 
-
-def keep(
-    model: Model,
-    key: Array,
-    scores: Array,
-    valid: Array,
-    temperature: Array | float,
-    budget: Array | float = 1,
-) -> Array:
-    """The mask [P] of scores [P] in tests: subsets and gates without noise."""
-    normalizer = NORMALIZERS[model.normalizer]
-    return normalizer.keep(key, scores, valid, temperature, budget)
+    Outside training subsets and gates come without noise.
+    """
+    row = NORMALIZERS[model.normalizer]
+    return partial(row.draw, draws=model.draws) if training else row.keep
 
 
 def logits(

@@ -71,10 +71,7 @@ def uniform(valid: Array) -> Array:
 
 
 def renormalise(mask: Array, valid: Array) -> Array:
-    """A mask [T] restricted to the valid [T] positions, summing to 1 again.
-
-    Where none of its mass lies on a valid position the uniform mask is returned.
-    """
+    """A mask [T] cut to valid [T], summing to 1 again; uniform if nothing is left."""
     kept = jnp.where(valid, mask, 0)
     total = kept.sum()
     safe = jnp.where(total > 0, total, 1)
@@ -99,16 +96,7 @@ class Normalizer(NamedTuple):
     """Whether `keep` draws noise, too."""
 
 
-def _deterministic(function: Callable) -> Callable:
-    """(scores, valid, temperature) -> mask, with the arguments of `draw`."""
-
-    def draw(key, scores, valid, temperature=1.0, budget=1, draws=1):
-        return function(scores, valid, temperature)
-
-    return draw
-
-
-def _noisy(function: Callable) -> Callable:
+def _drawn(function: Callable) -> Callable:
     """(key, scores, valid, temperature) -> mask, with the arguments of `draw`."""
 
     def draw(key, scores, valid, temperature=1.0, budget=1, draws=1):
@@ -126,19 +114,19 @@ def _hard_top_k(key, scores, valid, temperature=1.0, budget=1):
 
 
 def _on_simplex(function: Callable) -> Normalizer:
-    draw = _deterministic(function)
+    draw = _drawn(lambda key, *args: function(*args))
     return Normalizer(draw, draw, simplex=True)
 
 
 def _gates(draw: Callable, keep: Callable, rate: Callable) -> Normalizer:
-    kept = _deterministic(lambda scores, valid, temperature: keep(scores, valid))
-    return Normalizer(_noisy(draw), kept, simplex=False, rate=rate)
+    kept = _drawn(lambda key, scores, valid, temperature: keep(scores, valid))
+    return Normalizer(_drawn(draw), kept, simplex=False, rate=rate)
 
 
 NORMALIZERS: dict[str, Normalizer] = {
     "softmax": _on_simplex(softmax),
     "gumbel_softmax": Normalizer(
-        _noisy(gumbel_softmax), _noisy(gumbel_softmax), simplex=True, noisy=True
+        _drawn(gumbel_softmax), _drawn(gumbel_softmax), simplex=True, noisy=True
     ),
     "sparsemax": _on_simplex(entmax.sparsemax),
     "entmax15": _on_simplex(entmax.entmax15),

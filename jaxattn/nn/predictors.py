@@ -9,16 +9,6 @@ from jaxattn.nn.encoders import Cnn, Gru
 Predicted = tuple[Array, dict[str, Array]]
 
 
-def _in_a_row(values: Array, mask: Array, valid: Array) -> tuple[Array, Array]:
-    """mask * values [T, D] and valid [T], with the valid positions first, in order.
-
-    Default tokens come after the padding of the text: a head that reads neighbours
-    would see how much of it there is.
-    """
-    order = jnp.argsort(~valid, stable=True)
-    return (mask[:, None] * values)[order], valid[order]
-
-
 class Pooling(nn.Module):
     """An MLP on the sum of mask * values over positions: what attention usually feeds.
 
@@ -93,23 +83,22 @@ class Convolutional(nn.Module):
 
     hidden: int
     classes: int
+    kind, part = Cnn, "cnn"
 
     @nn.compact
     def __call__(self, values: Array, mask: Array, valid: Array) -> Predicted:
-        read, aux = Cnn(self.hidden, name="cnn")(*_in_a_row(values, mask, valid))
+        # Default tokens come after the padding of the text: a head that reads
+        # neighbours would see how much of it there is. So valid positions go first.
+        order = jnp.argsort(~valid, stable=True)
+        seen, encoder = mask[:, None] * values, self.kind(self.hidden, name=self.part)
+        read, aux = encoder(seen[order], valid[order])
         return nn.Dense(self.classes, name="logits")(read), aux
 
 
-class Recurrent(nn.Module):
+class Recurrent(Convolutional):
     """A GRU over mask [T] * values [T, D], its last state to logits [C]."""
 
-    hidden: int
-    classes: int
-
-    @nn.compact
-    def __call__(self, values: Array, mask: Array, valid: Array) -> Predicted:
-        read, aux = Gru(self.hidden, name="gru")(*_in_a_row(values, mask, valid))
-        return nn.Dense(self.classes, name="logits")(read), aux
+    kind, part = Gru, "gru"
 
 
 class TabularPredictor(nn.Module):

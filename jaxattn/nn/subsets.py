@@ -12,7 +12,6 @@ from jax import Array
 
 MAX_DRAWS = 32
 """Most draws behind `gumbel_top_k`; for a larger budget there is `top_k`."""
-
 _TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
 """Rotations of the rounds of threefry."""
 
@@ -42,12 +41,8 @@ def ranks(scores: Array, valid: Array) -> Array:
 
 
 def hard_top_k(scores: Array, valid: Array, budget: Array | float) -> Array:
-    """1 at the `budget` highest of the valid scores [T], all of them if fewer; else 0.
-
-    The gradient is zero.
-    """
-    chosen = (ranks(scores, valid) < budget) & valid
-    return chosen.astype(scores.dtype)
+    """1 at the `budget` highest of the valid scores [T], or at all; no gradient."""
+    return ((ranks(scores, valid) < budget) & valid).astype(scores.dtype)
 
 
 def top_k(
@@ -120,9 +115,8 @@ def gumbel_top_k(
 def gumbel(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """Standard Gumbel noise of a shape: the numbers of `jax.random.gumbel`.
 
-    On a CPU this is several times as fast. There `jax.random` runs the rounds of its
-    generator in a loop over memory, in order to compile sooner; written out they are
-    one pass, which a subset with its many draws feels.
+    Several times as fast on a CPU, where `jax.random` runs the rounds of its generator
+    in a loop over memory in order to compile sooner; written out they are one pass.
     """
     usual = (
         jnp.issubdtype(key.dtype, jax.dtypes.prng_key)

@@ -29,21 +29,14 @@ INIT, STEP, ORDER, VALIDATION, TEST, ESTIMATOR, DATA, EVALUATOR, ADVERSARY = ran
 """Constants for `fold_in`, one for each use of a cell's key."""
 
 
-def _register(part: type) -> None:
-    """Makes a part of the config a pytree: numbers are leaves, the rest is static."""
-    fields = dataclasses.fields(part)
-    leaves = [
-        field.name
-        for field in fields
-        if configs.is_number(field) or dataclasses.is_dataclass(field.default)
-    ]
-    static = [field.name for field in fields if field.name not in leaves]
-    jax.tree_util.register_dataclass(part, leaves, static)
-
-
-for _part in (Config, *(type(f.default) for f in dataclasses.fields(Config))):
-    if dataclasses.is_dataclass(_part):
-        _register(_part)
+# The config and its parts are pytrees: numbers are leaves, the rest is static.
+_nested = [f for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default)]
+_parts: list[Any] = [Config, *(type(field.default) for field in _nested)]
+for _part in _parts:
+    _fields = dataclasses.fields(_part)
+    _leaves = [f.name for f in _fields if f in _nested or configs.is_number(f)]
+    _static = [f.name for f in _fields if f.name not in _leaves]
+    jax.tree_util.register_dataclass(_part, _leaves, _static)
 
 
 @struct.dataclass
@@ -117,11 +110,7 @@ def make_model(
 def make_cell(config: Config, method: Method, task: Task, key: Any = 0) -> Cell:
     """The cell of a config and a method on a task.
 
-    Args:
-        config: its numbers may be traced.
-        method: a row of METHODS.
-        task: what is learned.
-        key: what all that is random in the cell comes from.
+    Numbers of the config may be traced. All that is random comes from the key.
 
     Raises:
         ValueError: where the examples are fewer than one batch, or where the parts of
@@ -139,20 +128,9 @@ def make_cell(config: Config, method: Method, task: Task, key: Any = 0) -> Cell:
             "methods invase and realx select each position by itself: they need "
             "--model.normalizer gates"
         )
-    return Cell(
-        key,
-        config,
-        method.numbers,
-        model,
-        method.structure,
-        task.classes,
-        task.examples // size,
-        task.which,
-        task.control,
-        task.family,
-        task.evaluated,
-        task.black_box,
-    )
+    numbers, structure = method
+    steps = task.examples // size
+    return Cell(key, config, numbers, model, structure, task.classes, steps, *task[4:])
 
 
 class Arrays(NamedTuple):
@@ -232,7 +210,7 @@ def candidates_of(cell: Cell, valid: Array) -> Array:
 
 
 def own_scores(cell: Cell, selector: Any, key: Array, example: Examples) -> Array:
-    """The scores [P] behind one example's own mask, by the parameters of a selector."""
+    """The scores [P] behind one example's own mask, by a selector's parameters."""
     source = cell.structure.scores
     if source == "selector":
         scores = nn_model.scores(cell.model, selector, example.inputs, example.valid)
@@ -255,9 +233,9 @@ def own_mask(
 
     Noise comes from the key; outside training a subset is the deterministic one.
     """
-    candidates = nn_model.candidates_of(cell.model, valid)
-    make, m = nn_model.normalise if training else nn_model.keep, cell.config.model
-    mask = make(cell.model, key, scores, candidates, m.temperature, m.budget)
+    candidates, m = nn_model.candidates_of(cell.model, valid), cell.config.model
+    normalise = nn_model.normalizer(cell.model, training)
+    mask = normalise(key, scores, candidates, m.temperature, m.budget)
     return losses.own_mask(cell.method, mask, candidates, cell.simplex)
 
 

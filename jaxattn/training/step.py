@@ -5,7 +5,6 @@ key: each use folds into the cell's key what it is for and the step, so nothing 
 on history.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +50,9 @@ class TrainState(NamedTuple):
     """Mean predictor of the second half of pretraining, where asked; else empty."""
 
 
+Learned = tuple[TrainState, dict[str, Array]]
+
+
 class Batch(NamedTuple):
     """What one step learns from."""
 
@@ -74,14 +76,10 @@ def init(cell: Cell) -> TrainState:
         positions = nn_model.positions(cell.model, cell.model.inputs.length)
         key = jax.random.fold_in(cell.key, ESTIMATOR)
         estimator = weighting.init(cell.config.weighting, key, positions, cell.classes)
-    return TrainState(
-        step=jnp.int32(0),
-        alive=jnp.bool_(True),
-        params=params,
-        opt_state={half: adam.init(p) for half, p in params.items()},
-        estimator=estimator,
-        average=params["predictor"] if cell.structure.averaged else (),
-    )
+    moments = {half: adam.init(p) for half, p in params.items()}
+    average = params["predictor"] if cell.structure.averaged else ()
+    start = jnp.int32(0), jnp.bool_(True)
+    return TrainState(*start, params, moments, estimator, average)
 
 
 def loss(
@@ -98,27 +96,23 @@ def loss(
     candidates = candidates_of(cell, examples.valid)
     noise_key, scores_key, random_key, seen_key = jax.random.split(key, 4)
     keys = jax.random.split(noise_key, len(candidates))
-    scores = jax.vmap(lambda k, e: own_scores(cell, params["selector"], k, e))(
-        keys, examples
-    )
-    own = jax.vmap(lambda k, s, v: own_mask(cell, k, s, v, training=True))(
-        keys, scores, examples.valid
-    )
-    lose, diagnostics = partial(_lose, cell, examples), {}
+
+    def select(key, example):
+        scores = own_scores(cell, params["selector"], key, example)
+        return scores, own_mask(cell, key, scores, example.valid, training=True)
+
+    scores, own = jax.vmap(select)(keys, examples)
+    lose, diagnostics = _lose(cell, examples), {}
 
     # The selector, and the predictor under the selector's own masks.
     if cell.structure.weighted:
+        given = own, examples.labels, batch.fold, batch.prior
         weights, estimator, diagnostics = weighting.weigh(
-            cell.config.weighting,
-            estimator,
-            own,
-            examples.labels,
-            batch.fold,
-            batch.prior,
+            cell.config.weighting, estimator, *given
         )
         # The drawn label, also where soft ones are known: a weight belongs to one.
-        lose = partial(_lose, cell, examples._replace(targets=None))
-        lesson = losses.weighted(lose, params, own, weights)
+        lose = _lose(cell, examples._replace(targets=None))
+        lesson = losses.relaxed(lose, params, own, weights)
     else:
         gates = losses.Gates(keys, scores, candidates, cell.config.model.temperature)
         lesson = _lesson(cell, params, examples, gates, own)
@@ -127,11 +121,8 @@ def loss(
     # The predictor under masks that are foreign or random.
     if cell.structure.mixed:
         random = random_masks(cell, scores_key, random_key, candidates)
-        fixed = jax.lax.stop_gradient(lesson.masks)
-        seen = losses.seen_masks(
-            seen_key, cell.method, fixed, random, candidates, cell.simplex
-        )
-        value += losses.predictor(lose, params, seen)
+        given = cell.method, lesson.masks, random, candidates, cell.simplex
+        value += lose(params, losses.seen_masks(seen_key, *given))[0].mean()
 
     # What open gates cost the selector.
     rate = NORMALIZERS[cell.model.normalizer].rate
@@ -153,7 +144,7 @@ def _lesson(
     cell: Cell, params: dict[str, Any], examples: Examples, gates: losses.Gates, own
 ) -> losses.Lesson:
     """What the selector learns: through its mask, or by a score function."""
-    lose = partial(_lose, cell, examples)
+    lose = _lose(cell, examples)
     judge = losses.judge_of(cell.structure, params)
     if cell.structure.gradient == "reinforce":
         everything = gates.candidates.astype(own.dtype)
@@ -168,8 +159,10 @@ def _lesson(
     return losses.relaxed(lose, judge, own)
 
 
-def _lose(cell: Cell, examples: Examples, params: dict[str, Any], masks: Array):
-    return cross_entropy(cell, params["predictor"], examples, masks)
+def _lose(cell: Cell, examples: Examples) -> losses.Lose:
+    return lambda params, masks: cross_entropy(
+        cell, params["predictor"], examples, masks
+    )
 
 
 def cross_entropy(cell: Cell, predictor: Any, examples: Examples, masks: Array):
@@ -186,58 +179,47 @@ def random_masks(
     With `hard`, subsets of a fixed size are whole and not relaxed.
     """
     m, spread = cell.config.model, cell.config.random_masks
-    make = nn_model.normalise
     if cell.gated:
         scores = random_rates(scores_key, candidates.shape)
     else:
         scores = random_scores(scores_key, candidates.shape, spread.low, spread.high)
-        make = nn_model.keep if hard else make
-    return jax.vmap(lambda k, s, v: make(cell.model, k, s, v, m.temperature, m.budget))(
+    make = nn_model.normalizer(cell.model, training=cell.gated or not hard)
+    return jax.vmap(lambda k, s, v: make(k, s, v, m.temperature, m.budget))(
         jax.random.split(key, len(candidates)), scores, candidates
     )
 
 
-def step(
-    cell: Cell, state: TrainState, batch: Batch
-) -> tuple[TrainState, dict[str, Array]]:
+def step(cell: Cell, state: TrainState, batch: Batch) -> Learned:
     """One update on a batch, and diagnostics of the batch."""
     config = cell.config
     key = jax.random.fold_in(jax.random.fold_in(cell.key, STEP), state.step)
-    phase = phases.at(
-        cell.method, config.random_masks.pretraining_share, cell.steps, state.step
-    )
-    (value, (fitted, told)), grads = jax.value_and_grad(
+    share = config.random_masks.pretraining_share
+    phase = phases.at(cell.method, share, cell.steps, state.step)
+    slopes = jax.value_and_grad(
         lambda params: loss(cell, params, state.estimator, batch, key), has_aux=True
-    )(state.params)
+    )
+    (value, (fitted, told)), grads = slopes(state.params)
     alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(grads))
     # Evaluator and baseline are never frozen.
     speeds = {half: jnp.float32(1) for half in state.params}
     speeds |= {"selector": phase.selector, "predictor": phase.predictor}
     params, opt_state = {}, {}
     for half, speed in speeds.items():
-        params[half], opt_state[half] = adam.update(
-            grads[half],
-            state.opt_state[half],
-            state.params[half],
-            config.optimizer.learning_rate * speed,
-            alive & (speed > 0),
-        )
+        given = grads[half], state.opt_state[half], state.params[half]
+        rate, moves = config.optimizer.learning_rate * speed, alive & (speed > 0)
+        params[half], opt_state[half] = adam.update(*given, rate, moves)
     average = state.average
     if cell.structure.averaged:
         params["predictor"], average = phases.average(
             phase, alive, params["predictor"], average
         )
-    estimator = jax.tree.map(
-        lambda new, old: jnp.where(alive, new, old), fitted, state.estimator
-    )
-    return TrainState(
-        state.step + 1, alive, params, opt_state, estimator, average
-    ), told
+    kept = lambda new, old: jnp.where(alive, new, old)  # noqa: E731
+    estimator = jax.tree.map(kept, fitted, state.estimator)
+    at = state.step + 1
+    return TrainState(at, alive, params, opt_state, estimator, average), told
 
 
-def chunk(
-    cell: Cell, state: TrainState, stored: Any
-) -> tuple[TrainState, dict[str, Array]]:
+def chunk(cell: Cell, state: TrainState, stored: Any) -> Learned:
     """One epoch over the training split in a new order, then a look at validation.
 
     `stored` is (train, validation, test), or empty where examples are generated.
@@ -273,7 +255,7 @@ def chunk(
     return state, curve
 
 
-def train(cell: Cell, stored: Any) -> tuple[TrainState, dict[str, Array]]:
+def train(cell: Cell, stored: Any) -> Learned:
     """A whole run of one cell: its last state and its curves [epochs]."""
     epochs = cell.config.epochs
     return jax.lax.scan(lambda s, _: chunk(cell, s, stored), init(cell), None, epochs)

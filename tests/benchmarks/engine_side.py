@@ -67,7 +67,8 @@ def program_of(setup: Setup, seeds: int) -> Program:
     program = plan(asked, source)[0]
     model = program.cell.model
     if setup.family == "tabular":
-        model = model._replace(predictor=model.predictor.clone(hidden=PREDICTOR))
+        parts = model.predictor.parts._replace(hidden=PREDICTOR)
+        model = model._replace(predictor=model.predictor.clone(parts=parts))
     # The evaluator is no part of what the other sides train.
     settings = {
         label: cell.replace(model=model, evaluated=False)
@@ -209,7 +210,7 @@ def case(setup: Setup, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
         "default_tokens": m.default_tokens if m.values == "default_tokens" else 0,
         "tokens": model.inputs.size,
         "classes": one.cell.classes,
-        "predictor_hidden": model.predictor.hidden,
+        "predictor_hidden": model.predictor.parts.hidden,
         "draws": model.draws,
         "temperature": m.temperature,
     }

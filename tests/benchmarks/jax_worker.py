@@ -210,7 +210,8 @@ class Engine:
         source = load(config.check(asked), "syn4", None, None, lambda line: None)
         (program,) = plan(asked, source)
         model = program.cell.model
-        model = model._replace(predictor=model.predictor.clone(hidden=PREDICTOR))
+        parts = model.predictor.parts._replace(hidden=PREDICTOR)
+        model = model._replace(predictor=model.predictor.clone(parts=parts))
         # The evaluator is no part of the published set-ups.
         settings = {
             label: cell.replace(model=model, evaluated=False)

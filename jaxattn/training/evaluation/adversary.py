@@ -23,10 +23,8 @@ from jaxattn.training.cell import ADVERSARY, Cell, Examples, answer
 
 RATES = (0.0, 0.001, 0.01, 0.1)
 """What a nat of divergence is worth in TVD; 0: what another start alone changes."""
-
 SLACK = 0.01
 """How much further in TVD answers may be than those of rate 0, to count as alike."""
-
 _SMALLEST = 1e-6
 """Weights of exactly 0 would make the divergence, or its gradient, infinite."""
 
@@ -44,14 +42,12 @@ def measure(
         jnp.array(RATES),
     )
     alike = apart <= apart[0] + SLACK
-    scalars = {"model_adversary_jsd": jnp.where(alike, far, 0).max()}
-    for i, rate in enumerate(RATES):
-        scalars |= {
-            f"model_adversary_jsd:rate {rate:g}": far[i],
-            f"model_adversary_tvd:rate {rate:g}": apart[i],
-            f"model_adversary_accuracy:rate {rate:g}": hits[i],
-        }
-    return scalars
+    each = {"jsd": far, "tvd": apart, "accuracy": hits}
+    return {"model_adversary_jsd": jnp.where(alike, far, 0).max()} | {
+        f"model_adversary_{name}:rate {rate:g}": values[i]
+        for i, rate in enumerate(RATES)
+        for name, values in each.items()
+    }
 
 
 def _compared(
@@ -62,10 +58,9 @@ def _compared(
     keys = jax.random.split(key, len(test.labels))
 
     def one(args):
-        k, example = args
-        own, mask = _answer(cell, other, k, example, training=False)
-        theirs, left = _answer(cell, params, k, example, training=False)
-        return jsd(mask, left), tvd(own, theirs), own.argmax() == example.labels
+        own, mask = _answer(cell, other, *args, training=False)
+        theirs, left = _answer(cell, params, *args, training=False)
+        return jsd(mask, left), tvd(own, theirs), own.argmax() == args[1].labels
 
     jsds, tvds, hits = jax.lax.map(one, (keys, test), batch_size=256)
     return jsds.mean(), tvds.mean(), hits.mean()

@@ -30,13 +30,10 @@ from jaxattn.training.evaluation.interventions import (
 )
 
 EXAMPLES = 256
-
 ADVERSARIES = 32
 """Examples for which another attention is sought: some 200 gradients each."""
-
 FALLS = 32
 """Random sets of words that are removed to see whether weights foretell the fall."""
-
 NEIGHBOURS = 10
 """Points around an example's embeddings at which attention is computed again."""
 
@@ -73,17 +70,10 @@ def measure(
     masks: Array,
     lexicon: Array,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The chosen groups on test examples.
+    """The chosen groups on test examples, for masks [N, P] of the test split.
 
-    Args:
-        cell: the cell.
-        params: its parameters.
-        splits: training and test split.
-        masks: those of the test split [N, P].
-        lexicon: words [V] that people rated, empty where inputs are no words.
-
-    Returns: numbers by name, and `gradient` [E, T] of the examples `gradient_rows` [E]
-        that were asked about.
+    `lexicon` are the words [V] that people rated, empty where inputs are no words.
+    Returns numbers by name, and `gradient` [E, T] of the examples `gradient_rows` [E].
     """
     train, test = splits
     # A key of its own, so that all cells are asked about the same examples.
@@ -134,18 +124,14 @@ def _agreement(cell, params, one) -> dict[str, Array]:
     """Kendall's tau-b with gradients and leave-one-out, as in Jain & Wallace
     (arXiv 1902.10186), and of these two with one another: the ceiling."""
     whole = under(cell, params, one, one.valid, one.mask)
-    places = jnp.arange(len(one.mask))
+    places, anew = jnp.arange(len(one.mask)), removal(cell, params, one)
 
-    def held(place):
+    def falls(place):
         mask = attention_tests.without(one.mask, places == place)
-        return tvd(whole, under(cell, params, one, one.valid, mask))
+        held = under(cell, params, one, one.valid, mask)
+        return tvd(whole, held), tvd(whole, anew(places != place))
 
-    anew = removal(cell, params, one)
-
-    def dropped(place):
-        return tvd(whole, anew(places != place))
-
-    by_held, by_dropped = jax.vmap(held)(places), jax.vmap(dropped)(places)
+    by_held, by_dropped = jax.vmap(falls)(places)
     gradients = jax.tree.map(jnp.abs, attributions(cell, params, one))
 
     def tau(a, b):
@@ -165,9 +151,7 @@ def _agreement(cell, params, one) -> dict[str, Array]:
 
 
 def _attention_tests(cell, params, one) -> dict[str, Array]:
-    def predict(mask):
-        return under(cell, params, one, one.valid, mask)
-
+    predict = partial(under, cell, params, one, one.valid)
     chosen = predict(one.mask).argmax()
     gradient = jax.grad(lambda m: predict(m)[chosen])(one.mask)
     rankings = {
@@ -176,23 +160,16 @@ def _attention_tests(cell, params, one) -> dict[str, Array]:
         ":product": gradient * one.mask,
         ":random": one.noise,
     }
-    flips = {
-        "decision_flip" + variant: attention_tests.decision_flip(
-            predict, one.mask, ranking, one.valid
-        )
-        for variant, ranking in rankings.items()
-    }
-    single = attention_tests.single_weight(one.key, predict, one.mask, one.valid)
-    return flips | {
-        "single_weight_js": single,
-        "permuted_tvd": attention_tests.permuted(one.key, predict, one.mask, one.valid),
+    flip = partial(attention_tests.decision_flip, predict, one.mask, valid=one.valid)
+    given = one.key, predict, one.mask, one.valid
+    return {"decision_flip" + k: flip(ranking) for k, ranking in rankings.items()} | {
+        "single_weight_js": attention_tests.single_weight(*given),
+        "permuted_tvd": attention_tests.permuted(*given),
     }
 
 
 def _adversarial_attention(cell, params, one) -> dict[str, Array]:
-    def predict(mask):
-        return under(cell, params, one, one.valid, mask)
-
+    predict = partial(under, cell, params, one, one.valid)
     other = attention_tests.adversarial(
         one.key, predict, one.mask, one.valid, starts=2, steps=200
     )
@@ -211,16 +188,11 @@ def _robustness(cell, params, one) -> dict[str, Array]:
     gone = jnp.where(one.valid, gone, False).astype(jnp.float32)
     falls = whole[chosen] - jax.lax.map(lambda g: faded(1 - g)[chosen], gone)
     selectors, _ = nn_model.embedded(cell.model, params, one.inputs, one.valid)
-
-    def moved(shift):
-        return attend(cell, params, one, one.valid, shift)
-
+    moved = partial(attend, cell, params, one, one.valid)
+    centre = jnp.zeros_like(selectors)
+    noise = jnp.where(one.valid, one.noise, 0)
     return {
         "infidelity": infidelity(gone, falls, one.mask, rescaled=True),
-        "infidelity:random": infidelity(
-            gone, falls, jnp.where(one.valid, one.noise, 0), rescaled=True
-        ),
-        "max_sensitivity": max_sensitivity(
-            ball_key, moved, jnp.zeros_like(selectors), samples=NEIGHBOURS
-        ),
+        "infidelity:random": infidelity(gone, falls, noise, rescaled=True),
+        "max_sensitivity": max_sensitivity(ball_key, moved, centre, samples=NEIGHBOURS),
     }

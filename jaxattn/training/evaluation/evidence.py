@@ -6,20 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxattn.metrics import ranking
 from jaxattn.metrics.leak import leak
-from jaxattn.metrics.ranking import (
-    auroc,
-    average_precision,
-    control_hit,
-    exact_set,
-    fdr,
-    mass_on,
-    median_rank,
-    pointing_game,
-    tpr,
-)
 from jaxattn.nn.normalizers import renormalise
 from jaxattn.training.cell import Cell, Evaluation, Examples, accuracy, candidates_of
+
+RECOVERY = {"tpr": ranking.tpr, "fdr": ranking.fdr, "exact_set_rate": ranking.exact_set}
 
 
 def measure(
@@ -32,13 +24,8 @@ def measure(
 ) -> dict[str, Array]:
     """How well masks show the evidence, and what predictors make of the evidence.
 
-    Args:
-        cell: the cell.
-        params: its parameters, those of the evaluator among them.
-        test: the test split; its `truth` is known.
-        own: what the cell makes of it.
-        key: of shuffled masks and of the leak's probe.
-        leak_examples: how many examples the leak's probe is fitted to.
+    `own` is what the cell makes of the test split, whose `truth` is known; the leak's
+    probe is fitted to the first `leak_examples`.
     """
     candidates = candidates_of(cell, test.valid)
     more = candidates.shape[1] - test.valid.shape[1]
@@ -48,17 +35,15 @@ def measure(
         "true_mask_accuracy": accuracy(cell, params["predictor"], test, right),
         "evalx_accuracy:true_mask": accuracy(cell, params["evaluator"], test, right),
     }
+    scalars |= _ranked(own.masks if cell.simplex else own.scores, truth, candidates)
     if cell.simplex:
-        scalars |= _ranked(own.masks, truth, candidates)
+        mass = jax.vmap(ranking.mass_on)(own.masks, truth)
         scalars |= {
-            "evidence_mass": _mean_where(
-                jax.vmap(mass_on)(own.masks, truth), truth.any(axis=1)
-            ),
+            "evidence_mass": _mean_where(mass, truth.any(axis=1)),
             "evidence_mass:uniform": _density(truth, candidates),
         }
     else:
-        scalars |= _ranked(own.scores, truth, candidates)
-        ranks = jax.vmap(median_rank)(own.scores, truth, candidates)
+        ranks = jax.vmap(ranking.median_rank)(own.scores, truth, candidates)
         scalars |= {
             "selected_count": (own.masks > 0).sum(axis=1).mean(),
             "median_rank": ranks.mean(),
@@ -67,12 +52,12 @@ def measure(
         other = shuffled(key, own.masks, candidates)
         for variant, masks in (("", own.masks), (":shuffled", other)):
             selected = masks > 0
-            scalars |= {
-                "tpr" + variant: jax.vmap(tpr)(selected, truth).mean(),
-                "fdr" + variant: jax.vmap(fdr)(selected, truth).mean(),
-                "exact_set_rate" + variant: jax.vmap(exact_set)(selected, truth).mean(),
-                "control_rate" + variant: _control(cell, selected),
-            }
+            for name, of in RECOVERY.items():
+                scalars[name + variant] = jax.vmap(of)(selected, truth).mean()
+            # NaN where no feature is the control.
+            hits = jax.vmap(ranking.control_hit, (0, None))(selected, cell.control)
+            none = jnp.asarray(cell.control) < 0
+            scalars["control_rate" + variant] = jnp.where(none, jnp.nan, hits.mean())
     n, labels = leak_examples, test.labels
     alone = leak(key, right[:n], labels[:n], cell.classes, permutations=1)
     pair = jnp.concatenate([right[:n], own.masks[:n]], axis=1)
@@ -84,12 +69,6 @@ def measure(
         "true_mask_leak_bits": alone.bits,
     }
     return scalars
-
-
-def _control(cell: Cell, selected: Array) -> Array:
-    """Share of examples whose control feature is selected; NaN without one."""
-    hit = jax.vmap(lambda s: control_hit(s, cell.control))(selected).mean()
-    return jnp.where(jnp.asarray(cell.control) < 0, jnp.nan, hit)
 
 
 def true_masks(truth: Array, candidates: Array, simplex: bool) -> Array:
@@ -104,7 +83,7 @@ def true_masks(truth: Array, candidates: Array, simplex: bool) -> Array:
 def shuffled(key: Array, masks: Array, candidates: Array) -> Array:
     """The same weights [N, P] on other candidates [N, P], drawn at random."""
 
-    def one(key: Array, mask: Array, candidates: Array) -> Array:
+    def one(key, mask, candidates):
         noise = jax.random.uniform(key, mask.shape)
         order = jnp.argsort(jnp.where(candidates, noise, 2.0))
         # Candidates come first in both, in random and in their own order.
@@ -115,9 +94,9 @@ def shuffled(key: Array, masks: Array, candidates: Array) -> Array:
 
 
 def _ranked(scores: Array, truth: Array, candidates: Array) -> dict[str, Array]:
-    area = jax.vmap(auroc)(scores, truth, candidates)
-    precision = jax.vmap(average_precision)(scores, truth, candidates)
-    top = jax.vmap(pointing_game)(scores, truth, candidates)
+    area = jax.vmap(ranking.auroc)(scores, truth, candidates)
+    precision = jax.vmap(ranking.average_precision)(scores, truth, candidates)
+    top = jax.vmap(ranking.pointing_game)(scores, truth, candidates)
     has, density = truth.any(axis=1), _density(truth, candidates)
     return {
         "evidence_auroc": _mean_where(area, jnp.isfinite(area)),

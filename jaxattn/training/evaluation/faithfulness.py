@@ -24,9 +24,8 @@ def measure(cell: Cell, params: Any, one: One) -> dict[str, Array]:
             ("sufficiency", faithfulness.sufficiency, 1.0),
         ):
             scalars[_name(name, variant)] = faithfulness.aopc(of(eraser), eraser)
-            scalars[_name(name, f"ferret {variant}")] = faithfulness.aopc(
-                of(ferret), ferret, undefined
-            )
+            area = faithfulness.aopc(of(ferret), ferret, undefined)
+            scalars[_name(name, f"ferret {variant}")] = area
         target = eraser.target
         full = eraser.whole[target]
         for side in ("nothing", "without", "only"):
@@ -52,8 +51,7 @@ def _name(metric: str, variant: str) -> str:
 def normalised(means: dict[str, Array]) -> dict[str, Array]:
     """Mean falls as shares of the mean fall without any word.
 
-    Divides by the mean over examples, because the fall of a single one can be near
-    zero.
+    The fall of a single example can be near zero, so the mean is what divides.
     """
     kept = dict(means)
     for variant in ("", "random"):

@@ -45,11 +45,7 @@ def under(
 
 
 def attend(
-    cell: Cell,
-    params: Any,
-    one: One,
-    valid: Array,
-    shift: Array | None = None,
+    cell: Cell, params: Any, one: One, valid: Array, shift: Array | None = None
 ) -> Array:
     """The mask [T] that the cell makes of the words valid [T], with its own noise."""
     selector = params["selector"]
@@ -62,8 +58,7 @@ def removal(cell: Cell, params: Any, one: One) -> Callable[[Array], Array]:
 
     def answer(keep: Array) -> Array:
         valid = one.valid & keep
-        mask = attend(cell, params, one, valid)
-        return under(cell, params, one, valid, mask)
+        return under(cell, params, one, valid, attend(cell, params, one, valid))
 
     return answer
 
@@ -78,11 +73,9 @@ def fading(
     selectors, predictors = nn_model.embedded(cell.model, params, one.inputs, one.valid)
 
     def answer(share: Array) -> Array:
-        less = (share - 1)[:, None]
-        mask = one.mask
+        less, mask = (share - 1)[:, None], one.mask
         if not held:
-            shift = less * selectors
-            mask = attend(cell, params, one, one.valid, shift)
+            mask = attend(cell, params, one, one.valid, less * selectors)
         return under(cell, params, one, one.valid, mask, less * predictors)
 
     return answer

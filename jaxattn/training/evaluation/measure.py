@@ -36,7 +36,6 @@ from jaxattn.training.step import TrainState
 
 LEAK_EXAMPLES = 4096
 """Most test examples of a generated task that the leak probe is fitted to."""
-
 KEPT_EXAMPLES = 1000
 """Test examples of a generated task whose masks are kept."""
 
@@ -64,14 +63,10 @@ class Measured(NamedTuple):
 def measure(
     cell: Cell, state: TrainState, stored: Any, vocabulary: Vocabulary, black_box: Any
 ) -> Measured:
-    """All numbers of one trained cell on the test split.
+    """All numbers of one trained cell on the test split, from its last state.
 
-    Args:
-        cell: the cell.
-        state: its last state.
-        stored: (train, validation, test), or empty where examples are generated.
-        vocabulary: what is known of token ids.
-        black_box: parameters of the model that is explained, or empty.
+    `stored` is (train, validation, test), or empty where examples are generated;
+    `black_box` are parameters of the model that is explained, or empty.
     """
     train, _, packed = splits_of(cell, stored)
     test, params, values = unpack(packed), state.params, cell.config.model.values
@@ -109,10 +104,8 @@ def measure(
         if vocabulary.punctuation.size and cell.simplex:
             scalars |= _masses(masks, candidates, test, vocabulary)
     if attention.applies(cell):
-        splits = unpack(train), test
-        more, gradients = attention.measure(
-            cell, params, splits, masks, vocabulary.lexicon
-        )
+        asked = (unpack(train), test), masks, vocabulary.lexicon
+        more, gradients = attention.measure(cell, params, *asked)
         scalars |= more
         examples |= gradients
     if cell.structure.weighted:
@@ -140,10 +133,7 @@ def measure(
 
 
 def _added(evaluated: Evaluation) -> dict[str, Array]:
-    """The numbers of metrics whose row in METRICS has a `compute` of its own.
-
-    `compute(evaluated)` returns a number, or numbers by variant; it is traced.
-    """
+    """The numbers of metrics with a `compute` of their own: one, or some by variant."""
     scalars = {}
     for name, row in METRICS.items():
         if row.compute is not None:
@@ -215,9 +205,8 @@ def _weighting(
     posterior = jax.nn.logsumexp(weighting.both(net, masks), axis=0) - jnp.log(2.0)
     log_p = jnp.take_along_axis(posterior, labels[:, None], axis=1)[:, 0]
     log_prior = jnp.log(prior)[labels]
-    weights = weighting.neutral_weights(
-        log_prior, log_p, cell.config.weighting.truncation
-    )
+    limit = cell.config.weighting.truncation
+    weights = weighting.neutral_weights(log_prior, log_p, limit)
     left = leak(key, masks, labels, cell.classes, weights=weights)
     scalars = {
         "weighted_leak_bits": left.bits,

@@ -6,18 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxattn.metrics.ranking import (
-    auprc,
-    auroc,
-    average_precision,
-    document_frequency,
-    mass_on,
-)
+from jaxattn.metrics import ranking
+from jaxattn.metrics.ranking import auprc, auroc, average_precision, mass_on
 from jaxattn.training.cell import Examples
 
 EXAMPLES = 2048
 """Marked test examples that are asked about, the same for every method and seed."""
-
 MARKED = 0.5
 """Graded evidence counts from here on."""
 
@@ -35,7 +29,7 @@ def words_of(train: Examples, lexicon: Array) -> Words:
     """What rankings without a model know of words; `lexicon` [V] are the rated ones."""
     counts = jnp.zeros(0)
     if lexicon.size:
-        counts = document_frequency(train.inputs, train.valid, len(lexicon))
+        counts = ranking.document_frequency(train.inputs, train.valid, len(lexicon))
     return Words(lexicon, counts)
 
 
@@ -91,13 +85,12 @@ def rated(words: Words, inputs: Array, valid: Array, mask: Array) -> dict[str, A
     positive = words.rated[inputs] & valid
     density = positive.sum() / jnp.maximum(valid.sum(), 1)
     precision = average_precision(mask, positive, valid)
-    others = rankings(words, inputs)
-    del others["lexicon"]
+    others = {f":{k}": s for k, s in rankings(words, inputs).items() if k != "lexicon"}
+    scores = {"": mask} | others
     return {
-        "lexicon_auroc": auroc(mask, positive, valid),
         "lexicon_ap": jnp.where(positive.any(), precision, jnp.nan),
         "lexicon_ap:random": jnp.where(positive.any(), density, jnp.nan),
-    } | {f"lexicon_auroc:{k}": auroc(s, positive, valid) for k, s in others.items()}
+    } | {"lexicon_auroc" + k: auroc(s, positive, valid) for k, s in scores.items()}
 
 
 def planted(words: Words, inputs: Array, valid: Array, truth: Array):

@@ -19,31 +19,25 @@ def measure(
     Post-hoc accuracy is that of 'Learning to Explain' by Chen et al. (arXiv
     1802.07814): the original model on the selected input, the rest blanked. Of a model
     that is not ours it is measured afterwards (`jaxattn.experiment.after_training`).
-
-    Args:
-        cell: the cell; `cell.black_box` answers for the model that is explained.
-        test: the test split.
-        own: what the cell makes of it.
-        contentless: punctuation and stop words [V]; empty where inputs are no tokens.
-        black_box: parameters of the model that is explained.
+    `contentless` [V] are punctuation and stop words, empty where inputs are no tokens;
+    `black_box` are parameters of the model that is explained, `cell.black_box`.
     """
     selected = (own.masks > 0) & test.valid
-    answer, lengths = cell.black_box, test.valid.sum(axis=1)
-    count = selected.sum(axis=1)
+    lengths, count = test.valid.sum(axis=1), selected.sum(axis=1)
     scalars = {"selected_count": count.mean()}
+
+    answer: Any = cell.black_box
+
+    def hit(args):
+        x, length, label, keep = args
+        return answer(black_box, x, length, keep).argmax() == label
+
     if answer is not None:
-
-        def post_hoc(keep: Array) -> Array:
-            def one(args):
-                x, length, label, k = args
-                return answer(black_box, x, length, k).argmax() == label
-
-            rows = test.inputs, lengths.astype(jnp.int32), test.labels, keep
-            return jax.lax.map(one, rows, batch_size=256).mean()
-
-        scalars["post_hoc_accuracy"] = post_hoc(selected)
         other = as_many(cell.key, selected, test.valid)
-        scalars["post_hoc_accuracy:shuffled"] = post_hoc(other)
+        for variant, keep in (("", selected), (":shuffled", other)):
+            rows = test.inputs, lengths.astype(jnp.int32), test.labels, keep
+            hits = jax.lax.map(hit, rows, batch_size=256)
+            scalars["post_hoc_accuracy" + variant] = hits.mean()
     chance = (count / jnp.maximum(lengths, 1)).mean()
     for name, scores in (test.attributions or {}).items():
         ranked = jnp.where(test.valid, scores, -jnp.inf)
@@ -54,9 +48,8 @@ def measure(
         empty = contentless[test.inputs] & test.valid
         share = (empty & selected).sum(axis=1) / jnp.maximum(count, 1)
         scalars["contentless_share"] = share.mean()
-        scalars["contentless_share:random"] = (
-            empty.sum(axis=1) / jnp.maximum(lengths, 1)
-        ).mean()
+        there = empty.sum(axis=1) / jnp.maximum(lengths, 1)
+        scalars["contentless_share:random"] = there.mean()
     return scalars
 
 
