@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jaxattn.metrics.statistics import Interval
 
 FINE, USAGE = 0, 2
-
 EACH = 4
 """Up to so many seeds have a row of the heat-map each."""
 
@@ -34,7 +33,6 @@ WIDEST = 64
 """Where a mask has more positions, only the largest weights are shown."""
 
 LARGEST = 10
-
 LONG = 200
 """Examples, which take seconds."""
 

@@ -232,10 +232,7 @@ def test_splits_that_are_copies_are_refused():
             {"split": lambda i: "train" if i % 2 else "dev"},
             r"f: no row of test \(30 train, 30 validation, 0 test\)",
         ),
-        (
-            {"id": lambda i: "same"},
-            r"1 ids are in two splits, as f, row 1 \(train",
-        ),
+        ({"id": lambda i: "same"}, r"1 ids are in two splits, as f, row 1 \(train"),
         ({"group": lambda i: "g"}, r"1 groups are in two splits, as f, row 1 \(train"),
         ({"tokens": lambda i: ["a", 1]}, "f, row 1: tokens must be texts"),
         ({"tokens": lambda i: "abc"}, "f, row 1: tokens are one text, not a list"),

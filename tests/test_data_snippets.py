@@ -25,7 +25,6 @@ from jaxattn.data.sources.snippets import (
 )
 
 NAME, VERSION = HuttoSnippets.name, str(HuttoSnippets.VERSION)
-
 ROOT = str(Path(__file__).parents[1])
 
 

@@ -21,11 +21,8 @@ from jaxattn.data.readers import tfds as tfds_reader
 from jaxattn.data.readers.tfds_files import read_tfrecord
 
 F = tfds.features
-
 ROOT = Path(__file__).parents[1]
-
 NAME = "imdb_reviews"
-
 TWO = F.ClassLabel(names=["neg", "pos"])
 
 

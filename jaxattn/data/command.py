@@ -15,7 +15,6 @@ from jaxattn.data.sources.synthetic import SYNTHETIC
 from jaxattn.system import console
 
 FINE, USAGE = 0, 2
-
 WIDTH = 80
 
 OWN = (

@@ -12,7 +12,6 @@ from jaxattn.data.dataset import Dataset, Split
 from jaxattn.data.splits import SPLITS
 
 WIDTH = 80
-
 MOST = 0.5
 """Evidence from here on is strong, less is weak."""
 

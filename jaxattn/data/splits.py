@@ -12,9 +12,7 @@ import numpy as np
 log = logging.getLogger("jaxattn")
 
 _SALT = "jaxattn split 1: "
-
 SPLITS = ("train", "validation", "test")
-
 ALIASES = {"val": "validation", "dev": "validation", "valid": "validation"}
 
 ALIASES |= {split: split for split in SPLITS}

@@ -36,7 +36,6 @@ Negations are not among them: they carry polarity.
 """
 
 PAD, UNKNOWN = "<pad>", "<unk>"
-
 SPECIAL, WORD, PUNCTUATION = 0, 1, 2
 
 # In this order: web address; user name; emoticon; number with points or commas; word

@@ -14,9 +14,7 @@ LONGEST = 2**24
 """Bytes of a line; a longer one is no example."""
 
 _CHUNK = 2**20
-
 _GZIP = b"\x1f\x8b"
-
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 

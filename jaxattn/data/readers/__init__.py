@@ -8,12 +8,7 @@ from jaxattn.data.readers import prepared_file, tables
 from jaxattn.data.readers.options import Options
 from jaxattn.system.lines import header_of, suffix_of
 
-READERS = {
-    "tfds": "tfds",
-    "imdb": "archives",
-    "ag_news": "archives",
-    "bags": "bags",
-}
+READERS = {"tfds": "tfds", "imdb": "archives", "ag_news": "archives", "bags": "bags"}
 """What stands before the colon of a source, and the module here that reads it."""
 
 FORMS = (

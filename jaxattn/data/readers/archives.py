@@ -25,15 +25,10 @@ from jaxattn.data.rows import Row, from_rows
 from jaxattn.data.text import tokenize
 
 TOPICS = ("World", "Sports", "Business", "Sci/Tech")
-
 _REVIEW = re.compile(r"(?:.*/)?(train|test)/(pos|neg)/(\d+)_(\d+)\.txt")
-
 _FILMS = re.compile(r"(?:.*/)?(train|test)/urls_(pos|neg)\.txt")
-
 _TABLE = re.compile(r"(?:.*/)?(train|test)\.csv")
-
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-
 _HALF_ENTITY = re.compile(r"(?<![&\w])#(\d{2,4});")
 
 

@@ -20,7 +20,6 @@ from jaxattn.system.lines import json_rows
 log = logging.getLogger("jaxattn")
 
 FILES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
-
 BETWEEN = "<sep>"
 """The token between the query and a document, and between documents."""
 

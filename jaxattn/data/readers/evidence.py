@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Offsets = Sequence[tuple[int, int]]
-
 TOKEN_SPAN = ("start_token", "end_token")
-
 CHARACTER_SPANS = (("start_char", "end_char"), ("start", "end"))
 
 FORMS = (

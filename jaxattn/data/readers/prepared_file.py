@@ -22,11 +22,8 @@ from jaxattn.system.files import read_arrays, write_arrays
 log = logging.getLogger("jaxattn")
 
 FORMAT = 1
-
 _CODE = (evidence, lines, rows, splits, text, tokenizer)
-
 _ARRAYS = ("inputs", "lengths", "labels", "ids")
-
 _OPTIONAL = ("truth", "targets", "evidence", "places")
 
 

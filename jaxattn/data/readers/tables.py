@@ -17,9 +17,7 @@ from jaxattn.system.lines import Record, header_of, parsed, records, suffix_of
 log = logging.getLogger("jaxattn")
 
 FILES = (".jsonl", ".json", ".csv", ".tsv")
-
 ROLES = ("text", "tokens", "label", "evidence", "split", "id", "group")
-
 RATIONALE = "rationale"
 """Another usual name of the field of evidence."""
 

@@ -15,7 +15,6 @@ from jaxattn.data.readers.archives import without_breaks, without_remains
 from jaxattn.data.readers.options import check_there, chosen
 
 _proto: Any = tfds_proto.tf_example_pb2
-
 ROLES = ("text", "image", "label", "evidence", "id", "group")
 
 

@@ -27,7 +27,6 @@ _HEAD, _CRC = 12, 4
 """Bytes in front of a record of a TFRecord file, its length among them, and behind."""
 
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w+.-]+)?(:\d+\.\d+\.\d+)?")
-
 _CHUNK = 1000
 
 

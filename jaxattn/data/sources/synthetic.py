@@ -66,11 +66,8 @@ def _additive(scale: float, slope: float, strength: float) -> Callable[[Array], 
 
 
 _L2X_ADDITIVE = _additive(0.2, 1.0, 100.0)
-
 _L2X_ADDITIVE_PAPER = _additive(2.0, 2.0, 100.0)
-
 _SYN_ADDITIVE = _additive(0.2, 1.0, 10.0)
-
 _SYN_ADDITIVE_PAPER = _additive(2.0, 2.0, 10.0)
 
 
@@ -127,7 +124,6 @@ def _switch(additive: Callable[[Array], Array], published: bool):
 
 
 _A, _B = _plain(_xor, 0, 2), _plain(_orange, 2, 4)
-
 _C, _C_PAPER = _plain(_SYN_ADDITIVE, 6, 4), _plain(_SYN_ADDITIVE_PAPER, 6, 4)
 
 _L2X = {
