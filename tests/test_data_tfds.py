@@ -18,7 +18,7 @@ from prepared_sets import frame, png, prepare, to_tfrecord
 
 from jaxattn.data import limits
 from jaxattn.data.readers import tfds as tfds_reader
-from jaxattn.data.readers.tfds_files import read_tfrecord
+from jaxattn.data.tfds_records import read_tfrecord
 
 F = tfds.features
 ROOT = Path(__file__).parents[1]

@@ -4,11 +4,10 @@ import bz2
 import importlib.resources
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-
-from jaxattn.data.dataset import Cut
 
 STOP_WORDS = frozenset(
     """
@@ -51,6 +50,22 @@ _TOKEN = re.compile(
 )
 
 MAX_LENGTH = 4096
+
+
+class Cut(NamedTuple):
+    """What padding to a fixed length cost one split."""
+
+    examples: int
+    """That lost tokens."""
+    tokens: int
+    """That were lost."""
+
+
+def embedded(name: str) -> Iterator[list[str]]:
+    """The rows of a table that the package carries, without its header."""
+    file = importlib.resources.files("jaxattn.data") / "hutto" / f"{name}.tsv.bz2"
+    lines = bz2.decompress(file.read_bytes()).decode().split("\n")
+    return (line.split("\t") for line in lines[1:-1])
 
 
 def check_whole(name: str, value: object, most: int | None = None) -> None:
@@ -145,12 +160,9 @@ def encode(
 def kinds(vocabulary: Sequence[str]) -> np.ndarray:
     """[V] uint8: 0 special, 1 word, 2 punctuation (a single mark)."""
 
-    def kind(token: str) -> int:
-        if token in (PAD, UNKNOWN):
-            return SPECIAL
-        return WORD if len(token) > 1 or token.isalnum() else PUNCTUATION
-
-    return np.array([kind(token) for token in vocabulary], np.uint8)
+    word = [WORD if len(t) > 1 or t.isalnum() else PUNCTUATION for t in vocabulary]
+    special = [token in (PAD, UNKNOWN) for token in vocabulary]
+    return np.where(special, SPECIAL, word).astype(np.uint8)
 
 
 def read_lexicon() -> dict[str, float]:
@@ -159,17 +171,14 @@ def read_lexicon() -> dict[str, float]:
     Entries that become one by lower-casing, or that the source has twice ("lol": 2.9
     and 1.8, each by ten people), get the mean of their ratings.
     """
-    file = importlib.resources.files("jaxattn.data") / "hutto" / "lexicon.tsv.bz2"
-    lines = bz2.decompress(file.read_bytes()).decode().split("\n")
     ratings: defaultdict[str, list[float]] = defaultdict(list)
-    for line in lines[1:-1]:
-        token, rating, _ = line.split("\t")
+    for token, rating, _ in embedded("lexicon"):
         ratings[token.lower()].append(float(rating))
     return {token: sum(r) / len(r) for token, r in ratings.items()}
 
 
 def lexicon_ratings(vocabulary: Sequence[str]) -> np.ndarray:
     """[V] float32: human rating -4 to 4 of each token, NaN where there is none."""
-    lexicon = read_lexicon()
+    lexicon = read_lexicon() if vocabulary else {}
     ratings = [lexicon.get(token.lower(), np.nan) for token in vocabulary]
     return np.array(ratings, np.float32)

@@ -117,6 +117,14 @@ def json_value(where: str, text: str) -> Any:
         raise ValueError(f"{where}: {error}{cut}") from None
 
 
+def decoded(raw: bytes, where: object, encoding: str = "utf-8") -> str:
+    """The text of some bytes; ValueError, which says `where`, if they are none."""
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError:
+        raise ValueError(f"{where}: not a text in UTF-8") from None
+
+
 def _name(path: str | Path) -> str:
     return "standard input" if path == "-" else str(path)
 

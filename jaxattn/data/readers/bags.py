@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxattn.data.dataset import Cut, Dataset, Split, assemble
+from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.limits import check_fits, followed, room
 from jaxattn.data.readers.options import Options, check_there, chosen
 from jaxattn.data.rows import Row, in_order
 from jaxattn.data.splits import SPLITS, Keys, settled
-from jaxattn.data.text import MAX_LENGTH, check_whole
+from jaxattn.data.text import MAX_LENGTH, Cut, check_whole
 from jaxattn.system.errors import reason
 from jaxattn.system.lines import records, suffix_of
 

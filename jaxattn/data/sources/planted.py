@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data.dataset import Cut, Dataset, Split, assemble
+from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.sources import POLAR
 from jaxattn.data.splits import SPLITS, split_of
-from jaxattn.data.text import build_vocabulary, encode, kinds, lexicon_ratings, tokenize
+from jaxattn.data.text import Cut, build_vocabulary, encode, tokenize
 
 
 class _Sentence(NamedTuple):
@@ -67,8 +67,7 @@ def load_planted(
         splits[name], cut[name] = _pair(
             reviews[name], neutral[name], vocabulary, length
         )
-    about = (vocabulary, kinds(vocabulary), lexicon_ratings(vocabulary), cut)
-    return assemble("planted", ("negative", "positive"), splits, *about)
+    return assemble("planted", ("negative", "positive"), splits, vocabulary, cut)
 
 
 def _hash(*parts: str) -> int:
