@@ -188,7 +188,7 @@ def cut(folder):
         ),
         (
             lambda f: (f / "docs/val_3.txt").write_bytes(b"\xff"),
-            "val_3.txt: not a text file in UTF-8",
+            "val_3.txt: not a text in UTF-8",
         ),
         (cut, "val.jsonl, row 8: no JSON .*; the file may be cut off"),
         (
