@@ -52,9 +52,8 @@ def load(folder, *fields, length=32, data_dir=None):
 
 
 def refused(match, folder, *fields, kind=ValueError, **more):
-    with pytest.raises(kind, match=match) as error:
+    with own_files.refused(match, kind):
         load(folder, *fields, **more)
-    assert "\n" not in str(error.value)
 
 
 def splits(dataset):
@@ -240,10 +239,10 @@ NAN = np.where(np.arange(5)[:, None] == 2, np.nan, ONES)
 @pytest.mark.parametrize(
     "damage, said",
     [
-        (holds(ONES[:0]), r"features \[0, 6\] of float32: a bag with no instance"),
+        (holds(ONES[:0]), r"features \[0, 6\] of float32: a bag without instances"),
         (holds(ONES[0]), r"features \[6\] of float32; allowed: \[instances, feat"),
         (holds(ONES[None]), r"features \[1, 5, 6\] of float32; allowed"),
-        (holds(ONES[:, :0]), "instances without features"),
+        (holds(ONES[:, :0]), "a bag without features"),
         (holds(ONES[:, :5]), "slide_3.h5: 5 features an instance; .*slide_0.h5 has 6"),
         (holds(ONES, name="embeddings"), "no array 'features'; there are: embeddings"),
         (holds(np.array([[b"x"] * D])), r"\[1, 6\] of .S1; allowed: .* of numbers"),

@@ -111,5 +111,5 @@ def assemble(
     digest = digest_of(
         name, classes, vocabulary, (known if vocabulary else ()) + arrays
     )
-    parts = (splits[split] for split in SPLITS)
+    parts = splits["train"], splits["validation"], splits["test"]
     return Dataset(name, classes, vocabulary, *known, *parts, cut or {}, digest, grid)

@@ -71,12 +71,8 @@ def embedded(name: str) -> Iterator[list[str]]:
 def check_whole(name: str, value: object, most: int | None = None) -> None:
     """Raises ValueError unless 1 <= value <= most and it is a whole number."""
     # A bool is an int to Python; "True tokens" is a mistake all the same.
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | np.integer)
-        or value < 1
-        or (most is not None and value > most)
-    ):
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= (most or value):
         allowed = "at least 1" if most is None else f"1 to {most}"
         raise ValueError(f"{name} is {value!r}; allowed: a whole number, {allowed}")
 
@@ -88,12 +84,16 @@ def tokenize(text: str) -> list[str]:
     ("@anonymous") and a simple emoticon (":-)", "<3"). A hyphenated word is three
     tokens, and a hash tag is "#" and a word. Typographic apostrophes become "'".
     """
-    return _TOKEN.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    return _TOKEN.findall(_lower(text))
+
+
+def _lower(text: str) -> str:
+    return text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 
 
 def token_offsets(text: str) -> list[tuple[int, int]]:
     """Where in the text each token of `tokenize` begins and ends, in characters."""
-    lower = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    lower = _lower(text)
     spans = [match.span() for match in _TOKEN.finditer(lower)]
     if len(lower) == len(text):
         return spans
@@ -145,9 +145,8 @@ def encode(
     check_whole("length", length, MAX_LENGTH)
     index = {token: i for i, token in enumerate(vocabulary)}
     unknown = index[UNKNOWN]
-    tokens = np.zeros(
-        (len(documents), length), np.min_scalar_type(max(len(vocabulary) - 1, 0))
-    )
+    smallest = np.min_scalar_type(max(len(vocabulary) - 1, 0))
+    tokens = np.zeros((len(documents), length), smallest)
     lengths = np.zeros(len(documents), np.int32)
     for row, document in enumerate(documents):
         ids = [index.get(token, unknown) for token in document[:length]] or [unknown]

@@ -1,4 +1,8 @@
-"""Readers of the user's own data, and which of them a source goes to."""
+"""Readers of the user's own data, and which of them a source goes to.
+
+All of them raise ValueError or OSError, one line that names the file and the row, for
+what the user can put right.
+"""
 
 import importlib
 from pathlib import Path

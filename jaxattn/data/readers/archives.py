@@ -44,10 +44,7 @@ def without_remains(text: str) -> str:
 
 
 def members(path: Path, wanted: Callable[[str], object]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the wanted files of a folder or, streamed, of a `.tar.gz`.
-
-    Raises: ValueError where it is no gzipped tar, or cut off or damaged; OSError.
-    """
+    """(name, content) of the wanted files of a folder or, streamed, of a `.tar.gz`."""
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             name = file.relative_to(path.parent).as_posix()
@@ -79,8 +76,6 @@ def read_imdb(path: Path, label: str = "label") -> Iterator[Row]:
 
     Labels are neg and pos, or with `label` "rating" 1 to 10. Reviews of a film, where
     the archive says it, are a group.
-
-    Raises: ValueError where there are none or one is no text; OSError.
     """
     reviews: list[tuple[str, str, str, int, int, str]] = []
     films: dict[tuple[str, str], list[str]] = {}
@@ -115,8 +110,6 @@ def read_ag_news(path: Path, parts: Sequence[str]) -> Iterator[Row]:
 
     A line is class (1 to 4), title, description; a header is passed over. `parts` are
     those that are read, "title" and "description".
-
-    Raises: ValueError with the row, where a file is no such table or cut off; OSError.
     """
     if path.suffix == ".csv" and path.is_file():
         tables = [(path.name, path.read_bytes())]
@@ -163,8 +156,6 @@ def load(source: str, options: Options) -> Dataset:
             for in `options.data_dir`.
         options: fields are, for imdb, label: "label" (neg, pos) or "rating" (1 to 10);
             for ag_news, text: "title+description", "title" or "description".
-
-    Raises: ValueError or OSError, one line, for what the user can put right.
     """
     kind, _, given = source.partition(":")
     if not given:

@@ -36,8 +36,6 @@ def load(source: str, options: Options) -> Dataset:
         source: the folder.
         options: fields are "label=classification" and "query=query" unless given;
             "query=" leaves the query out.
-
-    Raises: ValueError or OSError, one line, for what the user can put right.
     """
     folder = Path(source).expanduser()
     named = chosen(source, options.fields, ROLES)
@@ -56,10 +54,7 @@ def load(source: str, options: Options) -> Dataset:
 
 
 def reader(folder: Path) -> Callable[[str], list[str] | None]:
-    """What gives the tokens of a document by its name, None where there is none.
-
-    Raises: ValueError where the folder has no documents, or they cannot be read.
-    """
+    """What gives the tokens of a document by its name, None where there is none."""
     if (folder / "docs").is_dir():
         root = (folder / "docs").resolve()
 
@@ -92,11 +87,8 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _queries_differ(files: dict[str, Path], field: str) -> bool:
-    queries = (
-        record.get(field) or ""
-        for path in files.values()
-        for _, record in _records(path)
-    )
+    rows = (record for path in files.values() for _, record in _records(path))
+    queries = (row.get(field) or "" for row in rows)
     first = next(queries, "")
     return any(query != first for query in queries)
 
@@ -129,11 +121,11 @@ def _rows(
                 tokens += [BETWEEN] if starts else []
                 starts[document] = (len(tokens), len(text))
                 tokens += text
-            evidence = [0.0] * len(tokens) if pieces else None
+            evidence = [0.0] * len(tokens)
             for piece in pieces:
                 start, end = _within(piece, *starts[piece["docid"]], where)
                 evidence[start:end] = [1.0] * (end - start)
-            yield Row(tokens, label, where, evidence, split, name)
+            yield Row(tokens, label, where, evidence if pieces else None, split, name)
     if unmarked:
         log.info(f"nothing is marked in {unmarked:,} rows: they have no evidence")
     if unplaced:

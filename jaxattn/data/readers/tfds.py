@@ -49,8 +49,6 @@ def load(source: str, options: Options) -> Dataset:
             evidence (parts of the text, as texts), id and group; "text=a+b" joins two
             texts, "a/b" is a field within a field. They are known for some data sets
             and guessed for others. Images have their own length.
-
-    Raises: ValueError or OSError, one line, for what the user can put right.
     """
     name = source.removeprefix("tfds:")
     source = f"tfds:{name}"

@@ -133,14 +133,10 @@ def one(got: Mapping[str, list], name: str, where: str) -> Any:
 def named(
     source: str, builder: Any, there: Mapping[str, Any], fields: Sequence[str]
 ) -> dict:
-    """The field of each role; "" where there is none.
-
-    Raises: ValueError, naming the fields there are, where one is missing, cannot be
-    guessed or holds something else.
-    """
+    """The field of each role; "" where there is none."""
     own = known(builder)
-    usual = dict.fromkeys(ROLES, "")
-    usual |= own.fields if own else _guessed(there, builder)
+    usual: dict[str, str] = dict.fromkeys(ROLES, "")
+    usual |= dict(own.fields if own else _guessed(there, builder))
     roles = chosen(source, fields, usual)
     for role in ("text", "image"):
         # Naming the one means that it is not the other.

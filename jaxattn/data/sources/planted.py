@@ -33,9 +33,6 @@ def load_planted(
     about five times each, always from the split that the review is in. Hashes of the
     ids decide who meets whom and which half is first. No sentence of training is one of
     validation or test.
-
-    Raises: ValueError for a length under 2 or damaged prepared data; OSError where
-        data_dir cannot be written or read.
     """
     # Here, since it imports tensorflow_datasets.
     from jaxattn.data.sources.snippets import load_snippets

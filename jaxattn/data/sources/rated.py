@@ -16,10 +16,7 @@ def load_rated(
     min_count: int,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """Loads "movie_sentiment", "sentiment" (of all sources) or "sources".
-
-    Raises: as `jaxattn.data.load`.
-    """
+    """Loads "movie_sentiment", "sentiment" (of all sources) or "sources"."""
     # Here, since it imports tensorflow_datasets.
     from jaxattn.data.sources.snippets import load_snippets
 
