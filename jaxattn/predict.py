@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -26,26 +26,13 @@ if TYPE_CHECKING:
     from jaxattn.metrics.statistics import Interval
 
 FINE, USAGE = 0, 2
-
-EACH = 4
-"""Up to so many seeds have a row of the heat-map each."""
-
-WIDEST = 64
-"""Where a mask has more positions, only the largest weights are shown."""
-
-LARGEST = 10
-
-LONG = 200
-"""Examples, which take seconds."""
-
-MOST_CHARACTERS = 300
-"""Of a text that is shown."""
-
-CHUNK = 64
-"""Examples of one call, fewer where they are long."""
-
-TOGETHER = 16
-"""Seeds side by side."""
+EACH = 4  # up to so many seeds have a row of the heat-map each
+WIDEST = 64  # positions of a mask; of a wider one the largest weights are shown
+LARGEST = 10  # weights
+LONG = 200  # examples, which take seconds
+MOST_CHARACTERS = 300  # of a text that is shown
+CHUNK = 64  # examples of one call, fewer where they are long
+TOGETHER = 16  # seeds side by side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,35 +133,25 @@ def _run(flags: Flags) -> None:
             f"method {model.method} takes its masks from the model that it explains, "
             "which is not kept: choose another --method"
         )
-    if flags.file:
-        examples = from_file(flags.file, model)
-    else:
-        examples = from_texts(flags.text, model)
+    given = flags.file
+    examples = from_file(given, model) if given else from_texts(flags.text, model)
     for example in examples:
         if example.unknown and len(example.unknown) == len(set(example.names)):
-            console.warn(
-                f"{example.where}: the model knows none of its words and reads <unk> "
-                "only"
-            )
+            known = "the model knows none of its words and reads <unk> only"
+            console.warn(f"{example.where}: {known}")
     if not flags.json:
-        n = len(model.seeds)
-        console.say(
-            f"{flags.run}: {model.task}, {model.method}, {n} seed{'s' * (n > 1)}"
-        )
-    with _progress(len(examples)) as advance:
+        seeds = f"{len(model.seeds)} seed{'s' * (len(model.seeds) > 1)}"
+        console.say(f"{flags.run}: {model.task}, {model.method}, {seeds}")
+    # Shown where predictions take long and are not read as they come.
+    hidden = sys.stdout.isatty() or len(examples) < LONG
+    bar = contextlib.nullcontext(lambda: None)
+    with bar if hidden else console.bar("predict", len(examples)) as advance:
         for i, prediction in enumerate(predictions(model, examples), 1):
             if flags.json:
                 print(json.dumps(plain(_object(model, prediction)), allow_nan=False))
             else:
                 console.say(f"\n{_told(model, prediction, i)}")
             advance()
-
-
-def _progress(n: int) -> contextlib.AbstractContextManager[Callable[..., None]]:
-    """Shown where predictions take long and are not read as they come."""
-    if sys.stdout.isatty() or n < LONG:
-        return contextlib.nullcontext(lambda: None)
-    return console.bar("predict", n)
 
 
 def from_texts(texts: Sequence[str], model: TrainedModel) -> list[Example]:
@@ -197,9 +174,8 @@ def from_file(path: str, model: TrainedModel) -> list[Example]:
     if not (path.endswith(".jsonl") or path == "-" and first.lstrip()[:1] == "{"):
         return _of_texts({w: line.rstrip("\r\n") for w, line in lines.items()}, model)
     wanted = "text" if model.vocabulary else "inputs"
-    fields = {}
-    for where, line in lines.items():
-        value = json_value(where, line)
+    fields = {where: json_value(where, line) for where, line in lines.items()}
+    for where, value in fields.items():
         if not isinstance(value, dict) or wanted not in value:
             raise ValueError(f"{where}: expected an object with {wanted!r}")
         fields[where] = value[wanted]
@@ -211,17 +187,19 @@ def from_file(path: str, model: TrainedModel) -> list[Example]:
 def _of_texts(texts: Mapping[str, Any], model: TrainedModel) -> list[Example]:
     documents = []
     for where, text in texts.items():
+        wrong = ""
         if not isinstance(text, str):
-            raise ValueError(f"{where}: 'text' is no text")
-        if "\0" in text:
-            raise ValueError(f"{where}: it holds a NUL character, so it is no text")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{where}: not a text in UTF-8") from None
-        documents.append(model.words(text))
-        if not documents[-1]:
-            raise ValueError(f"{where}: the text is empty")
+            wrong = "'text' is no text"
+        elif "\0" in text:
+            wrong = "it holds a NUL character, so it is no text"
+        elif any("\ud800" <= character <= "\udfff" for character in text):
+            wrong = "not a text in UTF-8"
+        elif not (words := model.words(text)):
+            wrong = "the text is empty"
+        else:
+            documents.append(words)
+        if wrong:
+            raise ValueError(f"{where}: {wrong}")
     known, most = set(model.vocabulary), model.inputs.length
     tokens, lengths = model.encode(list(texts.values()))
     examples = []
@@ -241,18 +219,16 @@ def _of_numbers(given: Any, where: str, model: TrainedModel) -> Example:
     except (TypeError, ValueError):
         raise ValueError(f"{where}: 'inputs' are no array of numbers") from None
     more = () if inputs.kind == "scalars" else (inputs.size,)
-    if array.ndim != 1 + len(more) or array.shape[1:] != more or not len(array):
-        raise ValueError(
-            f"{where}: 'inputs' have shape {list(array.shape)}, expected "
-            f"{[inputs.length, *more]}"
-        )
-    n = len(array)
-    if n > inputs.length or inputs.fixed and n < inputs.length:
-        raise ValueError(
-            f"{where}: 'inputs' have {n} positions, the model has {inputs.length}"
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(f"{where}: 'inputs' are not all finite")
+    n = len(array) if array.ndim else 0
+    if array.ndim != 1 + len(more) or array.shape[1:] != more or not n:
+        expected = [inputs.length, *more]
+        wrong = f"have shape {list(array.shape)}, expected {expected}"
+    elif n > inputs.length or inputs.fixed and n < inputs.length:
+        wrong = f"have {n} positions, the model has {inputs.length}"
+    else:
+        wrong = "" if np.isfinite(array).all() else "are not all finite"
+    if wrong:
+        raise ValueError(f"{where}: 'inputs' {wrong}")
     padded = np.zeros((inputs.length, *more), np.float32)
     padded[:n] = array
     return Example(where, "", padded, n, tuple(f"x{i}" for i in range(n)))
@@ -337,11 +313,13 @@ def disagreement(masks: np.ndarray) -> float:
     return float(bits.mean()) if len(bits) else math.nan
 
 
+def digits(numbers: Any) -> np.ndarray:
+    """Numbers with six digits behind the point."""
+    return np.round(np.asarray(numbers, np.float64), 6)
+
+
 def _object(model: TrainedModel, prediction: Prediction) -> dict[str, Any]:
     """What is printed of an example as JSON."""
-
-    def digits(numbers: Any) -> Any:
-        return np.round(np.asarray(numbers, np.float64), 6)
 
     example, masks = prediction.example, prediction.masks
     shares = digits(prediction.probabilities.mean(axis=0))

@@ -1,9 +1,11 @@
 """Small files of one's own data, and how tests read them."""
 
+import contextlib
 import json
 import pathlib
 
 import numpy as np
+import pytest
 
 from jaxattn.data.readers import load_own
 from jaxattn.data.readers.options import Options
@@ -47,6 +49,14 @@ def words(dataset, split, row: int) -> list[str]:
     """The tokens of one example."""
     ids = split.inputs[row, : split.lengths[row]]
     return [dataset.vocabulary[i] for i in ids]
+
+
+@contextlib.contextmanager
+def refused(match: str, kind=ValueError):
+    """What is raised within is one line that matches."""
+    with pytest.raises(kind, match=match) as error:
+        yield error
+    assert "\n" not in str(error.value)
 
 
 def same(one, other) -> None:

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import registered
 
-from jaxattn.data.sources.snippets import quiet
+from jaxattn.data.tfds_records import quiet
 
 
 def prepare(folder, called, features, splits, config=None, version="1.0.0", **more):

@@ -60,9 +60,8 @@ def load(source, *fields, length=12, folder=None):
 
 
 def refused(match, source, *fields, kind=ValueError):
-    with pytest.raises(kind, match=match) as error:
+    with own_files.refused(match, kind):
         load(source, *fields)
-    assert "\n" not in str(error.value)
 
 
 def test_imdb_from_its_archive(imdb):
@@ -84,7 +83,7 @@ def test_imdb_from_its_archive(imdb):
 def test_the_rating_is_a_label(imdb):
     found = load(f"imdb:{imdb}", "label=rating")
     assert found.classes == ("1", "2", "3", "4", "7", "8", "9", "10")
-    by_id = {review.id: review.rating for review in read_imdb(imdb)}
+    by_id = {review.id: review.label for review in read_imdb(imdb, "rating")}
     ratings = [int(found.classes[label]) for label in found.test.labels]
     assert ratings == [by_id[id_] for id_ in found.test.ids]
     assert by_id["test-pos-00003"] == 10 and by_id["train-neg-00001"] == 2
@@ -98,7 +97,9 @@ def test_archive_and_folder_give_the_same(imdb, tmp_path):
     backwards = pack(tmp_path / "b.tar.gz", files, "aclImdb")
     assert load(f"imdb:{backwards}").digest == load(f"imdb:{imdb}").digest
     bare = {name: text for name, text in files.items() if "urls" not in name}
-    assert {r.film for r in read_imdb(pack(tmp_path / "c.tar.gz", bare, "x"))} == {None}
+    assert {r.group for r in read_imdb(pack(tmp_path / "c.tar.gz", bare, "x"))} == {
+        None
+    }
 
 
 def test_the_archive_is_looked_for_in_data_dir(imdb):
@@ -161,7 +162,7 @@ def test_what_is_no_archive(tmp_path, imdb):
 
 def test_progress_is_said(imdb, monkeypatch, said):
     monkeypatch.setattr(limits, "SECONDS", 0.0)
-    read_imdb(imdb)
+    list(read_imdb(imdb))
     assert said()[-1] == f"read {4 * N + 4} files of aclImdb_v1.tar.gz"
 
 
@@ -233,7 +234,7 @@ def test_no_news(tmp_path, ag_news):
     )
     refused("no such file or folder", f"ag_news:{tmp_path}/none.csv")
     (tmp_path / "latin.csv").write_bytes(b'"1","\xe9","b"\n')
-    refused("not a text file in UTF-8", f"ag_news:{tmp_path}/latin.csv")
+    refused("not a text in UTF-8", f"ag_news:{tmp_path}/latin.csv")
     refused("there are: title, description", f"ag_news:{ag_news}", "text=body")
 
 

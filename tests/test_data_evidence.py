@@ -1,6 +1,7 @@
 import string
 
 import numpy as np
+import own_files
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,9 +138,8 @@ def test_an_empty_list_marks_nothing():
     ],
 )
 def test_wrong_evidence(wrong, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with own_files.refused(message):
         marks(wrong, 4)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

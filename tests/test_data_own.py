@@ -116,9 +116,7 @@ def jsonl(*records):
 
 
 BASE = own_files.records()
-
 GOOD = jsonl(*BASE)
-
 TOKENS = {"text": ..., "tokens": ["a", "b"]}
 
 ROWS = [
@@ -192,10 +190,7 @@ WHOLE = {
         b"text,label,evidence\na b,1,yes no\n",
         "row 2: evidence 'yes no': allowed: numbers with spaces",
     ),
-    "json.csv": (
-        b'text,label,evidence\na b,1,"[0,"\n',
-        "row 2: evidence is no JSON",
-    ),
+    "json.csv": (b'text,label,evidence\na b,1,"[0,"\n', "row 2: evidence is no JSON"),
     "latin.csv": (
         b"text,label\na,1\ncaf\xe9,2\n",
         "row 3: line 3: not UTF-8 (byte 0xe9 at column 4)",

@@ -109,32 +109,6 @@ def test_order_and_lengths_tell_nothing_of_the_label(planted):
         assert abs(np.corrcoef(told, split.labels)[0, 1]) < 3.3 / len(first) ** 0.5
 
 
-def test_share_of_evidence_is_about_a_half(planted):
-    for side in SPLITS:
-        split = getattr(planted, side)
-        share = split.truth.sum(axis=1) / split.lengths
-        assert 0.5 < share.mean() < 0.53
-        assert 0 < share.min() and share.max() < 1
-
-
-def test_only_the_review_tells_the_label(planted):
-    """Naive Bayes on each half alone."""
-    train, test = planted.train, planted.test
-
-    def accuracy(half):
-        counts = np.ones((2, len(planted.vocabulary)))
-        where = half(train)
-        for label in (0, 1):
-            rows = train.labels == label
-            np.add.at(counts[label], train.inputs[rows][where[rows]], 1)
-        odds = np.diff(np.log(counts / counts.sum(axis=1, keepdims=True)), axis=0)[0]
-        scores = (odds[test.inputs] * half(test)).sum(axis=1)
-        return ((scores > 0) == test.labels).mean()
-
-    assert accuracy(lambda split: split.truth) > 0.7
-    assert abs(accuracy(lambda split: ~split.truth & (split.inputs > 0)) - 0.5) < 0.05
-
-
 def test_vocabulary_counts_each_training_sentence_once(planted, snippets):
     ids = {id_ for pair in pairs(planted.train) for id_ in pair}
     counts = Counter(token for id_ in ids for token in snippets[id_][0])

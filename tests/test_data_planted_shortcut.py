@@ -6,7 +6,6 @@ from jaxattn.data.sources.planted_shortcut import flip_probability, planted_shor
 from jaxattn.metrics.leak import leak
 
 N = 5000
-
 BITS = (0.0, 0.1, 0.5, 1.0)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "launch" / "rebuild_snippets.py"
-
 SPEC = importlib.util.spec_from_file_location("rebuild_snippets", SCRIPT)
 
 assert SPEC is not None and SPEC.loader is not None
@@ -19,7 +18,6 @@ rebuild = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(rebuild)
 
 HUTTO = rebuild.FOLDER
-
 ARCHIVE = os.environ.get("JAXATTN_VADER_ARCHIVE", "")
 
 

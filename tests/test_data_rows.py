@@ -1,6 +1,7 @@
 """Rows of any reader become arrays, and what is wrong with them is said."""
 
 import numpy as np
+import own_files
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -232,10 +233,7 @@ def test_splits_that_are_copies_are_refused():
             {"split": lambda i: "train" if i % 2 else "dev"},
             r"f: no row of test \(30 train, 30 validation, 0 test\)",
         ),
-        (
-            {"id": lambda i: "same"},
-            r"1 ids are in two splits, as f, row 1 \(train",
-        ),
+        ({"id": lambda i: "same"}, r"1 ids are in two splits, as f, row 1 \(train"),
         ({"group": lambda i: "g"}, r"1 groups are in two splits, as f, row 1 \(train"),
         ({"tokens": lambda i: ["a", 1]}, "f, row 1: tokens must be texts"),
         ({"tokens": lambda i: "abc"}, "f, row 1: tokens are one text, not a list"),
@@ -249,9 +247,8 @@ def test_splits_that_are_copies_are_refused():
     ],
 )
 def test_wrong_rows(changes, message):
-    with pytest.raises(ValueError, match=f"^{message}") as caught:
+    with own_files.refused(f"^{message}"):
         from_rows(made(**changes), "f", 4, 1)
-    assert "\n" not in str(caught.value)
 
 
 def test_no_rows_and_wrong_settings():

@@ -13,9 +13,7 @@ from jaxattn.data.readers.bags import Arrays
 from jaxattn.system import runtime
 
 h5py = pytest.importorskip("h5py", reason="h5py is an extra: jaxattn[h5]")
-
 N, D = 40, 6
-
 SIZES = [3 + i % 7 for i in range(N)]
 
 
@@ -54,9 +52,8 @@ def load(folder, *fields, length=32, data_dir=None):
 
 
 def refused(match, folder, *fields, kind=ValueError, **more):
-    with pytest.raises(kind, match=match) as error:
+    with own_files.refused(match, kind):
         load(folder, *fields, **more)
-    assert "\n" not in str(error.value)
 
 
 def splits(dataset):
@@ -236,32 +233,22 @@ def cut(folder):
 
 
 ONES = np.ones((5, D), np.float32)
-
 NAN = np.where(np.arange(5)[:, None] == 2, np.nan, ONES)
 
 
 @pytest.mark.parametrize(
     "damage, said",
     [
-        (holds(ONES[:0]), r"features \[0, 6\] of float32: a bag with no instance"),
-        (
-            holds(ONES[0]),
-            r"features \[6\] of float32; allowed: \[instances, feat",
-        ),
+        (holds(ONES[:0]), r"features \[0, 6\] of float32: a bag without instances"),
+        (holds(ONES[0]), r"features \[6\] of float32; allowed: \[instances, feat"),
         (holds(ONES[None]), r"features \[1, 5, 6\] of float32; allowed"),
-        (holds(ONES[:, :0]), "instances without features"),
+        (holds(ONES[:, :0]), "a bag without features"),
         (holds(ONES[:, :5]), "slide_3.h5: 5 features an instance; .*slide_0.h5 has 6"),
         (holds(ONES, name="embeddings"), "no array 'features'; there are: embeddings"),
-        (
-            holds(np.array([[b"x"] * D])),
-            r"\[1, 6\] of .S1; allowed: .* of numbers",
-        ),
+        (holds(np.array([[b"x"] * D])), r"\[1, 6\] of .S1; allowed: .* of numbers"),
         (holds(NAN), "features of instance 2 is not finite as float32 .1 of 5"),
         (holds(ONES.astype(np.float64) * 1e39), "instance 0 is not finite as float32"),
-        (
-            holds(ONES, np.ones((4, 2))),
-            r"coords \[4, 2\] .*; allowed: \[5, 2\]",
-        ),
+        (holds(ONES, np.ones((4, 2))), r"coords \[4, 2\] .*; allowed: \[5, 2\]"),
         (cut, "slide_3.h5: not a whole HDF5 file"),
         (lambda f: (f / "slide_3.h5").write_text("x"), "not a whole HDF5 file"),
         (lambda f: (f / "slide_3.h5").unlink(), "slides.csv, row 5: no slide_3.h5 in"),

@@ -17,7 +17,6 @@ from jaxattn.data.text import (
 
 # Plain letters find word rules, the rest finds the corners.
 TEXTS = st.text(alphabet=st.sampled_from("aB1d 3.,'_-:;=()@#/<>pé\t’!İ")) | st.text()
-
 DOCUMENTS = st.lists(st.lists(st.sampled_from("abcdefg"), max_size=9), max_size=8)
 
 

@@ -1,5 +1,6 @@
 import json
 
+import own_files
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,9 +68,8 @@ def test_a_function_of_tokens_and_offsets(module):
     ],
 )
 def test_a_function_that_gives_no_tokens(module, function, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with own_files.refused(message):
         tokenizer_of(f"{module}:{function}").tokens("some text")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("function", ["short", "outside", "backwards"])
@@ -91,9 +91,8 @@ def test_a_function_that_gives_no_offsets(module, function):
     ],
 )
 def test_names_of_no_tokenizer(name, message):
-    with pytest.raises((ValueError, OSError), match=message) as caught:
+    with own_files.refused(message, (ValueError, OSError)):
         tokenizer_of(name)
-    assert "\n" not in str(caught.value)
 
 
 def test_no_name_is_the_tokenizer_of_the_package():
@@ -141,9 +140,8 @@ def test_a_file_that_is_no_tokenizer(tmp_path):
     pytest.importorskip("tokenizers")
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps({"model": 1}))
-    with pytest.raises(ValueError, match="tokenizer.json: Exception") as caught:
+    with own_files.refused("tokenizer.json: Exception"):
         tokenizer_of(str(path))
-    assert "\n" not in str(caught.value)
 
 
 def test_what_is_missing_without_the_package(tmp_path, monkeypatch):

@@ -16,7 +16,6 @@ from jaxattn.predict import disagreement
 from jaxattn.system import console
 
 TEXTS = EXPECTED["movie_sentiment"]["texts"]
-
 WORDS = ["--task", "movie_sentiment"]
 
 

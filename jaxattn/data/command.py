@@ -15,7 +15,6 @@ from jaxattn.data.sources.synthetic import SYNTHETIC
 from jaxattn.system import console
 
 FINE, USAGE = 0, 2
-
 WIDTH = 80
 
 OWN = (
@@ -46,7 +45,19 @@ class Reads:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Show(Reads):
+class Loads(Reads):
+    """How data are made of it."""
+
+    min_count: int = 2
+    """Words met less often in training become <unk>."""
+    data_dir: Path | None = None
+    """Where prepared data are kept; TFDS's usual place if not given."""
+    download: bool = False
+    """Fetch what is missing from the network."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Show(Loads):
     """Show some examples, with what counts as evidence highlighted."""
 
     source: Annotated[Positional[str], arg(metavar="NAME|FILE")]
@@ -55,12 +66,6 @@ class Show(Reads):
     """How many."""
     seed: int = 0
     """Of the draw."""
-    min_count: int = 2
-    """Words met less often in training are <unk>."""
-    data_dir: Path | None = None
-    """Where embedded data are prepared; TFDS's usual place if not given."""
-    download: bool = False
-    """Fetch what is missing from the network."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,7 @@ class Check(Reads):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prepare(Reads):
+class Prepare(Loads):
     """Prepare data once, so that the next run starts at once.
 
     - Without -o, runs with --data FILE and the same settings find it.
@@ -83,12 +88,6 @@ class Prepare(Reads):
     """Data as --data of jaxattn train takes them."""
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT.npz")] = None
     """Where to write; a name of its content in data_dir if not given."""
-    min_count: int = 2
-    """Words met less often in training become <unk>."""
-    data_dir: Path | None = None
-    """Where prepared data are kept; TFDS's usual place if not given."""
-    download: bool = False
-    """Fetch what is missing from the network."""
 
 
 Command = (
@@ -99,7 +98,6 @@ Command = (
 )
 
 
-@console.messages_shown()
 @console.messages_shown()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
@@ -138,8 +136,8 @@ def _list(command: List) -> None:
 
 def _options(command: Any) -> Options:
     """Those of the options that the command has."""
-    given = {name: getattr(command, name, None) for name in Options._fields}
-    return Options(**{name: v for name, v in given.items() if v is not None})
+    given = dataclasses.asdict(command)
+    return Options(**{name: given[name] for name in Options._fields if name in given})
 
 
 def _show(command: Show) -> None:

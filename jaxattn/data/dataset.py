@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxattn.data.splits import SPLITS
+from jaxattn.data.text import Cut, kinds, lexicon_ratings
 
 
 class Split(NamedTuple):
@@ -43,13 +44,6 @@ class Split(NamedTuple):
             more += [np.array(names), *(self.attributions[name] for name in names)]
         more += [] if self.evidence is None else [self.evidence]
         return (*self[:4], *more)
-
-
-class Cut(NamedTuple):
-    """What padding to a fixed length cost one split."""
-
-    examples: int  # examples that lost tokens
-    tokens: int  # tokens lost
 
 
 class Dataset(NamedTuple):
@@ -105,8 +99,6 @@ def assemble(
     classes: tuple[str, ...],
     splits: dict[str, Split],
     vocabulary: tuple[str, ...] = (),
-    kind: np.ndarray | None = None,
-    lexicon: np.ndarray | None = None,
     cut: dict[str, Cut] | None = None,
     grid: tuple[int, int] | None = None,
 ) -> Dataset:
@@ -114,18 +106,10 @@ def assemble(
 
     Data without tokens have no vocabulary, and kind [0], lexicon [0] and cut are empty.
     """
+    known = kinds(vocabulary), lexicon_ratings(vocabulary)
     arrays = tuple(array for split in SPLITS for array in splits[split].arrays())
-    known = tuple(array for array in (kind, lexicon) if array is not None)
-    return Dataset(
-        name=name,
-        classes=classes,
-        vocabulary=vocabulary,
-        kind=np.zeros(0, np.uint8) if kind is None else kind,
-        lexicon=np.zeros(0, np.float32) if lexicon is None else lexicon,
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
-        cut=cut or {},
-        digest=digest_of(name, classes, vocabulary, known + arrays),
-        grid=grid,
+    digest = digest_of(
+        name, classes, vocabulary, (known if vocabulary else ()) + arrays
     )
+    parts = splits["train"], splits["validation"], splits["test"]
+    return Dataset(name, classes, vocabulary, *known, *parts, cut or {}, digest, grid)

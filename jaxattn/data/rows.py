@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,18 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data.dataset import Cut, Dataset, Split, assemble
+from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.limits import followed
 from jaxattn.data.splits import SPLITS, Keys, check_name, settled
-from jaxattn.data.text import (
-    MAX_LENGTH,
-    PAD,
-    UNKNOWN,
-    check_whole,
-    kinds,
-    lexicon_ratings,
-    most_frequent,
-)
+from jaxattn.data.text import MAX_LENGTH, PAD, UNKNOWN, Cut, check_whole, most_frequent
 
 log = logging.getLogger("jaxattn")
 
@@ -72,24 +63,15 @@ class Gathered:
 
     def add(self, row: Row) -> None:
         """Takes a row in; raises ValueError, and takes nothing, where it is wrong."""
-        n = len(row.tokens)
         try:
-            text = "\0".join(row.tokens)
-            text.encode()
-        except TypeError:
-            raise ValueError(f"{row.where}: tokens must be texts") from None
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"{row.where}: a character is broken (half of a surrogate pair)"
-            ) from None
-        if isinstance(row.tokens, str):
-            raise ValueError(f"{row.where}: tokens are one text, not a list of them")
-        if text.count("\0") >= max(n, 1):
-            raise ValueError(f"{row.where}: a NUL character: no text has one")
-        label = self._label(row)
-        if row.evidence is not None:
-            _check_evidence(row)
+            text = _text(row.tokens)
+            label = self._label(row.label)
+            if row.evidence is not None:
+                _check_evidence(row.evidence, len(row.tokens))
+        except ValueError as error:
+            raise ValueError(f"{row.where}: {error}") from None
         self.rows.add(row, text)
+        n = len(row.tokens)
         self.labels.append(self.names[label])
         # An empty text is one unknown token, so that there is something to attend to.
         self.empty += not n
@@ -99,50 +81,58 @@ class Gathered:
         if row.evidence is not None:
             self.marks.extend(row.evidence if n else (0.0,))
 
-    def _label(self, row: Row) -> str:
-        label = row.label
+    def _label(self, label: object) -> str:
         if isinstance(label, int | np.integer) and not isinstance(label, bool):
             if self.classes is None:
                 return str(int(label))
             if 0 <= label < len(self.classes):
                 return self.classes[label]
-            raise ValueError(
-                f"{row.where}: label {label}; there are {len(self.classes)} classes"
-            )
+            raise ValueError(f"label {label}; there are {len(self.classes)} classes")
         if not isinstance(label, str):
-            raise ValueError(
-                f"{row.where}: label {repr(label)[:40]}; allowed: a text or a whole "
-                "number"
-            )
+            shown = repr(label)[:40]
+            raise ValueError(f"label {shown}; allowed: a text or a whole number")
         if not label.strip():
-            raise ValueError(f"{row.where}: no label")
-        check_name(row.where, "label", label)
+            raise ValueError("no label")
+        check_name("label", label)
         if self.classes is not None and label not in self.classes:
-            raise ValueError(
-                f"{row.where}: label {label!r}; allowed: {', '.join(self.classes)}"
-            )
+            raise ValueError(f"label {label!r}; allowed: {', '.join(self.classes)}")
         return label
 
 
-def _check_evidence(row: Row) -> None:
-    evidence = row.evidence
-    assert evidence is not None
-    if len(evidence) != len(row.tokens):
-        raise ValueError(
-            f"{row.where}: evidence has {len(evidence):,} numbers for "
-            f"{len(row.tokens):,} tokens: one for each is needed"
-        )
+def _text(tokens: Sequence[str]) -> str:
+    """All tokens as one text, with a NUL between; ValueError where they are none."""
     try:
-        good = not len(evidence) or (
-            0 <= min(evidence)
-            and max(evidence) <= 1
-            # min and max pass over a NaN.
-            and not math.isnan(sum(evidence))
+        text = "\0".join(tokens)
+        text.encode()
+    except TypeError:
+        raise ValueError("tokens must be texts") from None
+    except UnicodeEncodeError:
+        raise ValueError("a character is broken (half of a surrogate pair)") from None
+    if isinstance(tokens, str):
+        raise ValueError("tokens are one text, not a list of them")
+    if text.count("\0") >= max(len(tokens), 1):
+        raise ValueError("a NUL character: no text has one")
+    return text
+
+
+def check_number_of(evidence: Sequence, n: int) -> None:
+    """Raises ValueError unless evidence has a number for each of the `n` tokens."""
+    if len(evidence) != n:
+        raise ValueError(
+            f"evidence has {len(evidence):,} numbers for {n:,} tokens: one for each is "
+            "needed"
         )
+
+
+def _check_evidence(evidence: Sequence[float], n: int) -> None:
+    check_number_of(evidence, n)
+    try:
+        # NaN is not within 0 and 1.
+        good = all(0 <= number <= 1 for number in evidence)
     except TypeError:
         good = False
     if not good:
-        raise ValueError(f"{row.where}: evidence must be numbers from 0 to 1")
+        raise ValueError("evidence must be numbers from 0 to 1")
 
 
 def from_rows(
@@ -249,5 +239,4 @@ def _dataset(
             f"{lost / marks.sum():.1%} of the evidence lies behind the first {length} "
             "tokens: lost"
         )
-    about = (vocabulary, kinds(vocabulary), lexicon_ratings(vocabulary), cut)
-    return assemble(name, tuple(classes), splits, *about)
+    return assemble(name, tuple(classes), splits, vocabulary, cut)

@@ -1,5 +1,6 @@
 """Examples of a data set in the terminal, what counts as evidence highlighted."""
 
+import itertools
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,10 @@ from jaxattn.data.dataset import Dataset, Split
 from jaxattn.data.splits import SPLITS
 
 WIDTH = 80
-
 MOST = 0.5
 """Evidence from here on is strong, less is weak."""
+LEVELS = (("", "", ""), ("(", ")", "black on yellow"), ("[", "]", "bold white on red"))
+"""Brackets and style of words that are none, weak or strong evidence."""
 
 
 def drawn(dataset: Dataset, n: int, seed: int) -> list[tuple[str, int]]:
@@ -65,22 +67,18 @@ def _marks(split: Split, i: int) -> np.ndarray | None:
 
 
 def _words(words: Sequence[str], marks: np.ndarray | None, colour: bool) -> Text:
-    text = Text()
-    levels = [0] * len(words)
+    levels = np.zeros(len(words), int)
     if marks is not None:
-        levels = [int(mark > 0) + int(mark >= MOST) for mark in marks]
-    opening, closing = ("", "(", "["), ("", ")", "]")
-    styles = ("", "black on yellow", "bold white on red")
-    before = 0
-    for word, level, after in zip(words, levels, [*levels[1:], 0], strict=True):
-        text.append(" " if text else "")
-        if not colour and level != before:
-            text.append(opening[level])
-        text.append(word, styles[level] if colour else "")
-        if not colour and level != after:
-            text.append(closing[level])
-        before = level
-    return text
+        levels = (marks > 0).astype(int) + (marks >= MOST)
+    parts = []
+    for level, places in itertools.groupby(range(len(words)), levels.__getitem__):
+        opening, closing, style = LEVELS[level]
+        run = [words[i] for i in places]
+        if colour:
+            parts += [Text(word, style) for word in run]
+        else:
+            parts.append(Text(f"{opening}{' '.join(run)}{closing}"))
+    return Text(" ").join(parts)
 
 
 def _numbers(split: Split, i: int) -> str:

@@ -12,9 +12,7 @@ import numpy as np
 log = logging.getLogger("jaxattn")
 
 _SALT = "jaxattn split 1: "
-
 SPLITS = ("train", "validation", "test")
-
 ALIASES = {"val": "validation", "dev": "validation", "valid": "validation"}
 
 ALIASES |= {split: split for split in SPLITS}
@@ -71,17 +69,13 @@ class Keys:
 
     def add(self, row: Any, text: str) -> None:
         """Takes the keys of a row; raises ValueError for one that is wrong."""
-        for what, value in (("id", row.id), ("group", row.group)):
-            if value is not None:
-                check_name(row.where, what, value)
-        given = -1
-        if row.split is not None:
-            split = ALIASES.get(str(row.split).lower())
-            if split is None:
-                raise ValueError(
-                    f"{row.where}: split {row.split!r}; allowed: {', '.join(ALIASES)}"
-                )
-            given = SPLITS.index(split)
+        try:
+            for what, value in (("id", row.id), ("group", row.group)):
+                if value is not None:
+                    check_name(what, value)
+            given = -1 if row.split is None else _place_of(row.split)
+        except ValueError as error:
+            raise ValueError(f"{row.where}: {error}") from None
         if self.given and (given < 0) != (self.given[0] < 0):
             pair = (row.where, self.where[0])
             one, other = pair if given < 0 else pair[::-1]
@@ -98,16 +92,21 @@ class Keys:
         self.groups.append(hash(row.group) or 1 if row.group is not None else 0)
 
 
-def check_name(where: str, what: str, value: str) -> None:
+def check_name(what: str, value: str) -> None:
     """Raises ValueError for an id, group or label that can be none."""
     if not isinstance(value, str):
-        raise ValueError(f"{where}: {what} {value!r}; allowed: a text")
-    if len(value) > LONGEST_NAME:
-        raise ValueError(
-            f"{where}: {what} has {len(value):,} characters; allowed: {LONGEST_NAME}"
-        )
+        raise ValueError(f"{what} {value!r}; allowed: a text")
+    if (n := len(value)) > LONGEST_NAME:
+        raise ValueError(f"{what} has {n:,} characters; allowed: {LONGEST_NAME}")
     if not value.isprintable():
-        raise ValueError(f"{where}: {what} {value!r} holds what cannot be printed")
+        raise ValueError(f"{what} {value!r} holds what cannot be printed")
+
+
+def _place_of(name: str) -> int:
+    split = ALIASES.get(str(name).lower())
+    if split is None:
+        raise ValueError(f"split {name!r}; allowed: {', '.join(ALIASES)}")
+    return SPLITS.index(split)
 
 
 def settled(

@@ -4,11 +4,10 @@ import bz2
 import importlib.resources
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-
-from jaxattn.data.dataset import Cut
 
 STOP_WORDS = frozenset(
     """
@@ -36,7 +35,6 @@ Negations are not among them: they carry polarity.
 """
 
 PAD, UNKNOWN = "<pad>", "<unk>"
-
 SPECIAL, WORD, PUNCTUATION = 0, 1, 2
 
 # In this order: web address; user name; emoticon; number with points or commas; word
@@ -54,15 +52,27 @@ _TOKEN = re.compile(
 MAX_LENGTH = 4096
 
 
+class Cut(NamedTuple):
+    """What padding to a fixed length cost one split."""
+
+    examples: int
+    """That lost tokens."""
+    tokens: int
+    """That were lost."""
+
+
+def embedded(name: str) -> Iterator[list[str]]:
+    """The rows of a table that the package carries, without its header."""
+    file = importlib.resources.files("jaxattn.data") / "hutto" / f"{name}.tsv.bz2"
+    lines = bz2.decompress(file.read_bytes()).decode().split("\n")
+    return (line.split("\t") for line in lines[1:-1])
+
+
 def check_whole(name: str, value: object, most: int | None = None) -> None:
     """Raises ValueError unless 1 <= value <= most and it is a whole number."""
     # A bool is an int to Python; "True tokens" is a mistake all the same.
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | np.integer)
-        or value < 1
-        or (most is not None and value > most)
-    ):
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= (most or value):
         allowed = "at least 1" if most is None else f"1 to {most}"
         raise ValueError(f"{name} is {value!r}; allowed: a whole number, {allowed}")
 
@@ -74,12 +84,16 @@ def tokenize(text: str) -> list[str]:
     ("@anonymous") and a simple emoticon (":-)", "<3"). A hyphenated word is three
     tokens, and a hash tag is "#" and a word. Typographic apostrophes become "'".
     """
-    return _TOKEN.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    return _TOKEN.findall(_lower(text))
+
+
+def _lower(text: str) -> str:
+    return text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 
 
 def token_offsets(text: str) -> list[tuple[int, int]]:
     """Where in the text each token of `tokenize` begins and ends, in characters."""
-    lower = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    lower = _lower(text)
     spans = [match.span() for match in _TOKEN.finditer(lower)]
     if len(lower) == len(text):
         return spans
@@ -131,9 +145,8 @@ def encode(
     check_whole("length", length, MAX_LENGTH)
     index = {token: i for i, token in enumerate(vocabulary)}
     unknown = index[UNKNOWN]
-    tokens = np.zeros(
-        (len(documents), length), np.min_scalar_type(max(len(vocabulary) - 1, 0))
-    )
+    smallest = np.min_scalar_type(max(len(vocabulary) - 1, 0))
+    tokens = np.zeros((len(documents), length), smallest)
     lengths = np.zeros(len(documents), np.int32)
     for row, document in enumerate(documents):
         ids = [index.get(token, unknown) for token in document[:length]] or [unknown]
@@ -146,12 +159,9 @@ def encode(
 def kinds(vocabulary: Sequence[str]) -> np.ndarray:
     """[V] uint8: 0 special, 1 word, 2 punctuation (a single mark)."""
 
-    def kind(token: str) -> int:
-        if token in (PAD, UNKNOWN):
-            return SPECIAL
-        return WORD if len(token) > 1 or token.isalnum() else PUNCTUATION
-
-    return np.array([kind(token) for token in vocabulary], np.uint8)
+    word = [WORD if len(t) > 1 or t.isalnum() else PUNCTUATION for t in vocabulary]
+    special = [token in (PAD, UNKNOWN) for token in vocabulary]
+    return np.where(special, SPECIAL, word).astype(np.uint8)
 
 
 def read_lexicon() -> dict[str, float]:
@@ -160,17 +170,14 @@ def read_lexicon() -> dict[str, float]:
     Entries that become one by lower-casing, or that the source has twice ("lol": 2.9
     and 1.8, each by ten people), get the mean of their ratings.
     """
-    file = importlib.resources.files("jaxattn.data") / "hutto" / "lexicon.tsv.bz2"
-    lines = bz2.decompress(file.read_bytes()).decode().split("\n")
     ratings: defaultdict[str, list[float]] = defaultdict(list)
-    for line in lines[1:-1]:
-        token, rating, _ = line.split("\t")
+    for token, rating, _ in embedded("lexicon"):
         ratings[token.lower()].append(float(rating))
     return {token: sum(r) / len(r) for token, r in ratings.items()}
 
 
 def lexicon_ratings(vocabulary: Sequence[str]) -> np.ndarray:
     """[V] float32: human rating -4 to 4 of each token, NaN where there is none."""
-    lexicon = read_lexicon()
+    lexicon = read_lexicon() if vocabulary else {}
     ratings = [lexicon.get(token.lower(), np.nan) for token in vocabulary]
     return np.array(ratings, np.float32)

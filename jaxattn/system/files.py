@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 
 from jaxattn.system.errors import reason
+from jaxattn.system.lines import decoded
 
 Record = TypeVar("Record", bound=tuple)
 
@@ -61,10 +62,7 @@ def write_csv(
 def read_csv(path: str | os.PathLike[str], kind: type[Record]) -> list[Record]:
     """Read the named tuples back; raises ValueError (malformed file) or OSError."""
     types = _types(kind)
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text file in UTF-8") from None
+    text = decoded(Path(path).read_bytes(), path)
     if not text.endswith("\n"):
         raise ValueError(f"{path}: cut off, the last line has no end: write it again")
     table = csv.reader(io.StringIO(text, newline=""), strict=True)

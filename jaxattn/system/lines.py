@@ -14,9 +14,7 @@ LONGEST = 2**24
 """Bytes of a line; a longer one is no example."""
 
 _CHUNK = 2**20
-
 _GZIP = b"\x1f\x8b"
-
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -46,11 +44,7 @@ def records(path: Path) -> Iterator[Record]:
     A record that cannot be read is given as such, and reading goes on.
     Raises: ValueError or OSError, one line, where nothing at all can be read.
     """
-    kind = suffix_of(path)
-    if kind in (".csv", ".tsv"):
-        yield from _table(path)
-    else:
-        yield from _json(path)
+    return _table(path) if suffix_of(path) in (".csv", ".tsv") else _json(path)
 
 
 def suffix_of(path: Path) -> str:
@@ -61,13 +55,8 @@ def suffix_of(path: Path) -> str:
 
 def header_of(path: Path) -> list[str]:
     """The field names of a table; raises ValueError or OSError where there are none."""
-
-    def texts() -> Iterator[str]:
-        for _, text in rows(path):
-            yield text
-
     try:
-        return next(_reader(texts(), path), [])
+        return next(_reader((text for _, text in rows(path)), path), [])
     except csv.Error as error:
         raise ValueError(f"{path}, row 1: no {_kind(path)} ({error})") from None
 
@@ -117,6 +106,14 @@ def json_value(where: str, text: str) -> Any:
         # The last line of a file that was cut off has no end.
         cut = "" if text.endswith("\n") else "; the file may be cut off"
         raise ValueError(f"{where}: {error}{cut}") from None
+
+
+def decoded(raw: bytes, where: object, encoding: str = "utf-8") -> str:
+    """The text of some bytes; ValueError, which says `where`, if they are none."""
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError:
+        raise ValueError(f"{where}: not a text in UTF-8") from None
 
 
 def _name(path: str | Path) -> str:
@@ -185,24 +182,18 @@ def _opened(path: str | Path) -> BinaryIO:
 def _json(path: Path) -> Iterator[Record]:
     first = True
     for number, text, wrong in _lines(path):
-        if wrong:
-            yield Record(number, {}, wrong)
-            continue
         text = text.strip()
-        if not text:
-            continue
-        if first and text[0] == "[":
+        if first and text[:1] == "[":
             yield from _array(path)
             return
-        first = False
-        yield _object(number, text)
-
-
-def _object(number: int, text: str) -> Record:
-    try:
-        return _record(number, parsed(text))
-    except ValueError as error:
-        return Record(number, {}, str(error))
+        first = first and not text
+        if text:
+            try:
+                yield _record(number, parsed(text))
+            except ValueError as error:
+                wrong = str(error)
+        if wrong:
+            yield Record(number, {}, wrong)
 
 
 def _record(number: int, value: Any) -> Record:
@@ -245,32 +236,27 @@ def _table(path: Path) -> Iterator[Record]:
     header: list[str] = []
     number = 0
     while True:
-        cells, wrong = None, ""
+        cells = None
         try:
             cells = next(reader, None)
+            done = cells is None
         except csv.Error as error:
-            wrong = f"no {_kind(path)} ({error})"
-        for one in broken:
+            done = False
+            broken.append(f"no {_kind(path)} ({error})")
+        for wrong in broken:
             number += 1
-            yield Record(number, {}, one)
-        broken.clear()
-        if cells is None and not wrong:
-            return
-        number += 1
-        if wrong:
             yield Record(number, {}, wrong)
-        elif not header:
-            header = _checked(path, cells or [])
+        broken.clear()
+        if done:
+            return
+        number += cells is not None
+        if cells is not None and not header:
+            header = cells
+            twice = sorted({name for name in header if header.count(name) > 1})
+            if twice:
+                raise ValueError(f"{path}: the header names {', '.join(twice)} twice")
+        elif cells and len(cells) == len(header):
+            yield Record(number, dict(zip(header, cells, strict=True)))
         elif cells:
-            if len(cells) == len(header):
-                yield Record(number, dict(zip(header, cells, strict=True)))
-            else:
-                wrong = f"{len(cells)} fields, and the header has {len(header)}"
-                yield Record(number, {}, wrong)
-
-
-def _checked(path: Path, header: list[str]) -> list[str]:
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise ValueError(f"{path}: the header names {', '.join(twice)} twice")
-    return header
+            wrong = f"{len(cells)} fields, and the header has {len(header)}"
+            yield Record(number, {}, wrong)

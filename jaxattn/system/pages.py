@@ -9,9 +9,7 @@ from typing import Any
 import jinja2
 
 HOME = importlib.resources.files("jaxattn")
-
 _NAMESPACE = re.compile(r'\sxmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', re.DOTALL)
-
 _NAME = re.compile(r'(\sid="|="#|url\(#)')
 
 

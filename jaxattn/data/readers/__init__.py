@@ -1,4 +1,8 @@
-"""Readers of the user's own data, and which of them a source goes to."""
+"""Readers of the user's own data, and which of them a source goes to.
+
+All of them raise ValueError or OSError, one line that names the file and the row, for
+what the user can put right.
+"""
 
 import importlib
 from pathlib import Path
@@ -8,12 +12,7 @@ from jaxattn.data.readers import prepared_file, tables
 from jaxattn.data.readers.options import Options
 from jaxattn.system.lines import header_of, suffix_of
 
-READERS = {
-    "tfds": "tfds",
-    "imdb": "archives",
-    "ag_news": "archives",
-    "bags": "bags",
-}
+READERS = {"tfds": "tfds", "imdb": "archives", "ag_news": "archives", "bags": "bags"}
 """What stands before the colon of a source, and the module here that reads it."""
 
 FORMS = (

@@ -10,55 +10,26 @@ import csv
 import gzip
 import html
 import io
-import os
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.limits import followed
 from jaxattn.data.readers.options import Options, check_there, chosen
 from jaxattn.data.rows import Row, from_rows
 from jaxattn.data.text import tokenize
+from jaxattn.system.lines import decoded
 
 TOPICS = ("World", "Sports", "Business", "Sci/Tech")
-
+PARTS = ("title", "description")
 _REVIEW = re.compile(r"(?:.*/)?(train|test)/(pos|neg)/(\d+)_(\d+)\.txt")
-
 _FILMS = re.compile(r"(?:.*/)?(train|test)/urls_(pos|neg)\.txt")
-
 _TABLE = re.compile(r"(?:.*/)?(train|test)\.csv")
-
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-
 _HALF_ENTITY = re.compile(r"(?<![&\w])#(\d{2,4});")
-
-
-class Review(NamedTuple):
-    """A film review of the IMDB archive."""
-
-    id: str
-    split: str
-    label: str
-    rating: int
-    """1 to 10: neg has 1 to 4, pos 7 to 10."""
-    text: str
-    film: str | None
-    """What its reviews share; None where the archive does not say."""
-
-
-class Article(NamedTuple):
-    """A news item of AG News."""
-
-    id: str
-    split: str | None
-    label: str
-    title: str
-    description: str
-    where: str
 
 
 def without_breaks(text: str) -> str:
@@ -73,17 +44,12 @@ def without_remains(text: str) -> str:
 
 
 def members(path: Path, wanted: Callable[[str], object]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the wanted files of a folder or, streamed, of a `.tar.gz`.
-
-    Raises: ValueError where it is no gzipped tar, or cut off or damaged; OSError.
-    """
+    """(name, content) of the wanted files of a folder or, streamed, of a `.tar.gz`."""
     if path.is_dir():
-        for folder, inner, files in os.walk(path):
-            inner.sort()
-            for file in sorted(files):
-                name = (Path(folder) / file).relative_to(path.parent).as_posix()
-                if wanted(name):
-                    yield name, (Path(folder) / file).read_bytes()
+        for file in sorted(path.rglob("*")):
+            name = file.relative_to(path.parent).as_posix()
+            if wanted(name) and file.is_file():
+                yield name, file.read_bytes()
         return
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder")
@@ -105,92 +71,81 @@ def members(path: Path, wanted: Callable[[str], object]) -> Iterator[tuple[str, 
         ) from error
 
 
-def read_imdb(path: Path) -> list[Review]:
+def read_imdb(path: Path, label: str = "label") -> Iterator[Row]:
     """All labelled reviews of aclImdb_v1.tar.gz or its folder, in a fixed order.
 
-    Raises: ValueError where there are none or one is no text; OSError.
+    Labels are neg and pos, or with `label` "rating" 1 to 10. Reviews of a film, where
+    the archive says it, are a group.
     """
-    reviews: list[Review] = []
+    reviews: list[tuple[str, str, str, int, int, str]] = []
     films: dict[tuple[str, str], list[str]] = {}
     files = members(path, lambda n: _REVIEW.fullmatch(n) or _FILMS.fullmatch(n))
     for name, raw in followed(files, lambda n: f"read {n:,} files of {path.name}"):
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}, {name}: not a text in UTF-8") from None
+        text = decoded(raw, f"{path}, {name}")
         if listed := _FILMS.fullmatch(name):
             films[listed[1], listed[2]] = text.split()
             continue
         match = _REVIEW.fullmatch(name)
         assert match is not None, name
-        split, label, number, rating = match.groups()
-        if not 1 <= int(rating) <= 10:
+        split, kind, number, rating = *match.groups()[:2], int(match[3]), int(match[4])
+        if not 1 <= rating <= 10:
             raise ValueError(f"{path}, {name}: rating {rating}; allowed: 1 to 10")
-        id_ = f"{split}-{label}-{int(number):05d}"
-        text = without_breaks(text)
-        reviews.append(Review(id_, split, label, int(rating), text, None))
+        id_ = f"{split}-{kind}-{number:05d}"
+        reviews.append((id_, split, kind, number, rating, without_breaks(text)))
     if not reviews:
         raise ValueError(
             f"{path}: no review in it; expected files like aclImdb/train/pos/123_9.txt"
         )
-    return [_with_film(review, films) for review in sorted(reviews)]
+    for id_, split, kind, number, rating, text in sorted(reviews):
+        # http://www.imdb.com/title/tt0453418/usercomments; no film is in both splits.
+        urls = films.get((split, kind), [])[number : number + 1]
+        names = [re.sub(r".*/title/([^/]+).*", r"\1", url) for url in urls]
+        group = f"{split}/{names[0]}" if names else None
+        given = rating if label == "rating" else kind
+        yield Row(tokenize(text), given, f"{path}, {id_}", None, split, id_, group)
 
 
-def _with_film(review: Review, films: dict[tuple[str, str], list[str]]) -> Review:
-    listed = films.get((review.split, review.label), [])
-    number = int(review.id.rpartition("-")[2])
-    if number >= len(listed):
-        return review
-    # http://www.imdb.com/title/tt0453418/usercomments; train and test share no film.
-    film = re.sub(r".*/title/([^/]+).*", r"\1", listed[number])
-    return review._replace(film=f"{review.split}/{film}")
-
-
-def read_ag_news(path: Path) -> list[Article]:
+def read_ag_news(path: Path, parts: Sequence[str]) -> Iterator[Row]:
     """All articles of a .tar.gz or folder with train.csv and test.csv, or of one CSV.
 
-    A line is class (1 to 4), title, description; a header is passed over.
-
-    Raises: ValueError with the row, where a file is no such table or cut off; OSError.
+    A line is class (1 to 4), title, description; a header is passed over. `parts` are
+    those that are read, "title" and "description".
     """
     if path.suffix == ".csv" and path.is_file():
         tables = [(path.name, path.read_bytes())]
     else:
         tables = sorted(members(path, _TABLE.fullmatch))
-    articles: list[Article] = []
+    n = 0
     for name, raw in tables:
         # One table alone has no split yet, whatever it is called.
-        split = _TABLE.fullmatch(name) if len(tables) > 1 else None
-        articles += _articles(path, name, split and split[1], raw)
-    if not articles:
+        match = _TABLE.fullmatch(name) if len(tables) > 1 else None
+        split = match and match[1]
+        file = str(path) if path.name == name else f"{path}, {name}"
+        articles = _articles(file, decoded(raw, file, "utf-8-sig"))
+        for n, (where, label, texts) in enumerate(articles, 1):
+            text = without_remains(" ".join(texts[part] for part in parts))
+            id_ = f"{split or 'row'}-{n}"
+            yield Row(tokenize(text), label, where, None, split, id_)
+    if not n:
         raise ValueError(f"{path}: no article in it; expected train.csv and test.csv")
-    return articles
 
 
-def _articles(path: Path, name: str, split: str | None, raw: bytes) -> list[Article]:
-    file = str(path) if path.name == name else f"{path}, {name}"
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file}: not a text file in UTF-8") from None
+def _articles(file: str, text: str) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Place, topic, and title and description of every row of a table."""
     if text.count('"') % 2:
         raise ValueError(f"{file}: cut off, a quotation mark is not closed")
-    articles = []
     for row, cells in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
-        if row == 1 and len(cells) == 3 and not cells[0].strip().isdigit():
-            continue  # a header, which the copies on other sites have
         where = f"{file}, row {row}"
         if len(cells) != 3:
             raise ValueError(
                 f"{where}: {len(cells)} cells; expected class, title, text"
             )
-        if cells[0].strip() not in ("1", "2", "3", "4"):
+        topic = cells[0].strip()
+        if row == 1 and not topic.isdigit():
+            continue  # a header, which the copies on other sites have
+        if topic not in ("1", "2", "3", "4"):
             raise ValueError(f"{where}: class {cells[0]!r}; allowed: 1, 2, 3, 4")
-        title, description = map(without_remains, cells[1:])
-        label = TOPICS[int(cells[0]) - 1]
-        id_ = f"{split or 'row'}-{len(articles) + 1}"
-        articles.append(Article(id_, split, label, title, description, where))
-    return articles
+        yield where, TOPICS[int(topic) - 1], dict(zip(PARTS, cells[1:], strict=True))
 
 
 def load(source: str, options: Options) -> Dataset:
@@ -201,8 +156,6 @@ def load(source: str, options: Options) -> Dataset:
             for in `options.data_dir`.
         options: fields are, for imdb, label: "label" (neg, pos) or "rating" (1 to 10);
             for ag_news, text: "title+description", "title" or "description".
-
-    Raises: ValueError or OSError, one line, for what the user can put right.
     """
     kind, _, given = source.partition(":")
     if not given:
@@ -211,40 +164,14 @@ def load(source: str, options: Options) -> Dataset:
     if not path.exists() and options.data_dir is not None:
         other = Path(options.data_dir) / path
         path = other if other.exists() else path
-    if kind == "imdb":
-        rows, classes = _imdb_rows(source, path, options), None
-    else:
-        rows, classes = _ag_news_rows(source, path, options), TOPICS
-    return from_rows(rows, kind, options.length, options.min_count, classes)
-
-
-def _imdb_rows(source: str, path: Path, options: Options) -> Iterator[Row]:
-    named = chosen(source, options.fields, {"text": "text", "label": "label"})
-    check_there(source, "text", named["text"], ["text"])
-    check_there(source, "label", named["label"], ["label", "rating"])
-    for review in read_imdb(path):
-        yield Row(
-            tokens=tokenize(review.text),
-            label=review.rating if named["label"] == "rating" else review.label,
-            where=f"{path}, {review.id}",
-            split=review.split,
-            id=review.id,
-            group=review.film,
-        )
-
-
-def _ag_news_rows(source: str, path: Path, options: Options) -> Iterator[Row]:
-    usual = {"text": "title+description", "label": "label"}
+    imdb = kind == "imdb"
+    usual = {"text": "text" if imdb else "+".join(PARTS), "label": "label"}
     named = chosen(source, options.fields, usual)
-    for name in named["text"].split("+"):
-        check_there(source, "text", name, ["title", "description"])
-    check_there(source, "label", named["label"], ["label"])
-    for article in read_ag_news(path):
-        parts = [getattr(article, name) for name in named["text"].split("+")]
-        yield Row(
-            tokens=tokenize(" ".join(parts)),
-            label=article.label,
-            where=article.where,
-            split=article.split,
-            id=article.id,
-        )
+    parts = named["text"].split("+")
+    for part in parts:
+        check_there(source, "text", part, ["text"] if imdb else PARTS)
+    labels = ["label", "rating"] if imdb else ["label"]
+    check_there(source, "label", named["label"], labels)
+    rows = read_imdb(path, named["label"]) if imdb else read_ag_news(path, parts)
+    classes = None if imdb else TOPICS
+    return from_rows(rows, kind, options.length, options.min_count, classes)

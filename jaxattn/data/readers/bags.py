@@ -9,17 +9,18 @@ beside them, in an array of coordinates [instances, 2].
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxattn.data.dataset import Cut, Dataset, Split, assemble
+from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.limits import check_fits, followed, room
 from jaxattn.data.readers.options import Options, check_there, chosen
 from jaxattn.data.rows import Row, in_order
 from jaxattn.data.splits import SPLITS, Keys, settled
-from jaxattn.data.text import MAX_LENGTH, check_whole
+from jaxattn.data.text import MAX_LENGTH, Cut, check_whole
 from jaxattn.system.errors import reason
 from jaxattn.system.lines import records, suffix_of
 
@@ -29,6 +30,7 @@ BLOCK = 32 << 20
 """Bytes read at a time."""
 
 OTHERS = (".pt", ".pth", ".npy", ".npz")
+AXES = ("instances", "features")
 
 ROLES = {
     "id": "slide_id",
@@ -72,8 +74,6 @@ def load(source: str, options: Options) -> Dataset:
         options: data_dir is the folder of these files, or one with h5_files in it; None
             is where the table is. Fields give other names, as "label=grade"; roles are
             id, label, group, split, features and coords.
-
-    Raises: ValueError or OSError, one line, for what the user can put right.
     """
     check_whole("length", options.length, MAX_LENGTH)
     path = Path(source.removeprefix("bags:")).expanduser()
@@ -90,7 +90,6 @@ def load(source: str, options: Options) -> Dataset:
     placed = settled(keys, labels, names, str(path))
     if all(slide.group is None for slide in slides):
         log.info(f"{path}: no column case_id or patient: every slide is a patient")
-    _h5py()
     root = path.parent if options.data_dir is None else Path(options.data_dir)
     bags = _measured(slides, root.expanduser(), arrays)
     most = _most(bags, options.length)
@@ -164,25 +163,20 @@ def _measured(slides: list[Row], root: Path, arrays: Arrays) -> list[Bag]:
 
 
 def find(slide: str, folders: list[Path], where: str) -> Path:
-    """The HDF5 file of a slide in the first folder that has one.
+    """The HDF5 file of a slide in the first folder that has one."""
 
-    Raises: ValueError where there is none; says how to convert one of another kind.
-    """
-    for folder in folders:
-        for suffix in (".h5", ".hdf5"):
-            path = folder / f"{slide}{suffix}"
-            if path.is_file():
-                return path
-    for folder in (*folders, *(f.parent / "pt_files" for f in folders)):
-        for suffix in OTHERS:
-            path = folder / f"{slide}{suffix}"
-            if path.is_file():
-                read = "torch.load(f)" if suffix.startswith(".pt") else "np.load(f)"
-                raise ValueError(
-                    f"{where}: {path} is no HDF5 file: write one, "
-                    f"h5py.File('{slide}.h5', 'w')['features'] = {read}, an array "
-                    "[instances, features]"
-                )
+    def there(places: list[Path], suffixes: Sequence[str]) -> Path | None:
+        paths = (place / f"{slide}{suffix}" for place in places for suffix in suffixes)
+        return next(filter(Path.is_file, paths), None)
+
+    if path := there(folders, (".h5", ".hdf5")):
+        return path
+    if path := there([*folders, *(f.parent / "pt_files" for f in folders)], OTHERS):
+        read = "torch.load(f)" if path.suffix.startswith(".pt") else "np.load(f)"
+        raise ValueError(
+            f"{where}: {path} is no HDF5 file: write one, h5py.File('{slide}.h5', 'w')"
+            f"['features'] = {read}, an array [instances, features]"
+        )
     looked = ", ".join(map(str, folders))
     raise ValueError(
         f"{where}: no {slide}.h5 in {looked}; --data-dir says where the features are"
@@ -192,22 +186,14 @@ def find(slide: str, folders: list[Path], where: str) -> Path:
 def measure(path: Path, arrays: Arrays) -> Bag:
     """The size of a bag; ValueError where the file holds none of the right kind."""
     with _opened(path) as file:
-        features = _array(file, path, arrays.features)
+        features = _array(file, path, arrays.features, AXES)
         shape = features.shape
         told = f"{path}: {arrays.features} {list(shape)} of {features.dtype}"
-        if len(shape) != 2 or features.dtype.kind not in "fiu":
-            raise ValueError(f"{told}; allowed: [instances, features] of numbers")
-        if not shape[0]:
-            raise ValueError(f"{told}: a bag with no instance")
-        if not shape[1]:
-            raise ValueError(f"{told}: instances without features")
+        for n, missing in zip(shape, AXES, strict=True):
+            if not n:
+                raise ValueError(f"{told}: a bag without {missing}")
         if arrays.coords in file:
-            coords = _array(file, path, arrays.coords)
-            if coords.shape != (shape[0], 2) or coords.dtype.kind not in "fiu":
-                raise ValueError(
-                    f"{path}: {arrays.coords} {list(coords.shape)} of {coords.dtype}; "
-                    f"allowed: {[shape[0], 2]} of numbers"
-                )
+            _array(file, path, arrays.coords, (shape[0], 2))
         return Bag(path, *map(int, shape))
 
 
@@ -272,8 +258,6 @@ def read(bag: Bag, arrays: Arrays, kept: np.ndarray) -> tuple[np.ndarray, np.nda
     `kept` ascends. Instances with coordinates come in reading order, so that a position
     means a place; without any, places are NaN. Never more than a block of the file is
     in memory.
-
-    Raises: ValueError for damaged files and features that are not finite.
     """
     values = np.empty((len(kept), bag.width), np.float32)
     with _opened(bag.path) as file:
@@ -302,7 +286,7 @@ def read(bag: Bag, arrays: Arrays, kept: np.ndarray) -> tuple[np.ndarray, np.nda
     return values[order], at[order].astype(np.float32)
 
 
-def _h5py() -> Any:
+def _opened(path: Path) -> Any:
     try:
         import h5py
     except ImportError:
@@ -310,22 +294,26 @@ def _h5py() -> Any:
             "features of bags are read with h5py, which is not installed: "
             "pip install 'jaxattn[h5]'"
         ) from None
-    return h5py
-
-
-def _opened(path: Path) -> Any:
     try:
-        return _h5py().File(path, "r")
+        return h5py.File(path, "r")
     except PermissionError:
         raise
     except OSError as error:
         raise ValueError(f"{path}: not a whole HDF5 file ({reason(error)})") from error
 
 
-def _array(file: Any, path: Path, name: str) -> Any:
+def _array(file: Any, path: Path, name: str, shape: tuple[int | str, int | str]) -> Any:
+    """An array of numbers; where `shape` has a name, the axis may have any size."""
     if name not in file or not hasattr(file[name], "shape"):
         there = [key for key, item in file.items() if hasattr(item, "shape")]
         raise ValueError(
             f"{path}: no array {name!r}; there are: {', '.join(there) or 'none'}"
         )
-    return file[name]
+    array = file[name]
+    fits = [n == m or n in AXES for n, m in zip(shape, array.shape, strict=False)]
+    if array.ndim != 2 or not all(fits) or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path}: {name} {list(array.shape)} of {array.dtype}; allowed: "
+            f"[{shape[0]}, {shape[1]}] of numbers"
+        )
+    return array

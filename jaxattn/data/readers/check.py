@@ -17,7 +17,6 @@ NAMED = 5
 """Rows named of each kind of problem."""
 
 _WHERE = re.compile(r"(?s)(.*), row (\d+): (.*)")
-
 _VARIES = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|0x[0-9a-f]+|[\d.,]*\d")
 
 
@@ -58,11 +57,7 @@ class Check(NamedTuple):
 
 
 def check(path: Path, options: Options) -> Check:
-    """Reads a whole file and says what a run would refuse, and what it would decide.
-
-    Raises: ValueError or OSError where nothing at all can be read, or for fields that
-    are not there.
-    """
+    """Reads a whole file and says what a run would refuse, and what it would decide."""
     check_whole("length", options.length, MAX_LENGTH)
     table, gathered = table_of(path, options), Gathered()
     wrong: dict[str, Kind] = {}

@@ -5,7 +5,6 @@ al. (arXiv 1911.03429): docs/ with a file each (or docs.jsonl), whose tokens are
 white space divides, and train.jsonl, val.jsonl and test.jsonl.
 """
 
-import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterator
@@ -15,26 +14,15 @@ from typing import Any
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.readers.options import Options, check_there, chosen
 from jaxattn.data.rows import Row, from_rows
-from jaxattn.system.lines import json_rows
+from jaxattn.system.lines import decoded, json_rows
 
 log = logging.getLogger("jaxattn")
 
 FILES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
-
 BETWEEN = "<sep>"
 """The token between the query and a document, and between documents."""
 
 ROLES = {"label": "classification", "query": "query"}
-
-
-@dataclasses.dataclass
-class Tally:
-    """What is to be said after all rows were read."""
-
-    unplaced: int = 0
-    """Pieces of evidence without a place in the document."""
-    unmarked: int = 0
-    """Rows in which nothing was marked."""
 
 
 def load(source: str, options: Options) -> Dataset:
@@ -48,8 +36,6 @@ def load(source: str, options: Options) -> Dataset:
         source: the folder.
         options: fields are "label=classification" and "query=query" unless given;
             "query=" leaves the query out.
-
-    Raises: ValueError or OSError, one line, for what the user can put right.
     """
     folder = Path(source).expanduser()
     named = chosen(source, options.fields, ROLES)
@@ -63,22 +49,12 @@ def load(source: str, options: Options) -> Dataset:
     documents = reader(folder)
     if named["query"] and not _queries_differ(files, named["query"]):
         named["query"] = ""
-    tally = Tally()
-    rows = _rows(files, documents, named, tally)
-    sizes = (options.length, options.min_count)
-    dataset = from_rows(rows, folder.resolve().name, *sizes)
-    if tally.unmarked:
-        log.info(f"nothing is marked in {tally.unmarked:,} rows: they have no evidence")
-    if tally.unplaced:
-        log.info(f"{tally.unplaced:,} pieces of evidence have no place: left out")
-    return dataset
+    rows = _rows(files, documents, named)
+    return from_rows(rows, folder.resolve().name, options.length, options.min_count)
 
 
 def reader(folder: Path) -> Callable[[str], list[str] | None]:
-    """What gives the tokens of a document by its name, None where there is none.
-
-    Raises: ValueError where the folder has no documents, or they cannot be read.
-    """
+    """What gives the tokens of a document by its name, None where there is none."""
     if (folder / "docs").is_dir():
         root = (folder / "docs").resolve()
 
@@ -88,10 +64,7 @@ def reader(folder: Path) -> Callable[[str], list[str] | None]:
             # A name is data: it must not lead out of the folder.
             if not path.is_relative_to(root) or not path.is_file():
                 return None
-            try:
-                return path.read_bytes().decode("utf-8").lower().split()
-            except UnicodeDecodeError:
-                raise ValueError(f"{path}: not a text file in UTF-8") from None
+            return decoded(path.read_bytes(), path).lower().split()
 
         return read
     table = folder / "docs.jsonl"
@@ -114,21 +87,18 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _queries_differ(files: dict[str, Path], field: str) -> bool:
-    met: set[str] = set()
-    for path in files.values():
-        for _, record in _records(path):
-            met.add(str(record.get(field) or ""))
-            if len(met) > 1:
-                return True
-    return False
+    rows = (record for path in files.values() for _, record in _records(path))
+    queries = (row.get(field) or "" for row in rows)
+    first = next(queries, "")
+    return any(query != first for query in queries)
 
 
 def _rows(
     files: dict[str, Path],
     documents: Callable[[str], list[str] | None],
     named: dict[str, str],
-    tally: Tally,
 ) -> Iterator[Row]:
+    unmarked = unplaced = 0
     for split, path in files.items():
         for where, record in _records(path):
             name = record.get("annotation_id")
@@ -138,18 +108,28 @@ def _rows(
             label = record[named["label"]]
             label = str(label).lower() if isinstance(label, bool) else label
             query = record.get(named["query"]) if named["query"] else None
-            pieces = _pieces(record, where)
+            given = _pieces(record, where)
+            pieces = [p for p in given if _place(p) != (-1, -1)]
+            unplaced += len(given) - len(pieces)
+            unmarked += not pieces
             tokens = [*str(query).lower().split(), BETWEEN] if query else []
             starts: dict[str, tuple[int, int]] = {}
-            for document in _named_documents(record, pieces, name, documents, where):
+            for document in _named_documents(record, given, name, documents, where):
                 text = documents(document)
                 if text is None:
                     raise ValueError(f"{where}: there is no document {document!r}")
                 tokens += [BETWEEN] if starts else []
                 starts[document] = (len(tokens), len(text))
                 tokens += text
-            evidence = _marks(pieces, starts, len(tokens), where, tally)
-            yield Row(tokens, label, where, evidence, split, name)
+            evidence = [0.0] * len(tokens)
+            for piece in pieces:
+                start, end = _within(piece, *starts[piece["docid"]], where)
+                evidence[start:end] = [1.0] * (end - start)
+            yield Row(tokens, label, where, evidence if pieces else None, split, name)
+    if unmarked:
+        log.info(f"nothing is marked in {unmarked:,} rows: they have no evidence")
+    if unplaced:
+        log.info(f"{unplaced:,} pieces of evidence have no place: left out")
 
 
 def _pieces(record: dict[str, Any], where: str) -> list[dict[str, Any]]:
@@ -190,29 +170,17 @@ def _named_documents(
     return named
 
 
-def _marks(
-    pieces: list[dict[str, Any]],
-    starts: dict[str, tuple[int, int]],
-    n: int,
-    where: str,
-    tally: Tally,
-) -> list[float] | None:
-    evidence, placed = [0.0] * n, 0
-    for piece in pieces:
-        first, last = piece.get("start_token", -1), piece.get("end_token", -1)
-        if first == last == -1:
-            tally.unplaced += 1
-            continue
-        start, size = starts[piece["docid"]]
-        whole = all(
-            isinstance(p, int) and not isinstance(p, bool) for p in (first, last)
+def _place(piece: dict[str, Any]) -> tuple[Any, Any]:
+    return piece.get("start_token", -1), piece.get("end_token", -1)
+
+
+def _within(piece: dict[str, Any], start: int, size: int, where: str) -> list[int]:
+    """First token of a piece and the one behind it; its document begins at `start`."""
+    first, last = _place(piece)
+    whole = type(first) is type(last) is int
+    if not whole or not 0 <= first < last <= size:
+        raise ValueError(
+            f"{where}: evidence from token {first} to {last} of {piece['docid']!r}, "
+            f"which has {size:,}"
         )
-        if not whole or not 0 <= first < last <= size:
-            raise ValueError(
-                f"{where}: evidence from token {first} to {last} of "
-                f"{piece['docid']!r}, which has {size:,}"
-            )
-        evidence[start + first : start + last] = [1.0] * (last - first)
-        placed += 1
-    tally.unmarked += not placed
-    return evidence if placed else None
+    return [start + first, start + last]

@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-Offsets = Sequence[tuple[int, int]]
+from jaxattn.data.rows import check_number_of
 
+Offsets: TypeAlias = Sequence[tuple[int, int]]
 TOKEN_SPAN = ("start_token", "end_token")
-
 CHARACTER_SPANS = (("start_char", "end_char"), ("start", "end"))
 
 FORMS = (
@@ -31,18 +31,27 @@ class Alignment:
     first_cut: str = ""
     first_missed: str = ""
 
+    def add(self, where: str, touches: np.bool_, cuts: np.bool_) -> None:
+        """Counts one span."""
+        self.spans += 1
+        if not touches:
+            self.missed += 1
+            self.first_missed = self.first_missed or where
+        elif cuts:
+            self.cut += 1
+            self.first_cut = self.first_cut or where
+
     def sentences(self) -> list[str]:
         """What is to be said of it, a line each; nothing where all spans fitted."""
-        lines = []
-        for n, first, what in (
+        kinds = (
             (self.cut, self.first_cut, "cut through a token, all of which counts"),
             (self.missed, self.first_missed, "touch no token and mark nothing"),
-        ):
-            if n:
-                lines.append(
-                    f"{n:,} of {self.spans:,} character spans {what} (first: {first})"
-                )
-        return lines
+        )
+        return [
+            f"{n:,} of {self.spans:,} character spans {what} (first: {first})"
+            for n, first, what in kinds
+            if n
+        ]
 
 
 class _Span(NamedTuple):
@@ -75,11 +84,7 @@ def to_tokens(
     if not isinstance(given, list | tuple):
         raise ValueError(f"evidence is {_short(given)}; allowed: {FORMS}")
     if given and all(isinstance(value, int | float) for value in given):
-        if len(given) != n:
-            raise ValueError(
-                f"evidence has {len(given):,} numbers for {n:,} tokens: one for each "
-                "is needed"
-            )
+        check_number_of(given, n)
         bad = [value for value in given if not 0 <= value <= 1]
         if bad:
             raise ValueError(f"evidence {bad[0]}: allowed are numbers from 0 to 1")
@@ -95,30 +100,13 @@ def to_tokens(
         for start, end, _ in spans:
             touched = (starts < end) & (ends > start)
             marks[touched] = 1
-            _count(tally, start, end, starts[touched], ends[touched], where)
+            cut = (starts[touched] < start).any() or (ends[touched] > end).any()
+            tally.add(f"{where}, characters {start} to {end}", touched.any(), cut)
     else:
         _check(spans, n, "tokens")
         for start, end, _ in spans:
             marks[start:end] = 1
     return marks.tolist()
-
-
-def _count(
-    tally: Alignment,
-    start: int,
-    end: int,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    where: str,
-) -> None:
-    told = f"{where}, characters {start} to {end}"
-    tally.spans += 1
-    if not len(starts):
-        tally.missed += 1
-        tally.first_missed = tally.first_missed or told
-    elif starts.min() < start or ends.max() > end:
-        tally.cut += 1
-        tally.first_cut = tally.first_cut or told
 
 
 def _spans(given: list | tuple) -> list[_Span]:

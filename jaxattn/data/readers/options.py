@@ -27,11 +27,7 @@ class Options(NamedTuple):
 def chosen(
     source: str, given: Sequence[str], usual: Mapping[str, str]
 ) -> dict[str, str]:
-    """The usual field of each role, "text" and so on, or the one given in its place.
-
-    Raises: ValueError where `given` is not of the form ROLE=FIELD, or names a role that
-        `usual` does not have.
-    """
+    """The usual field of each role, "text" and so on, or the one given in its place."""
     named: dict[str, str] = {}
     for word in given:
         role, equals, name = word.partition("=")

@@ -12,21 +12,19 @@ from typing import Any
 import numpy as np
 
 from jaxattn.data import rows, splits, text
-from jaxattn.data.dataset import Cut, Dataset, Split, assemble
+from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.readers import evidence, tokenizer
 from jaxattn.data.readers.options import Options
 from jaxattn.data.splits import SPLITS
+from jaxattn.data.text import Cut
 from jaxattn.system import lines
 from jaxattn.system.files import read_arrays, write_arrays
 
 log = logging.getLogger("jaxattn")
 
 FORMAT = 1
-
 _CODE = (evidence, lines, rows, splits, text, tokenizer)
-
 _ARRAYS = ("inputs", "lengths", "labels", "ids")
-
 _OPTIONAL = ("truth", "targets", "evidence", "places")
 
 
@@ -96,7 +94,7 @@ def save(path: Path, dataset: Dataset, options: Options, said: Sequence[str]) ->
         "grid": dataset.grid,
     }
     raw = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    arrays = {"about": raw, "kind": dataset.kind, "lexicon": dataset.lexicon}
+    arrays = {"about": raw}
     for split in SPLITS:
         for name in (*_ARRAYS, *_OPTIONAL):
             array = getattr(getattr(dataset, split), name)
@@ -125,14 +123,11 @@ def load(path: Path, options: Options) -> Dataset:
         raise ValueError(f"{path} is of another version; prepare it again")
     _compare(path, settings, options)
     try:
-        words = tuple(about["vocabulary"])
-        known = (stored["kind"], stored["lexicon"]) if words else (None, None)
         dataset = assemble(
             about["name"],
             tuple(about["classes"]),
             {split: _split(stored, split) for split in SPLITS},
-            words,
-            *known,
+            tuple(about["vocabulary"]),
             {split: Cut(*numbers) for split, numbers in about["cut"].items()},
             about["grid"] and tuple(about["grid"]),
         )

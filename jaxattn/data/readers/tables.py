@@ -17,9 +17,7 @@ from jaxattn.system.lines import Record, header_of, parsed, records, suffix_of
 log = logging.getLogger("jaxattn")
 
 FILES = (".jsonl", ".json", ".csv", ".tsv")
-
 ROLES = ("text", "tokens", "label", "evidence", "split", "id", "group")
-
 RATIONALE = "rationale"
 """Another usual name of the field of evidence."""
 
@@ -37,8 +35,11 @@ class Table:
     aligned: Alignment = dataclasses.field(default_factory=Alignment)
     seen: dict[str, None] = dataclasses.field(default_factory=dict)
     """All fields met so far."""
-    texts: bool = False
-    """Whether all fields are texts, as in CSV."""
+
+    @property
+    def texts(self) -> bool:
+        """Whether all fields are texts, as in CSV."""
+        return suffix_of(self.path) in (".csv", ".tsv")
 
     def notes(self) -> list[str]:
         """What is to be said after all rows were read, a line each."""
@@ -51,11 +52,7 @@ class Table:
 
 
 def table_of(path: Path, options: Options) -> Table:
-    """How to read a file.
-
-    Raises: ValueError or OSError, one line, for a role, field or tokenizer that is not
-    there, or a file of another kind.
-    """
+    """How to read a file."""
     if suffix_of(path) not in FILES:
         raise ValueError(
             f"data {str(path)!r}: its name must end in {', '.join(FILES)}, or that and "
@@ -67,22 +64,18 @@ def table_of(path: Path, options: Options) -> Table:
         raise OSError(f"data file {path} {what}")
     parts = [word.partition("=") for word in options.fields]
     named = frozenset(role for role, _, name in parts if name)
-    texts = suffix_of(path) in (".csv", ".tsv")
-    if texts:
+    table = Table(path, fields, named, tokenizer_of(options.tokenizer))
+    if table.texts:
         header = header_of(path)
         for roles in (*((role,) for role in named), ("text", "tokens"), ("label",)):
             if not any(fields[role] in header for role in roles):
-                raise ValueError(
-                    f"{path.name}: {absent(roles[0], fields[roles[0]], header)}"
-                )
-    return Table(path, fields, named, tokenizer_of(options.tokenizer), texts=texts)
+                why = absent(roles[0], fields[roles[0]], header)
+                raise ValueError(f"{path.name}: {why}")
+    return table
 
 
 def rows(table: Table) -> Iterator[Row | str]:
-    """The rows of a file one at a time; what is wrong, for one that is wrong.
-
-    Raises: ValueError or OSError, one line, where nothing at all can be read.
-    """
+    """The rows of a file one at a time; what is wrong, for one that is wrong."""
     empty = True
     for record in records(table.path):
         empty = False
@@ -108,19 +101,20 @@ def _row(table: Table, record: Record, where: str) -> Row:
     }
     text = given["text"]
     has_tokens = given["tokens"] is not None
-    if has_tokens:
-        if table.tokenizer is not OWN:
-            raise ValueError("it has tokens already: leave the tokenizer out")
-        tokens = _tokens(given["tokens"], table.texts)
-    elif text is None:
-        raise ValueError(_none_of(table, "text", record))
-    elif not isinstance(text, str):
+    for role in ("label",) if has_tokens else ("text", "label"):
+        if given[role] is None:
+            name = table.fields[role]
+            null = f"no {role}: {name} is null"
+            why = null if name in record.fields else absent(role, name, record.fields)
+            raise ValueError(why)
+    if not has_tokens and not isinstance(text, str):
         raise ValueError(f"text is {type(text).__name__}, not a text")
+    if has_tokens and table.tokenizer is not OWN:
+        raise ValueError("it has tokens already: leave the tokenizer out")
+    if has_tokens:
+        tokens = _tokens(given["tokens"], table.texts)
     else:
         tokens = table.tokenizer.tokens(text)
-    label = _label(given["label"])
-    if label is None:
-        raise ValueError(_none_of(table, "label", record))
 
     def characters() -> tuple[int, Offsets]:
         if text is None or has_tokens:
@@ -134,7 +128,7 @@ def _row(table: Table, record: Record, where: str) -> Row:
     if evidence is not None:
         evidence = to_tokens(evidence, len(tokens), characters, table.aligned, where)
     names = (_name(given[role], role) for role in ("split", "id", "group"))
-    return Row(tokens, label, where, evidence, *names)
+    return Row(tokens, _label(given["label"]), where, evidence, *names)
 
 
 def _label(given: Any) -> Any:
@@ -143,13 +137,6 @@ def _label(given: Any) -> Any:
     if isinstance(given, float) and given.is_integer():
         return int(given)  # as pandas writes it
     return given
-
-
-def _none_of(table: Table, role: str, record: Record) -> str:
-    name = table.fields[role]
-    if name in record.fields:
-        return f"no {role}: {name} is null"
-    return absent(role, name, record.fields)
 
 
 def _tokens(given: Any, texts: bool) -> list[str]:
@@ -193,18 +180,13 @@ def _parsed(text: str, what: str) -> Any:
 def _name(value: Any, what: str) -> str | None:
     if value is None or value == "":
         return None
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise ValueError(f"{what} is {type(value).__name__}; allowed: a text")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{what} is {type(value).__name__}; allowed: a text")
+    return str(value)
 
 
 def load(path: Path, options: Options) -> Dataset:
-    """The data set of a file, or what `prepare` kept of it.
-
-    Raises: ValueError or OSError, one line, for the first thing that is wrong.
-    """
+    """The data set of a file, or what `prepare` kept of it."""
     table = table_of(path, options)
     if prepared_file.folder_of(options.data_dir).is_dir():
         place = prepared_file.place_of(path, options, table.tokenizer.file)
@@ -225,9 +207,9 @@ def read(table: Table, options: Options) -> Dataset:
         for line in table.notes():
             log.info(line)
 
-    sizes = (options.length, options.min_count)
+    length, least = options.length, options.min_count
     try:
-        return from_rows(good(), "own", *sizes, source=table.path.name)
+        return from_rows(good(), "own", length, least, source=table.path.name)
     except ValueError as error:
         raise ValueError(
             f"{error}; jaxattn data check {table.path} lists all problems"

@@ -8,22 +8,30 @@ import logging
 import re
 import socket
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import tensorflow_datasets as tfds
-
 from jaxattn.data.dataset import Dataset
 from jaxattn.data.readers import tfds_files
 from jaxattn.data.readers.options import Options
-from jaxattn.data.readers.tfds_fields import KNOWN, flat, is_texts, known, named, values
+from jaxattn.data.readers.tfds_fields import (
+    KNOWN,
+    Source,
+    flat,
+    kind_of,
+    known,
+    named,
+    one,
+)
 from jaxattn.data.readers.tfds_images import from_images
 from jaxattn.data.rows import Row, from_rows
 from jaxattn.data.splits import ALIASES
 from jaxattn.data.text import tokenize
+from jaxattn.data.tfds_records import DOWNLOAD, quiet, records, root_of, values
 from jaxattn.system.errors import reason
+from jaxattn.system.lines import decoded
 
 log = logging.getLogger("jaxattn")
 
@@ -41,12 +49,10 @@ def load(source: str, options: Options) -> Dataset:
             evidence (parts of the text, as texts), id and group; "text=a+b" joins two
             texts, "a/b" is a field within a field. They are known for some data sets
             and guessed for others. Images have their own length.
-
-    Raises: ValueError or OSError, one line, for what the user can put right.
     """
     name = source.removeprefix("tfds:")
     source = f"tfds:{name}"
-    root = tfds_files.root_of(options.data_dir)
+    root = root_of(options.data_dir)
     builder = _builder(name, root, options.download)
     there = flat(builder.info.features)
     roles = named(source, builder, there, options.fields)
@@ -58,18 +64,20 @@ def load(source: str, options: Options) -> Dataset:
         told = ", ".join(f"{role}={field}" for role, field in roles.items() if field)
         log.info(f"{source} is read with {told}")
     splits = _splits(source, list(builder.info.splits))
-    splits = _labelled(source, builder, splits, roles["label"])
+    read = Source(source, builder, splits, there, roles)
+    read = read._replace(splits=_labelled(read))
     short = re.sub(r"\W", "_", name.partition(":")[0])
-    classes = getattr(there[roles["label"]], "names", None)
     if roles["image"]:
-        return from_images(builder, short, splits, there, roles)
-    rows = _rows(source, builder, splits, there, roles)
-    return from_rows(rows, short, options.length, options.min_count, classes)
+        return from_images(read, short)
+    classes = getattr(there[roles["label"]], "names", None)
+    return from_rows(_rows(read), short, options.length, options.min_count, classes)
 
 
 def _builder(name: str, root: Path, download: bool) -> Any:
     builder = tfds_files.find(name, root, KNOWN)
-    if not tfds_files.is_prepared(builder):
+    with quiet():
+        prepared = builder.is_prepared()
+    if not prepared:
         if not download:
             raise ValueError(tfds_files.unprepared(name, root))
         _prepare(name, builder, root)
@@ -88,8 +96,7 @@ def _prepare(name: str, builder: Any, root: Path) -> None:
     log.info(f"preparing {name} in {builder.data_path}")
     try:
         builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-            file_format="array_record",
+            download_config=DOWNLOAD, file_format="array_record"
         )
     except Exception as error:
         # Whatever a builder does, and its download: there are hundreds of them.
@@ -126,93 +133,51 @@ def _splits(source: str, names: Sequence[str]) -> dict[str, str | None]:
     return known
 
 
-def _labelled(
-    source: str, builder: Any, splits: dict[str, str | None], label: str
-) -> dict[str, str | None]:
+def _labelled(read: Source) -> dict[str, str | None]:
     """The same splits, but for a test split whose labels are held back (all -1)."""
-    feature = flat(builder.info.features)[label]
-    tests = [name for name, ours in splits.items() if ours == "test"]
-    if not tests or not isinstance(feature, tfds.features.ClassLabel):
-        return splits
-    examples = (raw for name in tests for raw in tfds_files.records(builder, name))
-    if any(values(raw, [label], source)[label] != [-1] for raw in examples):
-        return splits
-    kept = {name: ours for name, ours in splits.items() if ours != "test"}
+    tests = {name: ours for name, ours in read.splits.items() if ours == "test"}
+    if not tests or not read.coded():
+        return read.splits
+    label = read.roles["label"]
+    examples = (raw for name in tests for raw in records(read.builder, name))
+    if any(values(raw, [label], read.name)[label] != [-1] for raw in examples):
+        return read.splits
+    kept = {name: ours for name, ours in read.splits.items() if ours != "test"}
     if set(kept.values()) == {"train"}:
-        log.info(f"{source}: test has no labels and is left out; train is divided")
+        log.info(f"{read.name}: test has no labels and is left out; train is divided")
         return dict.fromkeys(kept)
-    log.info(f"{source}: test has no labels: validation is read in its place")
+    log.info(f"{read.name}: test has no labels: validation is read in its place")
     return {n: "test" if ours == "validation" else ours for n, ours in kept.items()}
 
 
-def _rows(
-    source: str,
-    builder: Any,
-    splits: Mapping[str, str | None],
-    there: Mapping[str, Any],
-    roles: Mapping[str, str],
-) -> Iterator[Row]:
-    own = known(builder)
+def _rows(read: Source) -> Iterator[Row]:
+    own, roles = known(read.builder), read.roles
     clean = own.clean if own else str
     texts = roles["text"].split("+")
-    wanted = [*texts, *(roles[r] for r in ("label", "evidence", "id", "group"))]
-    wanted = list(filter(None, wanted))
-    coded = isinstance(there[roles["label"]], tfds.features.ClassLabel)
-    unlabelled = parts = missed = 0
-    for split, ours in splits.items():
-        for number, raw in enumerate(tfds_files.records(builder, split), 1):
-            where = f"{source}, {split} {number}"
-            got = {
-                name: [_decoded(v, where) for v in held]
-                for name, held in values(raw, wanted, where).items()
-            }
-            label = _one(got, roles["label"], where)
-            if coded and label == -1:
-                unlabelled += 1
-                continue
-            tokens: list[str] = []
-            for name in texts:
-                if is_texts(there[name]):
-                    tokens += [token.lower() for token in got[name]]
-                else:
-                    tokens += tokenize(clean(_one(got, name, where)))
-            evidence = None
-            marked = [tokenize(clean(part)) for part in got.get(roles["evidence"], ())]
-            if any(marked):
-                evidence, lost = located(tokens, marked)
-                parts, missed = parts + len(marked), missed + lost
-            yield Row(
-                tokens,
-                label,
-                where,
-                evidence,
-                ours,
-                str(_one(got, roles["id"], where)) if roles["id"] else None,
-                str(_one(got, roles["group"], where) or "") or None
-                if roles["group"]
-                else None,
-            )
-    if unlabelled:
-        log.info(f"{source}: left out {unlabelled:,} examples without a label")
+    parts = missed = 0
+    wanted = (*texts, *(roles[role] for role in ("evidence", "id", "group")))
+    for where, ours, got in read.examples(*wanted):
+        tokens: list[str] = []
+        for name in texts:
+            if kind_of(read.there[name]) == "texts":
+                tokens += [decoded(token, where).lower() for token in got[name]]
+            else:
+                tokens += tokenize(clean(one(got, name, where)))
+        evidence = None
+        pieces = [decoded(piece, where) for piece in got.get(roles["evidence"], ())]
+        marked = [tokenize(clean(piece)) for piece in pieces]
+        if any(marked):
+            evidence, lost = located(tokens, marked)
+            parts, missed = parts + len(marked), missed + lost
+        label = one(got, roles["label"], where)
+        id_ = str(one(got, roles["id"], where)) if roles["id"] else None
+        group = str(one(got, roles["group"], where) or "") if roles["group"] else ""
+        yield Row(tokens, label, where, evidence, ours, id_, group or None)
     if missed:
         log.info(
-            f"{source}: {missed:,} of {parts:,} parts marked as evidence are not found"
+            f"{read.name}: {missed:,} of {parts:,} parts marked as evidence are not "
+            "found"
         )
-
-
-def _decoded(value: Any, where: str) -> Any:
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{where}: not a text in UTF-8") from None
-
-
-def _one(got: Mapping[str, list], name: str, where: str) -> Any:
-    if len(got[name]) != 1:
-        raise ValueError(f"{where}: {name} has {len(got[name])} values instead of one")
-    return got[name][0]
 
 
 def located(

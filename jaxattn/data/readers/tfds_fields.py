@@ -1,20 +1,21 @@
-"""Which fields of a TFDS data set are its text, label and so on, and their values.
+"""Which fields of a TFDS data set are its text, label and so on.
 
 This module imports tensorflow_datasets, so others import it late.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tensorflow_datasets.proto as tfds_proto
 
 from jaxattn.data.readers.archives import without_breaks, without_remains
 from jaxattn.data.readers.options import check_there, chosen
+from jaxattn.data.tfds_records import records, values
+from jaxattn.system.lines import decoded
 
-_proto: Any = tfds_proto.tf_example_pb2
+log = logging.getLogger("jaxattn")
 
 ROLES = ("text", "image", "label", "evidence", "id", "group")
 
@@ -33,20 +34,14 @@ def without_escapes(text: str) -> str:
 
 _PLAIN = {"text": "text", "label": "label"}
 
-KNOWN: Mapping[str, Known] = MappingProxyType(
-    {
-        "imdb_reviews": Known(_PLAIN, without_breaks),
-        "ag_news_subset": Known(
-            {"text": "title+description", "label": "label"}, without_remains
-        ),
-        "yelp_polarity_reviews": Known(_PLAIN, without_escapes),
-        "glue/sst2": Known({"text": "sentence", "label": "label"}),
-        "movie_rationales": Known(
-            {"text": "review", "label": "label", "evidence": "evidences"}
-        ),
-        "mnist": Known({"image": "image", "label": "label"}),
-    }
-)
+KNOWN: Mapping[str, Known] = {
+    "imdb_reviews": Known(_PLAIN, without_breaks),
+    "ag_news_subset": Known(_PLAIN | {"text": "title+description"}, without_remains),
+    "yelp_polarity_reviews": Known(_PLAIN, without_escapes),
+    "glue/sst2": Known(_PLAIN | {"text": "sentence"}),
+    "movie_rationales": Known(_PLAIN | {"text": "review", "evidence": "evidences"}),
+    "mnist": Known({"image": "image", "label": "label"}),
+}
 
 
 def known(builder: Any) -> Known | None:
@@ -68,51 +63,86 @@ def flat(features: Any, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def is_text(feature: Any) -> bool:
-    """Whether it is one text."""
-    return feature.shape == () and feature.np_dtype == np.object_
+def kind_of(feature: Any) -> str:
+    """What a feature holds: "text", "texts", "image", "3 classes", "int32" ...."""
+    if isinstance(feature, tfds.features.ClassLabel):
+        return f"{feature.num_classes} classes"
+    if isinstance(feature, tfds.features.Image):
+        return "image"
+    if isinstance(feature.np_dtype, dict):
+        return "records"
+    shape = "" if feature.shape == () else f" {list(feature.shape)}"
+    kind = f"{np.dtype(feature.np_dtype).name}{shape}"
+    return {"object": "text", "object [None]": "texts"}.get(kind, kind)
 
 
-def is_texts(feature: Any) -> bool:
-    """Whether it is a list of texts."""
-    return feature.shape == (None,) and feature.np_dtype == np.object_
+def _is_name(feature: Any) -> bool:
+    return feature.shape == () and np.dtype(feature.np_dtype).kind in "iubO"
 
 
-def is_whole(feature: Any) -> bool:
-    """Whether it is one whole number, as a label is."""
-    kind = feature.np_dtype
-    return feature.shape == () and np.dtype(kind).kind in "iub"
+_FIT: Mapping[str, Callable[[Any], bool]] = {
+    "text": lambda feature: kind_of(feature) in ("text", "texts"),
+    "image": lambda feature: kind_of(feature) == "image",
+    "label": _is_name,
+    "evidence": lambda feature: kind_of(feature) == "texts",
+    "id": _is_name,
+    "group": _is_name,
+}
 
 
-_FIT: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
-    {
-        "text": lambda f: is_text(f) or is_texts(f),
-        "image": lambda f: isinstance(f, tfds.features.Image),
-        "label": lambda f: is_whole(f) or is_text(f),
-        "evidence": is_texts,
-        "id": lambda f: is_whole(f) or is_text(f),
-        "group": lambda f: is_whole(f) or is_text(f),
-    }
-)
+class Source(NamedTuple):
+    """A prepared data set, and how it is read."""
+
+    name: str
+    """For messages, as "tfds:glue/sst2"."""
+    builder: Any
+    splits: dict[str, str | None]
+    """The split of ours for each one that is read; None where we divide it."""
+    there: Mapping[str, Any]
+    """Every feature by its name."""
+    roles: Mapping[str, str]
+
+    def coded(self) -> bool:
+        """Whether labels are numbers of classes."""
+        label = self.there[self.roles["label"]]
+        return isinstance(label, tfds.features.ClassLabel)
+
+    def examples(self, *wanted: str) -> Iterator[tuple[str, str | None, dict]]:
+        """Place, split of ours and values of every example that has a label."""
+        label, unlabelled = self.roles["label"], 0
+        for split, ours in self.splits.items():
+            for number, raw in enumerate(records(self.builder, split), 1):
+                where = f"{self.name}, {split} {number}"
+                got = values(raw, [label, *filter(None, wanted)], where)
+                if self.coded() and got[label] == [-1]:
+                    unlabelled += 1
+                else:
+                    yield where, ours, got
+        if unlabelled:
+            log.info(f"{self.name}: left out {unlabelled:,} examples without a label")
+
+
+def one(got: Mapping[str, list], name: str, where: str) -> Any:
+    """The value of a field that must have a single one."""
+    if len(got[name]) != 1:
+        raise ValueError(f"{where}: {name} has {len(got[name])} values instead of one")
+    value = got[name][0]
+    return decoded(value, where) if isinstance(value, bytes) else value
 
 
 def named(
     source: str, builder: Any, there: Mapping[str, Any], fields: Sequence[str]
 ) -> dict:
-    """The field of each role; "" where there is none.
-
-    Raises: ValueError, naming the fields there are, where one is missing, cannot be
-    guessed or holds something else.
-    """
-    usual: dict[str, str] = dict.fromkeys(ROLES, "")
+    """The field of each role; "" where there is none."""
     own = known(builder)
-    usual.update(own.fields if own else _guessed(there, builder))
+    usual: dict[str, str] = dict.fromkeys(ROLES, "")
+    usual |= dict(own.fields if own else _guessed(there, builder))
     roles = chosen(source, fields, usual)
     for role in ("text", "image"):
         # Naming the one means that it is not the other.
         if roles[role] != usual[role]:
             roles |= {r: "" for r in ("text", "image") if roles[r] == usual[r]}
-    told = "; ".join(f"{name} ({_kind(f)})" for name, f in there.items())
+    told = "; ".join(f"{name} ({kind_of(f)})" for name, f in there.items())
     for role, does in (("text", "text=FIELD or image=FIELD"), ("label", "label=FIELD")):
         if not roles[role] and not (role == "text" and roles["image"]):
             raise ValueError(
@@ -120,64 +150,24 @@ def named(
                 f"there are: {told}"
             )
     for role, field in roles.items():
-        for name in _parts(role, field):
+        for name in filter(None, field.split("+") if role == "text" else [field]):
             check_there(source, role, name, there)
             if not _FIT[role](there[name]):
                 raise ValueError(
                     f"{source}: {role}={name} is of no use: it is "
-                    f"{_kind(there[name])}; there are: {told}"
+                    f"{kind_of(there[name])}; there are: {told}"
                 )
     return roles
 
 
-def _parts(role: str, field: str) -> list[str]:
-    return list(filter(None, field.split("+") if role == "text" else [field]))
-
-
 def _guessed(there: Mapping[str, Any], builder: Any) -> dict[str, str]:
-    usual: dict[str, str] = {}
     supervised = builder.info.supervised_keys
     if isinstance(supervised, tuple) and len(supervised) == 2:
-        given, usual["label"] = map(str, supervised)
-        image = isinstance(there.get(given), tfds.features.Image)
-        usual["image" if image else "text"] = given
-        return usual
-    texts = [name for name, feature in there.items() if is_text(feature)]
-    labels = [
-        name
-        for name, feature in there.items()
-        if isinstance(feature, tfds.features.ClassLabel)
-    ]
-    usual |= {"text": texts[0]} if len(texts) == 1 else {}
-    return usual | ({"label": labels[0]} if len(labels) == 1 else {})
-
-
-def _kind(feature: Any) -> str:
-    if isinstance(feature, tfds.features.ClassLabel):
-        return f"{feature.num_classes} classes"
-    if isinstance(feature, tfds.features.Image):
-        return "image"
-    if is_text(feature):
-        return "text"
-    if is_texts(feature):
-        return "texts"
-    if isinstance(feature.np_dtype, dict):
-        return "records"
-    shape = "" if feature.shape == () else f" {list(feature.shape)}"
-    return f"{np.dtype(feature.np_dtype).name}{shape}"
-
-
-def values(raw: bytes, fields: Iterable[str], where: str) -> dict[str, list]:
-    """The values of some fields of a serialised example; ValueError where damaged.
-
-    Ten times faster than to let TFDS decode the example.
-    """
-    try:
-        example = _proto.Example.FromString(raw).features.feature
-        kinds = {name: example[name].WhichOneof("kind") for name in fields}
-        return {
-            name: list(getattr(example[name], kind).value) if kind else []
-            for name, kind in kinds.items()
-        }
-    except Exception as error:
-        raise ValueError(f"{where}: damaged ({type(error).__name__})") from error
+        given, label = map(str, supervised)
+        image = given in there and kind_of(there[given]) == "image"
+        return {"image" if image else "text": given, "label": label}
+    usual: dict[str, str] = {}
+    for role, ending in (("text", "text"), ("label", " classes")):
+        fitting = [name for name in there if kind_of(there[name]).endswith(ending)]
+        usual |= {role: fitting[0]} if len(fitting) == 1 else {}
+    return usual

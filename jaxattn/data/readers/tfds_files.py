@@ -1,39 +1,22 @@
-"""Data sets that TFDS has prepared, found and read without TensorFlow.
+"""Data sets that TFDS has prepared or knows, by their names.
 
 This module imports tensorflow_datasets, so others import it late.
 """
 
 import contextlib
-import logging
-import os
 import re
 import shlex
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
-from tensorflow_datasets.core.constants import DATA_DIR
-from tensorflow_datasets.core.file_adapters import FileFormat
 
-from jaxattn.data.sources.snippets import quiet
+from jaxattn.data.tfds_records import quiet
 from jaxattn.system.errors import nearest, reason
 
-log = logging.getLogger("jaxattn")
-
-_HEAD, _CRC = 12, 4
-"""Bytes in front of a record of a TFRecord file, its length among them, and behind."""
-
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w+.-]+)?(:\d+\.\d+\.\d+)?")
-
-_CHUNK = 1000
-
-
-def root_of(data_dir: str | os.PathLike[str] | None) -> Path:
-    """The folder of prepared data; None is TFDS's usual place."""
-    return Path(os.path.abspath(os.path.expanduser(data_dir or DATA_DIR)))
 
 
 def find(name: str, root: Path, known: Iterable[str] = ()) -> Any:
@@ -106,12 +89,6 @@ def _there(root: Path, name: str = "*") -> str:
     return f"; prepared in {root}: {', '.join(there[:5]) or 'nothing'}{more}"
 
 
-def is_prepared(builder: Any) -> bool:
-    """Whether the data are there; asks no network."""
-    with quiet():
-        return builder.is_prepared()
-
-
 ARCHIVES = {
     "imdb_reviews": "imdb:aclImdb_v1.tar.gz",
     "ag_news_subset": "ag_news:ag_news_csv.tar.gz",
@@ -129,76 +106,3 @@ def unprepared(name: str, root: Path) -> str:
         f"--download is given: {other}run, where TensorFlow is installed, tfds build "
         f"{name} --data_dir {folder}{_there(root, base)}"
     )
-
-
-def records(builder: Any, split: str) -> Iterator[bytes]:
-    """The serialised examples of a split, in order, of array_record or TFRecord files.
-
-    Raises: ValueError for damaged files, or a format that needs more than TFDS; names
-    the folder.
-    """
-    folder = builder.data_path
-    kind = builder.info.file_format
-    if kind not in (FileFormat.ARRAY_RECORD, FileFormat.TFRECORD):
-        raise ValueError(
-            f"{folder} holds {kind.value} files; allowed: array_record and tfrecord"
-        )
-    expected = builder.info.splits[split].num_examples
-    read = _array_records if kind is FileFormat.ARRAY_RECORD else _tfrecords
-    done = 0
-    try:
-        for record in read(builder, split):
-            # An array_record file cut off at 64 KB has all its records, but empty.
-            if not record:
-                raise ValueError(f"empty records in {split}")
-            done += 1
-            yield record
-        if done != expected:
-            raise ValueError(f"{done} of {expected} examples of {split}")
-    except PermissionError as error:
-        raise OSError(f"cannot read {folder}: {reason(error)}") from error
-    except Exception as error:
-        # Damage shows as anything from an OSError to Riegeli's RuntimeError.
-        raise ValueError(
-            f"damaged prepared data in {folder} ({reason(error)}): delete that folder "
-            "and prepare it again"
-        ) from error
-
-
-def _array_records(builder: Any, split: str) -> Iterator[bytes]:
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    with quiet():
-        source = builder.as_data_source(split, deserialize_method=raw)
-        total = len(source)
-    for start in range(0, total, _CHUNK):
-        yield from source.__getitems__(range(start, min(start + _CHUNK, total)))
-
-
-def _tfrecords(builder: Any, split: str) -> Iterator[bytes]:
-    part = builder.info.splits[split]
-    for file, expected in zip(part.filepaths, part.shard_lengths, strict=True):
-        own = read_tfrecord(file)
-        if len(own) != expected:
-            raise ValueError(f"{file}: {len(own)} records, {expected} expected")
-        yield from own
-
-
-def read_tfrecord(path: str | os.PathLike[str]) -> list[bytes]:
-    """All records of a file, in order; their checksums are not checked.
-
-    The format: length (8 bytes), its checksum (4), the record, its checksum (4).
-
-    Raises: ValueError where the file ends within a record; OSError.
-    """
-    raw = Path(path).read_bytes()
-    records, position = [], 0
-    while position < len(raw):
-        start = position + _HEAD
-        if start > len(raw):
-            break
-        (size,) = struct.unpack_from("<Q", raw, position)
-        position = start + size + _CRC
-        records.append(raw[start : start + size])
-    if position != len(raw):
-        raise ValueError(f"{path}: cut off within record {max(len(records), 1)}")
-    return records

@@ -5,70 +5,47 @@ This module imports tensorflow_datasets, so others import it late.
 
 import hashlib
 import io
-import logging
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.limits import check_fits, followed
-from jaxattn.data.readers import tfds_files
-from jaxattn.data.readers.tfds_fields import values
+from jaxattn.data.readers.tfds_fields import Source, one
 from jaxattn.data.rows import Row, in_order
 from jaxattn.data.splits import SPLITS, Keys, settled
 from jaxattn.data.text import MAX_LENGTH
 
-log = logging.getLogger("jaxattn")
 
-
-def from_images(
-    builder: Any,
-    name: str,
-    splits: Mapping[str, str | None],
-    there: Mapping[str, Any],
-    roles: Mapping[str, str],
-) -> Dataset:
-    """Grey images as scalars [N, H*W], colour as vectors [N, H*W, channels], in [0, 1].
-
-    Raises: ValueError for images of several sizes, more than 4096 pixels or not of
-    bytes, for damaged ones, and where they do not fit into memory.
-    """
-    height, width, channels = _shape(name, there[roles["image"]])
-    expected = sum(builder.info.splits[split].num_examples for split in splits)
+def from_images(source: Source, name: str) -> Dataset:
+    """Grey images as scalars [N, H*W], colour as vectors [N, H*W, channels], in [0, 1]."""
+    image, label = source.roles["image"], source.roles["label"]
+    height, width, channels = shape = _shape(source.name, source.there[image])
+    sizes = source.builder.info.splits
+    expected = sum(sizes[split].num_examples for split in source.splits)
     positions = height * width
     # The bytes, the numbers made of them, and a copy on the device.
     check_fits(
         9 * expected * positions * channels,
-        f"tfds:{name}: {expected:,} images of {positions} pixels",
+        f"{source.name}: {expected:,} images of {positions} pixels",
         "choose a smaller data set",
     )
-    coded = isinstance(there[roles["label"]], tfds.features.ClassLabel)
     pixels = np.zeros((expected, positions, channels), np.uint8)
     keys, labels = Keys(), []
-    unlabelled = 0
-    wanted = [roles["image"], roles["label"]]
-    for split, ours in splits.items():
-        for number, raw in enumerate(
-            followed(tfds_files.records(builder, split), "{:,} images read".format), 1
-        ):
-            where = f"tfds:{name}, {split} {number}"
-            image, label = (held[0] for held in values(raw, wanted, where).values())
-            if coded and label == -1:
-                unlabelled += 1
-                continue
-            pixels[len(labels)] = _decoded(image, where, (height, width, channels))
-            # Of two splits that share an image, the later one keeps it.
-            digest = hashlib.blake2b(image, digest_size=16).hexdigest()
-            keys.add(Row((), "", where, split=ours), digest)
-            labels.append(label if coded else str(label))
-    if unlabelled:
-        log.info(f"tfds:{name}: left out {unlabelled:,} images without a label")
-    names = list(there[roles["label"]].names) if coded else in_order(set(labels))
+    examples = followed(source.examples(image), "{:,} images read".format)
+    for where, ours, got in examples:
+        raw = got[image][0] if got[image] else b""
+        pixels[len(labels)] = _pixels(raw, where, shape)
+        # Of two splits that share an image, the later one keeps it.
+        digest = hashlib.blake2b(raw, digest_size=16).hexdigest()
+        keys.add(Row((), "", where, split=ours), digest)
+        value = one(got, label, where)
+        labels.append(value if source.coded() else str(value))
+    coded = source.there[label].names if source.coded() else None
+    names = list(coded or in_order(set(labels)))
     numbers = np.array([n if coded else names.index(n) for n in labels], np.int32)
-    placed = settled(keys, numbers, names, f"tfds:{name}")
+    placed = settled(keys, numbers, names, source.name)
     made = {}
     for place, split in enumerate(SPLITS):
         mine = np.flatnonzero(placed == place)
@@ -86,19 +63,19 @@ def _shape(name: str, feature: Any) -> tuple[int, int, int]:
     shape = tuple(feature.shape)
     if feature.np_dtype != np.uint8 or None in shape:
         raise ValueError(
-            f"tfds:{name}: images {list(shape)} of {np.dtype(feature.np_dtype).name}; "
+            f"{name}: images {list(shape)} of {np.dtype(feature.np_dtype).name}; "
             "allowed: bytes (uint8), all of one size"
         )
     height, width, channels = shape
     if height * width > MAX_LENGTH:
         raise ValueError(
-            f"tfds:{name}: images of {height} x {width} are {height * width:,} "
+            f"{name}: images of {height} x {width} are {height * width:,} "
             f"positions; allowed: {MAX_LENGTH}"
         )
     return height, width, channels
 
 
-def _decoded(raw: bytes, where: str, shape: tuple[int, int, int]) -> np.ndarray:
+def _pixels(raw: bytes, where: str, shape: tuple[int, int, int]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(raw)) as image:
             array = np.asarray(image)

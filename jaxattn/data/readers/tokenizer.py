@@ -28,8 +28,6 @@ def tokenizer_of(name: str) -> Tokenizer:
 
     The function is given a text and returns its tokens, or (tokens, offsets), which
     character spans of evidence need. The file is one of Hugging Face's `tokenizers`.
-
-    Raises: ValueError or OSError where there is none.
     """
     if not name:
         return OWN
@@ -59,13 +57,10 @@ def _of_function(name: str, call: Callable[[str], Any], file: Path | None) -> To
             raise ValueError(
                 f"tokenizer {name!r}: {reason(error, kind=True)}"
             ) from None
-        offsets = None
-        if isinstance(given, tuple) and len(given) == 2:
-            tokens, offsets = given
-            if isinstance(offsets, str):  # a tuple of two tokens
-                tokens, offsets = given, None
-        else:
-            tokens = given
+        pair = isinstance(given, tuple) and len(given) == 2
+        # A tuple of two tokens has none.
+        offsets = given[1] if pair and not isinstance(given[1], str) else None
+        tokens = given if offsets is None else given[0]
         if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
             raise ValueError(
                 f"tokenizer {name!r} gave {type(tokens).__name__}, no list of tokens"

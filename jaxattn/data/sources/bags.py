@@ -17,7 +17,6 @@ from jaxattn.data.sources.digits import read_digits, scaled, split_of
 from jaxattn.data.text import check_whole
 
 TARGET = 9
-
 MEAN, SPREAD, LEAST, MOST = 10, 2, 3, 20
 """Of bag sizes, in instances; normal, rounded, then held within LEAST and MOST."""
 
@@ -35,9 +34,6 @@ def load_bags(bags: Mapping[str, int] = BAGS) -> Dataset:
     Args:
         bags: how many bags "train", "validation" and "test" have, each at least 2; with
             an odd number, one more without a 9.
-
-    Raises: ValueError for such a number, or where the package with the digits is
-        missing.
     """
     if set(bags) != set(BAGS):
         raise ValueError(f"bags names {', '.join(bags)}; expected {', '.join(BAGS)}")

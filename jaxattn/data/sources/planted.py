@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxattn.data.dataset import Cut, Dataset, Split, assemble
+from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.sources import POLAR
 from jaxattn.data.splits import SPLITS, split_of
-from jaxattn.data.text import build_vocabulary, encode, kinds, lexicon_ratings, tokenize
+from jaxattn.data.text import Cut, build_vocabulary, encode, tokenize
 
 
 class _Sentence(NamedTuple):
@@ -24,9 +24,7 @@ class _Sentence(NamedTuple):
 
 
 def load_planted(
-    length: int = 32,
-    min_count: int = 2,
-    data_dir: str | os.PathLike[str] | None = None,
+    length: int = 32, min_count: int = 2, data_dir: str | os.PathLike[str] | None = None
 ) -> Dataset:
     """Loads the task: token ids [N, T] with T = `length`, truth [N, T] the review's.
 
@@ -35,9 +33,6 @@ def load_planted(
     about five times each, always from the split that the review is in. Hashes of the
     ids decide who meets whom and which half is first. No sentence of training is one of
     validation or test.
-
-    Raises: ValueError for a length under 2 or damaged prepared data; OSError where
-        data_dir cannot be written or read.
     """
     # Here, since it imports tensorflow_datasets.
     from jaxattn.data.sources.snippets import load_snippets
@@ -69,8 +64,7 @@ def load_planted(
         splits[name], cut[name] = _pair(
             reviews[name], neutral[name], vocabulary, length
         )
-    about = (vocabulary, kinds(vocabulary), lexicon_ratings(vocabulary), cut)
-    return assemble("planted", ("negative", "positive"), splits, *about)
+    return assemble("planted", ("negative", "positive"), splits, vocabulary, cut)
 
 
 def _hash(*parts: str) -> int:

@@ -4,16 +4,10 @@ import os
 
 import numpy as np
 
-from jaxattn.data.dataset import Cut, Dataset, Split, assemble
+from jaxattn.data.dataset import Dataset, Split, assemble
 from jaxattn.data.sources import POLAR, SOURCES
 from jaxattn.data.splits import SPLITS, split_of
-from jaxattn.data.text import (
-    build_vocabulary,
-    encode,
-    kinds,
-    lexicon_ratings,
-    tokenize,
-)
+from jaxattn.data.text import Cut, build_vocabulary, encode, tokenize
 
 
 def load_rated(
@@ -22,10 +16,7 @@ def load_rated(
     min_count: int,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """Loads "movie_sentiment", "sentiment" (of all sources) or "sources".
-
-    Raises: as `jaxattn.data.load`.
-    """
+    """Loads "movie_sentiment", "sentiment" (of all sources) or "sources"."""
     # Here, since it imports tensorflow_datasets.
     from jaxattn.data.sources.snippets import load_snippets
 
@@ -51,5 +42,4 @@ def load_rated(
         own = np.array(labels[split], np.int32)
         splits[split] = Split(tokens, lengths, own, np.array(ids[split]))
     classes = SOURCES if name == "sources" else ("negative", "positive")
-    about = (vocabulary, kinds(vocabulary), lexicon_ratings(vocabulary), cut)
-    return assemble(name, classes, splits, *about)
+    return assemble(name, classes, splits, vocabulary, cut)

@@ -3,27 +3,30 @@
 This module imports tensorflow_datasets, so others import it late.
 """
 
-import bz2
 import contextlib
 import hashlib
-import importlib.resources
-import io
 import logging
 import os
 import random
 import shutil
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tensorflow_datasets.proto as tfds_proto
-from tensorflow_datasets.core.constants import DATA_DIR
 
 from jaxattn.data.sources import SOURCES
+from jaxattn.data.text import embedded
+from jaxattn.data.tfds_records import (
+    DOWNLOAD,
+    intact,
+    quiet,
+    records,
+    root_of,
+    values,
+)
 from jaxattn.system.errors import reason
 
 log = logging.getLogger("jaxattn")
@@ -32,10 +35,8 @@ COUNT = 23_703
 
 # Of what is read back. A change of the data needs a new VERSION and a new digest.
 DIGEST = "1f66f24739592d0fc57a77290d5ffbcb2ceddc5a9cb351602403d7a60d426a84"
-
 STALE_SECONDS = 3600
-
-_proto: Any = tfds_proto.tf_example_pb2
+_FIELDS = ("id", "source", "text", "rating", "spread")
 
 
 class Snippets(NamedTuple):
@@ -54,10 +55,7 @@ class Snippets(NamedTuple):
 
 def embedded_rows() -> Iterator[tuple[str, float, float, str]]:
     """(id, rating, spread, text) of each snippet shipped with the package."""
-    file = importlib.resources.files("jaxattn.data") / "hutto" / "snippets.tsv.bz2"
-    lines = bz2.decompress(file.read_bytes()).decode().split("\n")
-    for line in lines[1:-1]:
-        id_, rating, spread, text = line.split("\t")
+    for id_, rating, spread, text in embedded("snippets"):
         yield id_, float(rating), float(spread), text
 
 
@@ -92,16 +90,8 @@ class HuttoSnippets(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for key, (id_, rating, spread, text) in enumerate(embedded_rows()):
-            yield (
-                key,
-                {
-                    "id": id_,
-                    "source": id_.partition("-")[0],
-                    "text": text,
-                    "rating": rating,
-                    "spread": spread,
-                },
-            )
+            row = (id_, id_.partition("-")[0], text, rating, spread)
+            yield key, dict(zip(_FIELDS, row, strict=True))
 
 
 def load_snippets(data_dir: str | os.PathLike[str] | None = None) -> Snippets:
@@ -116,7 +106,7 @@ def load_snippets(data_dir: str | os.PathLike[str] | None = None) -> Snippets:
         OSError: the folder cannot be written or read, or the disk is full.
     """
     folder = folder_of(data_dir)
-    if not _exists(folder):
+    if not folder.exists():
         log.info(f"preparing {COUNT:,} snippets in {folder}")
         _prepare(folder)
     return _read(folder)
@@ -124,36 +114,8 @@ def load_snippets(data_dir: str | os.PathLike[str] | None = None) -> Snippets:
 
 def folder_of(data_dir: str | os.PathLike[str] | None) -> Path:
     """Where the snippets are prepared, or would be; None is TFDS's usual place."""
-    root = Path(os.path.abspath(os.path.expanduser(data_dir or DATA_DIR)))
-    return root / HuttoSnippets.name / str(HuttoSnippets.VERSION)
-
-
-def _exists(folder: Path) -> bool:
-    try:
-        folder.stat()
-        return True
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Nothing of what TFDS says reaches the terminal."""
-    # TFDS prints to stdout, draws tqdm bars on stderr and logs through absl, whose
-    # handler may hold the real stderr.
-    logger = logging.getLogger("absl")
-    before = logger.disabled
-    logger.disabled = True
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.disabled = before
+    name, version = HuttoSnippets.name, str(HuttoSnippets.VERSION)
+    return root_of(data_dir) / name / version
 
 
 def _builder(folder: Path) -> Any:
@@ -171,12 +133,10 @@ def _prepare(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         with quiet():
-            _builder(folder).download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-            )
+            _builder(folder).download_and_prepare(download_config=DOWNLOAD)
     except (OSError, RuntimeError) as error:
         # Another process may have been first; then its data are as good as ours.
-        if _exists(folder):
+        if folder.exists():
             return
         raise OSError(
             f"cannot prepare the snippets in {folder}: {reason(error)}; "
@@ -196,43 +156,22 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _read(folder: Path) -> Snippets:
-    damage = "its content is not what was prepared"
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    try:
-        with quiet():
-            source = _builder(folder).as_data_source("full", deserialize_method=raw)
-            records = source.__getitems__(range(len(source)))
-        ids, sources, texts, ratings, spreads = zip(*map(_parse, records), strict=True)
+    with intact(folder):
+        builder = _builder(folder)
+    raw = list(records(builder, "full"))
+    with intact(folder):
+        rows = [values(record, _FIELDS, "") for record in raw]
+        columns = {name: [row[name][0] for row in rows] for name in _FIELDS}
         snippets = Snippets(
-            ids=list(ids),
-            sources=list(sources),
-            texts=list(texts),
-            ratings=np.array(ratings, np.float32),
-            spreads=np.array(spreads, np.float32),
+            ids=[id_.decode() for id_ in columns["id"]],
+            sources=[SOURCES[source] for source in columns["source"]],
+            texts=[text.decode() for text in columns["text"]],
+            ratings=np.array(columns["rating"], np.float32),
+            spreads=np.array(columns["spread"], np.float32),
         )
-        if digest(snippets) == DIGEST:
-            return snippets
-    except PermissionError as error:
-        raise OSError(f"cannot read {folder}: {reason(error)}") from error
-    except Exception as error:
-        # Damage shows as anything from a JSON error to Riegeli's RuntimeError.
-        damage = reason(error)
-    raise ValueError(
-        f"damaged prepared data in {folder} ({damage}); delete that folder and run "
-        "again"
-    )
-
-
-def _parse(record: bytes) -> tuple[str, str, str, float, float]:
-    # Ten times faster than to let TFDS decode each example.
-    example = _proto.Example.FromString(record).features.feature
-    return (
-        example["id"].bytes_list.value[0].decode(),
-        SOURCES[example["source"].int64_list.value[0]],
-        example["text"].bytes_list.value[0].decode(),
-        example["rating"].float_list.value[0],
-        example["spread"].float_list.value[0],
-    )
+        if digest(snippets) != DIGEST:
+            raise ValueError("its content is not what was prepared")
+    return snippets
 
 
 def digest(snippets: Snippets) -> str:

@@ -55,7 +55,9 @@ def _orange(x: Array) -> Array:
     return (x[:4] ** 2).sum() - 4
 
 
-def _additive(scale: float, slope: float, strength: float) -> Callable[[Array], Array]:
+def _additive(strength: float, paper: bool = False) -> Callable[[Array], Array]:
+    scale, slope = (2.0, 2.0) if paper else (0.2, 1.0)
+
     def f(x: Array) -> Array:
         import jax.numpy as jnp
 
@@ -65,13 +67,7 @@ def _additive(scale: float, slope: float, strength: float) -> Callable[[Array], 
     return f
 
 
-_L2X_ADDITIVE = _additive(0.2, 1.0, 100.0)
-
-_L2X_ADDITIVE_PAPER = _additive(2.0, 2.0, 100.0)
-
-_SYN_ADDITIVE = _additive(0.2, 1.0, 10.0)
-
-_SYN_ADDITIVE_PAPER = _additive(2.0, 2.0, 10.0)
+_STEEP, _STEEP_PAPER = _additive(100.0), _additive(100.0, paper=True)
 
 
 def _plain(f: Callable[[Array], Array], first: int, count: int):
@@ -127,17 +123,16 @@ def _switch(additive: Callable[[Array], Array], published: bool):
 
 
 _A, _B = _plain(_xor, 0, 2), _plain(_orange, 2, 4)
-
-_C, _C_PAPER = _plain(_SYN_ADDITIVE, 6, 4), _plain(_SYN_ADDITIVE_PAPER, 6, 4)
+_C, _C_PAPER = (_plain(_additive(10.0, paper), 6, 4) for paper in (False, True))
 
 _L2X = {
     "xor": (2, None, _plain(_xor, 0, 2)),
     "orange_skin": (4, None, _plain(_orange, 0, 4)),
-    "nonlinear_additive": (4, None, _plain(_L2X_ADDITIVE, 0, 4)),
-    "nonlinear_additive_paper": (4, None, _plain(_L2X_ADDITIVE_PAPER, 0, 4)),
-    "switch": (5, 9, _switch(_L2X_ADDITIVE, published=False)),
-    "switch_paper": (5, 9, _switch(_L2X_ADDITIVE_PAPER, published=False)),
-    "switch_published": (5, 9, _switch(_L2X_ADDITIVE, published=True)),
+    "nonlinear_additive": (4, None, _plain(_STEEP, 0, 4)),
+    "nonlinear_additive_paper": (4, None, _plain(_STEEP_PAPER, 0, 4)),
+    "switch": (5, 9, _switch(_STEEP, published=False)),
+    "switch_paper": (5, 9, _switch(_STEEP_PAPER, published=False)),
+    "switch_published": (5, 9, _switch(_STEEP, published=True)),
 }
 
 _SYN = {
