@@ -56,7 +56,6 @@ def keep_wave(folder: Path, outcome: Outcome) -> None:
         "methods": np.array([m for m, _ in outcome.cells]),
         "seeds": np.array([s for _, s in outcome.cells]),
         "alive": outcome.alive,
-        "class_means": outcome.class_means,
     }
     for prefix, named in (
         ("example/", outcome.examples),
@@ -80,7 +79,6 @@ def finished_waves(folder: Path, keep_damaged: bool = False) -> list[Outcome]:
                     cells=list(zip(labels, seeds, strict=True)),
                     alive=stored["alive"],
                     examples=_under("example/", stored),
-                    class_means=stored["class_means"],
                     curves=_under("curve/", stored),
                     measured=_under("measured/", stored),
                 )
