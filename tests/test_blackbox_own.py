@@ -320,7 +320,7 @@ def test_the_model_is_shown_what_each_cell_selected():
     masks[1, :, 0] = 1
     cells = [("joint", 0), ("joint", 1), ("joint", 2)]
     alive = np.array([True, True, False])
-    outcome = Outcome(cells, alive, {}, {}, {"masks": masks}, np.zeros(3))
+    outcome = Outcome(cells, alive, {}, {}, {"masks": masks})
     found = after_training.with_post_hoc_accuracy(program, outcome).measured
     first = texts_of(DATA.test)[:20]
     labels = tiny.dataset.test.labels[:20]

@@ -58,9 +58,8 @@ def test_many_seeds_are_compared_with_some_others():
 def outcome(weights, made, labels):
     examples = {"instance_weights": weights, "masks": made, "labels": labels}
     n = len(weights)
-    empty = np.zeros((n, 0, 2))
     cells = [("instance_weighting", seed) for seed in range(n)]
-    return Outcome(cells, np.ones(n, bool), {}, {}, examples, empty)
+    return Outcome(cells, np.ones(n, bool), {}, {}, examples)
 
 
 def test_weights_that_undo_a_difference_balance_it():

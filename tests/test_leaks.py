@@ -43,7 +43,6 @@ def found(masks, values, alive=None, **measured):
         {},
         measured,
         examples,
-        np.zeros((seeds, 0, 2)),
     )
     return after_training.with_audits(program(), outcome).measured
 
@@ -106,7 +105,6 @@ def test_too_few_examples_give_no_numbers():
         {},
         {"nll": np.zeros(1)},
         examples | {"values": values[None]},
-        np.zeros((1, 0, 2)),
     )
     assert set(after_training.with_audits(program(), outcome).measured) == {"nll"}
 

@@ -12,7 +12,7 @@ TEXTS = Source("movie_sentiment", Inputs("tokens", 10, 8), ("a", "b"), 64, "dige
 
 
 def outcome(cells):
-    return Outcome(cells, np.ones(len(cells), bool), {}, {}, {}, np.zeros(len(cells)))
+    return Outcome(cells, np.ones(len(cells), bool), {}, {}, {})
 
 
 def test_methods_come_in_the_order_of_the_config_and_seeds_in_their_own():

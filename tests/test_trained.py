@@ -209,7 +209,7 @@ def test_seeds_that_diverged_are_not_kept(tmp_path):
     params = {"selector": {"w": np.arange(4.0)}, "predictor": {"b": np.ones((4, 2))}}
     cells = [("joint", 0), ("uniform", 0), ("joint", 1), ("uniform", 1)]
     alive = np.array([True, False, True, True])
-    outcome = Outcome(cells, alive, {}, {}, {}, np.zeros(4), params)
+    outcome = Outcome(cells, alive, {}, {}, {}, params)
     artifacts.keep(tmp_path, "t", outcome, frozenset([0]))
     (path,) = tmp_path.rglob("*.*")
     assert path == tmp_path / "models" / "t" / "joint" / "0.npz"

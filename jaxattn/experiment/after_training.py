@@ -16,6 +16,8 @@ import numpy as np
 from jaxattn.experiment.plan import Program
 from jaxattn.experiment.wave import Outcome
 from jaxattn.methods.table import FULL_TEXT
+from jaxattn.metrics.divergence import entropy
+from jaxattn.metrics.leak import LN2
 from jaxattn.training.evaluation.post_hoc import as_many
 
 PERMUTATIONS = 19
@@ -76,8 +78,7 @@ def with_audits(program: Program, outcome: Outcome) -> Outcome:
         missing.append(0.0 if bits and not np.ptp(masks, axis=0).any() else np.nan)
         if "encoding_bits" in bits and "evalx_nll" in outcome.measured:
             shares = np.bincount(labels) / len(labels)
-            entropy = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
-            reads = entropy - outcome.measured["evalx_nll"][i] / float(np.log(2))
+            reads = entropy(shares) / LN2 - outcome.measured["evalx_nll"][i] / LN2
             bits["stripe_x_bits"] = float(reads) - bits["encoding_bits"]
         by_cell.append(bits)
     names = sorted({name for bits in by_cell for name in bits})

@@ -9,6 +9,7 @@ from jaxattn.config import Config
 from jaxattn.experiment.wave import Outcome
 from jaxattn.metrics.statistics import interval
 from jaxattn.reports.results import Result, interval_text, told
+from jaxattn.system.console import markdown_table
 
 MAIN = "the config's own"
 
@@ -66,19 +67,20 @@ def markdown(
         for r in results
         if (r.task, r.metric, r.split) == (task, "accuracy", "test")
     }
-    lines = [
-        f"## Chosen on the validation split, {task}",
-        "",
-        "Accuracy, mean over seeds with 95 % interval; the chosen setting is bold.",
-        "",
-        "| method | setting | validation | test |",
-        "|:--|:--|--:|--:|",
-    ]
+    rows = [["method", "setting", "validation", "test"]]
     for c in choices:
         for setting, values in c.validation.items():
             mark = "**" if setting == c.setting else ""
             result = tested.get((c.method, setting))
             cells = [c.method, f"{mark}{setting or MAIN}{mark}"]
-            cells += [interval_text(*values), told(result) if result else "-"]
-            lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+            rows.append(
+                [*cells, interval_text(*values), told(result) if result else "-"]
+            )
+    return [
+        f"## Chosen on the validation split, {task}",
+        "",
+        "Accuracy, mean over seeds with 95 % interval; the chosen setting is bold.",
+        "",
+        *markdown_table("<<>>", rows),
+        "",
+    ]

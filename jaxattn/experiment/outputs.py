@@ -73,7 +73,6 @@ def _joined(label: str, places: list[tuple[int, Outcome, int]]) -> Outcome:
             k: living(pick(lambda o, k=k: o.measured[k])) for k in first.measured
         },
         examples={k: pick(lambda o, k=k: o.examples[k]) for k in first.examples},
-        class_means=living(pick(lambda o: o.class_means)),
     )
 
 

@@ -56,7 +56,6 @@ def keep_wave(folder: Path, outcome: Outcome) -> None:
         "methods": np.array([m for m, _ in outcome.cells]),
         "seeds": np.array([s for _, s in outcome.cells]),
         "alive": outcome.alive,
-        "class_means": outcome.class_means,
     }
     for prefix, field in GROUPS.items():
         arrays |= {prefix + k: array for k, array in getattr(outcome, field).items()}

@@ -73,7 +73,6 @@ class Outcome(NamedTuple):
     curves: dict[str, np.ndarray]
     measured: dict[str, np.ndarray]
     examples: dict[str, np.ndarray]
-    class_means: np.ndarray
     params: Any = ()
     """Of selector and predictor, where they are asked for; they go to `models/`."""
 
@@ -260,7 +259,6 @@ def run_wave(
         curves={k: np.array(v, np.float32).T for k, v in curves.items()},
         measured=measured.scalars,
         examples={k: _small(v) for k, v in measured.examples.items()},
-        class_means=measured.class_means,
         # What applies a model: no evaluator, no baseline.
         params={
             half: jax.tree.map(lambda x: processes.whole(x)[:n], state.params[half])

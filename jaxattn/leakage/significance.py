@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxattn.metrics.divergence import entropy
 from jaxattn.metrics.leak import LN2, bent_features, factorise, held_out
 
 FAMILIES = {"linear": (0, 0.05), "nonlinear": (64, 0.5)}
@@ -101,7 +102,7 @@ def assess(
     classes, folds = int(labels.max()) + 1, int(fold.max()) + 1
     n, times = len(labels), len(trial.exchanged)
     units, prior = _units(trial), _log_prior(labels)
-    entropy = -prior.mean()
+    label_nats = -prior.mean()
     exchanged = trial.exchanged.astype(np.int32)
     size = max(1, min(_ELEMENTS // (n * folds * classes), times))
     size = -(-times // -(-times // size))
@@ -117,12 +118,12 @@ def assess(
             filled = np.concatenate([part, part[:1].repeat(size - len(part), axis=0)])
             means.append(np.asarray(_fit(x, filled, shared, classes)[0])[: len(part)])
             advance(len(part))
-        bits_of[family] = (np.concatenate(means) + entropy) / LN2
+        bits_of[family] = (np.concatenate(means) + label_nats) / LN2
     # The infimum over the families, for exchanged labels as for one's own.
     best = np.stack(list(bits_of.values())).max(axis=0)
     family = max(bits_of, key=lambda name: bits_of[name][0])
     null = best[1:]
-    most = float(entropy) / LN2
+    most = float(label_nats) / LN2
     # No mask can tell more than the whole label.
     bits = min(float(best[0] - null.mean()), most)
     as_read = float(best[0])
@@ -228,9 +229,6 @@ def fano_bits(accuracy: float, shares: np.ndarray) -> float:
     H(Y) - h2(e) - e log2(K - 1) for an error e and classes of these shares [K]; below
     zero it says nothing.
     """
-    shares = shares[shares > 0]
-    entropy = -(shares * np.log2(shares)).sum()
-    parts = np.array([accuracy, 1 - accuracy])
-    parts = parts[parts > 0]
-    h2 = -(parts * np.log2(parts)).sum()
-    return float(entropy - h2 - (1 - accuracy) * np.log2(max(len(shares) - 1, 1)))
+    others = max((shares > 0).sum() - 1, 1)
+    nats = entropy(shares) - entropy(np.array([accuracy, 1 - accuracy]))
+    return float((nats - (1 - accuracy) * np.log(others)) / LN2)

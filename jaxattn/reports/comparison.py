@@ -1,6 +1,6 @@
 """Differences between the methods of a run, and what they amount to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxattn.metrics.definitions import DIFFERENCE
 from jaxattn.metrics.statistics import Paired, paired_interval
 from jaxattn.reports.folder import Folder, values
 from jaxattn.reports.results import Result, choose, told
+from jaxattn.system.console import markdown_table
 
 OUTCOMES = ("better", "tie", "worse")
 
@@ -58,18 +59,16 @@ def outcome(low: float, high: float, direction: str) -> str:
     return "better" if (low > 0) == (direction == "higher") else "worse"
 
 
-def paired(
-    run: Folder, task: str, one: tuple[str, str], other: tuple[str, str]
-) -> Paired:
-    """(method, metric) `one` minus `other`, over the seeds that both have."""
-    a, b = values(run, task, *one), values(run, task, *other)
+def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired:
+    """Numbers by seed minus others, over the seeds that both have."""
     seeds = [seed for seed in a if seed in b]
     return paired_interval([a[s] for s in seeds], [b[s] for s in seeds])
 
 
 def change(run: Folder, task: str, method: str, other: str, name: str) -> Change:
     """What a method changes in one number against another method."""
-    interval = paired(run, task, (method, name), (other, name))
+    own = (values(run, task, one, name) for one in (method, other))
+    interval = paired(*own)
     way = direction(run.config, name)
     return Change(interval, outcome(interval.low, interval.high, way))
 
@@ -79,15 +78,15 @@ def against_joint(
 ) -> list[AgainstJoint]:
     """The differences to `joint` of every task and remedy, by default in all metrics
     whose outcomes are counted."""
+    by_key = {r[:5]: r for r in results}
     differences = []
     for task, method in dict.fromkeys((r.task, r.method) for r in results):
         for metric in metrics or definitions.shown("outcomes"):
-            key = (task, method, metric + DIFFERENCE, "", "test")
-            same = [r for r in results if r[:5] == key]
-            if method not in CONTROLS and same and np.isfinite(same[0].mean):
+            r = by_key.get((task, method, metric + DIFFERENCE, "", "test"))
+            if method not in CONTROLS and r and np.isfinite(r.mean):
                 way = definitions.metric(metric).direction
-                amounts = outcome(same[0].ci_low, same[0].ci_high, way) or "tie"
-                differences.append(AgainstJoint(task, method, metric, same[0], amounts))
+                amounts = outcome(r.ci_low, r.ci_high, way) or "tie"
+                differences.append(AgainstJoint(task, method, metric, r, amounts))
     return differences
 
 
@@ -107,10 +106,7 @@ def sentences(results: Sequence[Result]) -> list[str]:
     differences = against_joint(results)
     if not differences:
         return []
-    counted = [
-        f"{method} {'/'.join(map(str, numbers))}"
-        for method, numbers in counts(differences).items()
-    ]
+    counted = [f"{m} {'/'.join(map(str, n))}" for m, n in counts(differences).items()]
     metrics = " and ".join(dict.fromkeys(d.metric for d in differences))
     tasks = len({d.task for d in differences})
     return [
@@ -126,29 +122,20 @@ def markdown(results: Sequence[Result]) -> list[str]:
     if not differences:
         return []
     # One metric a task: the first.
-    first = {(d.task, d.method): d for d in reversed(differences)}
-    headers = []
-    for task in dict.fromkeys(d.task for d in differences):
-        metric = next(d.metric for d in differences if d.task == task)
-        joint = choose(results, task, "joint", metric)
+    metrics = {d.task: d.metric for d in reversed(differences)}
+    tasks = list(dict.fromkeys(d.task for d in differences))
+    texts = {}
+    for d in reversed(differences):
+        mark = "**" if d.outcome == "better" else ""
+        texts[d.task, d.method] = f"{mark}{told(d.difference, '+')}{mark}"
+    heads = []
+    for task in tasks:
+        joint = choose(results, task, "joint", metrics[task])
         at = "" if joint is None else f" (joint {joint.mean:.3f})"
-        headers.append(f"{task}, {metric}{at}")
-    tasks = dict.fromkeys(d.task for d in differences)
-    lines = [
-        "## Differences to joint",
-        "",
-        f"| method | {' | '.join(headers)} | wins / ties / losses |",
-        "|:--|" + ":--|" * len(headers) + ":--|",
-    ]
+        heads.append(f"{task}, {metrics[task]}{at}")
+    rows = [["method", *heads, "wins / ties / losses"]]
     for method, numbers in counts(differences).items():
-        cells = [_cell(first.get((task, method))) for task in tasks]
-        counted = " / ".join(map(str, numbers))
-        lines.append(f"| {method} | {' | '.join(cells)} | {counted} |")
-    return [*lines, ""]
-
-
-def _cell(d: AgainstJoint | None) -> str:
-    if d is None:
-        return "-"
-    text = told(d.difference, "+")
-    return f"**{text}**" if d.outcome == "better" else text
+        cells = [texts.get((task, method), "-") for task in tasks]
+        rows.append([method, *cells, " / ".join(map(str, numbers))])
+    table = markdown_table("<" * len(rows[0]), rows)
+    return ["## Differences to joint", "", *table, ""]

@@ -1,6 +1,5 @@
 """Which numbers of a run go into which figure, each drawn once for files and page."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from jaxattn.methods.table import FULL_TEXT
 from jaxattn.metrics.definitions import METRICS
 from jaxattn.reports import figures
 from jaxattn.reports.folder import Folder, values
-from jaxattn.reports.results import Result, choose
+from jaxattn.reports.results import Result, choose, measured
 
 PANELS = (("fdr", "tpr"), ("selected_count", "true_mask_accuracy"))
 """Metrics across and up: what a selection finds, and what it costs."""
@@ -25,29 +24,18 @@ class Drawing(NamedTuple):
 
 def draw(run: Folder, task: str) -> dict[str, Drawing]:
     """The figures of one task by the names of their files; what is not there is not."""
-    functions: dict[str, Callable[[Folder, str], Drawing | None]] = {
-        "accuracy": _accuracy,
-        "leak": _leak,
-        "codes": _codes,
-        "channels": _channels,
-        "removal": _removal,
-        "learning_curves": _learning,
-        "overlap": _overlap,
-        "tradeoff": _tradeoff,
-    }
-    drawings = {name: function(run, task) for name, function in functions.items()}
+    functions = (
+        *(_accuracy, _leak, _codes, _channels),
+        *(_removal, _learning_curves, _overlap, _tradeoff),
+    )
+    drawings = {f.__name__[1:]: f(run, task) for f in functions}
     return {name: d for name, d in drawings.items() if d is not None}
 
 
 def _trained(run: Folder, task: str) -> list[str]:
     """Methods with at least one seed that did not diverge, in config order."""
-    there = dict.fromkeys(r.method for r in run.rows if r.task == task)
-    return [
-        m
-        for m in run.config.methods
-        if m in there
-        and np.isfinite(list(values(run, task, m, "accuracy").values())).any()
-    ]
+    accuracies = {m: values(run, task, m, "accuracy") for m in run.config.methods}
+    return [m for m, x in accuracies.items() if np.isfinite(list(x.values())).any()]
 
 
 def _by_seed(run: Folder, task: str, name: str) -> dict[str, np.ndarray]:
@@ -67,16 +55,15 @@ def _accuracy(run: Folder, task: str) -> Drawing | None:
     full = _interval(run, task, FULL_TEXT, "full_text_accuracy")
     known = bool(np.isfinite(full[0]))
     where = run.config.model.values.replace("_", " ")
-    svg = figures.accuracy_by_method(
-        seeds,
-        {m: _interval(run, task, m, "accuracy") for m in seeds},
-        _interval(run, task, None, "majority")[0],
-        full if known else None,
-        f"Test accuracy on {task}, attention over {where}",
-    )
     lines = "the majority class" + " and attention over the words" * known
     return Drawing(
-        svg,
+        figures.accuracy_by_method(
+            seeds,
+            {m: _interval(run, task, m, "accuracy") for m in seeds},
+            _interval(run, task, None, "majority")[0],
+            full if known else None,
+            f"Test accuracy on {task}, attention over {where}",
+        ),
         f"Test accuracy of every seed on {task}, attention over {where}, with means "
         f"and 95 % intervals; lines: {lines}.",
     )
@@ -87,14 +74,10 @@ def _leak(run: Folder, task: str) -> Drawing | None:
     nats = choose(run.results, task, None, "label_entropy")
     if not seeds or nats is None:
         return None
-    svg = figures.leak_by_method(
-        seeds,
-        _by_seed(run, task, "leak_bits:permuted"),
-        nats.mean / np.log(2),
-        f"Bits of the label in the mask alone, {task}",
-    )
+    null, title = "leak_bits:permuted", f"Bits of the label in the mask alone, {task}"
+    bits = nats.mean / np.log(2)
     return Drawing(
-        svg,
+        figures.leak_by_method(seeds, _by_seed(run, task, null), bits, title),
         f"Bits of the label that a probe reads from the mask alone, every seed of "
         f"{task} (filled), and the same with labels permuted (hollow).",
     )
@@ -103,11 +86,11 @@ def _leak(run: Folder, task: str) -> Drawing | None:
 def _codes(run: Folder, task: str) -> Drawing | None:
     if run.config.model.values == "inputs":
         return None
-    means = {}
-    for method in _trained(run, task):
-        kept = run.masks[task].get(method)
-        if kept is not None and "labels" in kept:
-            means[method] = class_means(kept, run.config.model.default_tokens)
+    means = {
+        method: class_means(kept, run.config.model.default_tokens)
+        for method in _trained(run, task)
+        if "labels" in (kept := run.masks[task].get(method, {}))
+    }
     classes = _classes(run, task, max((m.shape[2] for m in means.values()), default=0))
     means = {m: x for m, x in means.items() if x.shape[2] == len(classes)}
     if not means:
@@ -136,19 +119,18 @@ def class_means(kept: dict[str, np.ndarray], tokens: int) -> np.ndarray:
     return np.where(kept["alive"].astype(bool)[:, None, None], means, np.nan)
 
 
-def _learning(run: Folder, task: str) -> Drawing | None:
-    curves = run.curves.get(task, {})
-    curves = {m: curves[m] for m in _trained(run, task) if m in curves}
-    curves = {m: x for m, x in curves.items() if x.size}
+def _learning_curves(run: Folder, task: str) -> Drawing | None:
+    curves, names = run.curves.get(task, {}), run.names[task]
+    curves = {
+        m: curves[m] for m in _trained(run, task) if m in curves and curves[m].size
+    }
     if not curves:
         return None
-    names = run.names[task]
-    null = names.validation_majority
+    null, title = names.validation_majority, f"Learning curves, {task}"
     if null is None and names.train_shares is None:
         # Generated labels, whose classes are as frequent in every split.
         chance = _interval(run, task, None, "majority")[0]
         null = chance if np.isfinite(chance) else None
-    title = f"Learning curves, {task}"
     return Drawing(
         figures.learning_curves(curves, "validation accuracy", title, null),
         f"Validation accuracy by epoch on {task}: means over seeds, bands for the "
@@ -166,15 +148,10 @@ def _overlap(run: Folder, task: str) -> Drawing | None:
         classes = _classes(run, task, int(labels.max()) + 1)
         if len(classes) <= int(labels.max()):
             return None
-        svg = figures.overlap(
-            kept["instance_weights"][alive],
-            labels,
-            run.names[task].train_shares,
-            classes,
-            f"Do masks of {method} leave every class possible? {task}",
-        )
+        weights, prior = kept["instance_weights"][alive], run.names[task].train_shares
+        title = f"Do masks of {method} leave every class possible? {task}"
         return Drawing(
-            svg,
+            figures.overlap(weights, labels, prior, classes, title),
             f"Histogram of P(own class given mask) of {method}, by class: a weight "
             "cannot help an example at the left edge.",
         )
@@ -183,12 +160,12 @@ def _overlap(run: Folder, task: str) -> Drawing | None:
 
 def _tradeoff(run: Folder, task: str) -> Drawing | None:
     """Over the first field of the config that was varied alone, if it is a number."""
-    varied = [s.partition("=")[0] for s in run.config.also if " " not in s]
-    varied = [path for path in varied if path in numbers(run.config)]
-    if not varied:
+    own = numbers(run.config)
+    alone = [s.partition("=")[0] for s in run.config.also if " " not in s]
+    field = next((path for path in alone if path in own), None)
+    if field is None:
         return None
-    field = varied[0]
-    main = f"{field}={numbers(run.config)[field]:g}"
+    main = f"{field}={own[field]:g}"
     panels = [(x, y, settings_of(run.results, task, x, y, main)) for x, y in PANELS]
     if not any(panels[0][2].values()):
         return None
@@ -220,7 +197,7 @@ def settings_of(
             place = float(setting.partition("=")[2])
             points.setdefault(method, []).append((place, across, up))
     return {
-        method: [(a, b) for _, a, b in sorted(own, key=lambda point: point[0])]
+        method: [point[1:] for point in sorted(own, key=lambda point: point[0])]
         for method, own in points.items()
     }
 
@@ -228,15 +205,12 @@ def settings_of(
 def _channels(run: Folder, task: str) -> Drawing | None:
     bits = {
         (method, channel): result
-        for channel in METRICS["audit_bits"].columns
         for method in _trained(run, task)
-        if (result := choose(run.results, task, method, f"audit_bits:{channel}"))
-        and np.isfinite(result.mean)
+        for channel in METRICS["audit_bits"].columns
+        if (result := measured(run.results, task, method, f"audit_bits:{channel}"))
     }
     if not bits:
         return None
-    order = [m for m in _trained(run, task) if any(m == method for method, _ in bits)]
-    bits = dict(sorted(bits.items(), key=lambda item: order.index(item[0][0])))
     return Drawing(
         figures.channels(bits, f"Bits of the label by channel of the mask, {task}"),
         "Bits of the label that the audit's probes read from the whole mask and from "

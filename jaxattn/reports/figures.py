@@ -38,20 +38,18 @@ STYLE: dict[Any, Any] = {
 }
 
 WIDTH = 8.0  # inches: text of 9 points is 12 pixels high at a width of 800 pixels
+MARKERS = "osD^v<>Xph"
+SHOWN_SEEDS = 6
+BINS = 20
 
 # Okabe and Ito's colours, told apart by colour-blind readers as well.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000",
     "#888888",
 )  # fmt: skip
-
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK, GREY)
-
-MARKERS = "osD^v<>Xph"
-
-SHOWN_SEEDS = 6
-
-BINS = 20
+SEED: dict[str, Any] = {"color": BLUE, "alpha": 0.6}
+HOLLOW: dict[str, Any] = {"color": GREY, "mfc": "none"}
 
 Interval = Sequence[float]
 """(mean, low, high)."""
@@ -94,13 +92,13 @@ def accuracy_by_method(
         if low < high:
             axes.axvspan(low, high, color=GREEN, alpha=0.2, lw=0)
     for y, (method, x) in enumerate(values.items()):
-        _dots(axes, x, y, f"seeds-{method}", color=BLUE, alpha=0.6)
+        _dots(axes, x, y, f"seeds-{method}", **SEED)
         if method in intervals:
             mean, low, high = intervals[method][:3]
             axes.plot([low, high], [y, y], color=BLACK, lw=2)
             axes.plot([mean], [y], color=BLACK, marker="D", ms=6)
-    _key(axes, "one seed", marker="o", color=BLUE, alpha=0.6)
-    _key(axes, "mean, 95 % interval", marker="D", color=BLACK)
+    axes.plot([], [], "o", label="one seed", **SEED)
+    axes.plot([], [], "D", label="mean, 95 % interval", color=BLACK)
     axes.set_xlabel(f"test {label('accuracy')}")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
@@ -123,13 +121,12 @@ def leak_by_method(
     axes.axvline(0, color=BLACK, lw=0.8)
     whole = f"all of the label ({entropy_bits:.2f} bits)"
     axes.axvline(entropy_bits, color=RED, ls="--", label=whole)
-    hollow: dict[str, Any] = {"color": GREY, "mfc": "none"}
     for y, (method, x) in enumerate(values.items()):
-        _dots(axes, x, y - 0.16, f"seeds-{method}", 0.24, color=BLUE, alpha=0.6)
+        _dots(axes, x, y - 0.16, f"seeds-{method}", 0.24, **SEED)
         x = permuted.get(method, np.empty(0))
-        _dots(axes, x, y + 0.2, f"null-{method}", 0.24, **hollow)
-    _key(axes, "one seed", marker="o", color=BLUE, alpha=0.6)
-    _key(axes, "the same, labels permuted", marker="o", **hollow)
+        _dots(axes, x, y + 0.2, f"null-{method}", 0.24, **HOLLOW)
+    axes.plot([], [], "o", label="one seed", **SEED)
+    axes.plot([], [], "o", label="the same, labels permuted", **HOLLOW)
     axes.set_xlabel(f"{label('leak_bits')} (bits)")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
@@ -148,14 +145,8 @@ def codes(
     """
     values = _checked(class_means, 3)
     positions = next(iter(values.values())).shape[1]
-    for method, means in values.items():
-        if means.shape[1:] != (positions, len(classes)):
-            raise ValueError(
-                f"class means of {method} have shape {list(means.shape)}, expected "
-                f"[seeds, {positions} positions, {len(classes)} classes]"
-            )
-    finite = [m[np.isfinite(m)] for m in values.values()]
-    norm = Normalize(0, max((float(m.max()) for m in finite if m.size), default=1.0))
+    largest = [float(m[np.isfinite(m)].max(initial=0)) for m in values.values()]
+    norm = Normalize(0, max(largest) or 1.0)
     colours = matplotlib.colormaps["Blues"].resampled(16)
     most = max(len(m) for m in values.values())
     shown = min(SHOWN_SEEDS, most)
@@ -175,19 +166,16 @@ def codes(
     tokens = np.arange(positions) if positions <= 6 else np.array([0, positions - 1])
     x = (lefts[:, None] + tokens + 0.5).ravel()
     axes.set_xticks(x, list(tokens + 1) * shown, size=9)
-    names = [f"\nseed {first_seed + i}" for i in range(shown)]
-    axes.set_xticks(lefts + positions / 2, names, minor=True)
+    seeds = [f"\nseed {first_seed + i}" for i in range(shown)]
+    axes.set_xticks(lefts + positions / 2, seeds, minor=True)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
     axes.set(xlim=(0, lefts[-1] + positions), ylim=(down * len(values) - 1.2, -1))
-    scale = ScalarMappable(norm, colours)
-    bar = figure.colorbar(
-        scale, ax=axes, location="bottom", shrink=0.6, aspect=40, pad=0.2 / height
-    )
-    bar.set_label(
-        f"mean attention on each default token, by class (first {shown} of {most} "
-        "seeds)"
-    )
+    figure.colorbar(
+        ScalarMappable(norm, colours), ax=axes, location="bottom", shrink=0.6,
+        aspect=40, pad=0.2 / height, label="mean attention on each default token, by "
+        f"class (first {shown} of {most} seeds)",
+    )  # fmt: skip
     return figure
 
 
@@ -214,17 +202,14 @@ def learning_curves(
             axes.plot([], [], label=name, **style)
             continue
         epochs = np.arange(1, x.shape[1] + 1)
-        every = max(1, x.shape[1] // 8)
-        axes.plot(
-            epochs, x.mean(0), label=name, gid=f"curve-{method}", ms=5,
-            marker=MARKERS[i % len(MARKERS)], markevery=every, **style,
+        _banded(
+            axes, epochs, x.T, label=name, gid=f"curve-{method}", ms=5,
+            marker=MARKERS[i % len(MARKERS)], markevery=max(1, len(epochs) // 8),
+            **style,
         )  # fmt: skip
-        low, high = np.quantile(x, [0.1, 0.9], axis=0)
-        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15, lw=0)
     if null is not None:
         axes.axhline(null, color=RED, ls=":", label=f"null ({null:.3f})")
-    axes.set_xlabel("epoch (band: the middle 80 % of the seeds)")
-    axes.set_ylabel(ylabel)
+    axes.set(xlabel="epoch (band: the middle 80 % of the seeds)", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside right upper")
     return figure
@@ -268,10 +253,11 @@ def overlap(
     axes.axvspan(0, NO_OVERLAP, color=RED, alpha=0.3, lw=0, label=hopeless)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(
-        "P(own class | mask); dotted: P(class), where all lie if masks hold nothing"
+    axes.set(
+        xlabel="P(own class | mask); dotted: P(class), where all lie if masks hold "
+        "nothing",
+        ylabel="share of the class's examples",
     )
-    axes.set_ylabel("share of the class's examples")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
@@ -293,15 +279,13 @@ def tradeoff(panels: Sequence[tuple[str, str, Points]], title: str) -> Figure:
     ):
         for method, pairs in points.items():
             k = methods.index(method)
-            means = [np.array([pair[axis].mean for pair in pairs]) for axis in (0, 1)]
-            bars = [_bars([pair[axis] for pair in pairs]) for axis in (0, 1)]
+            (across, xerr), (up, yerr) = map(_bars, zip(*pairs, strict=True))
             axes.errorbar(
-                *means, xerr=bars[0], yerr=bars[1], ms=5, lw=1.2, elinewidth=0.8,
+                across, up, xerr=xerr, yerr=yerr, ms=5, lw=1.2, elinewidth=0.8,
                 marker=MARKERS[k % len(MARKERS)], gid=f"curve-{method}",
                 label=None if i else method, **_style(k),
             )  # fmt: skip
-        axes.set_xlabel(label(x))
-        axes.set_ylabel(label(y))
+        axes.set(xlabel=label(x), ylabel=label(y))
         axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=min(4, len(methods)))
     return figure
@@ -316,12 +300,11 @@ def channels(bits: Mapping[tuple[str, str], Result], title: str) -> Figure:
     axes = figure.subplots()
     for k, method in enumerate(methods):
         at = [i for i, side in enumerate(sides) if (method, side) in bits]
-        results = [bits[method, sides[i]] for i in at]
+        means, arms = _bars([bits[method, sides[i]] for i in at])
         axes.errorbar(
-            np.array([r.mean for r in results]),
-            np.array(at) + (k + 0.5) / len(methods) * 0.8 - 0.4,
-            xerr=_bars(results), ls="none", ms=5, marker=MARKERS[k % len(MARKERS)],
-            color=PALETTE[k % len(PALETTE)], label=method, gid=f"channel-{method}",
+            means, np.array(at) + (k + 0.5) / len(methods) * 0.8 - 0.4, xerr=arms,
+            ms=5, marker=MARKERS[k % len(MARKERS)], label=method,
+            gid=f"channel-{method}", **_style(k) | {"ls": "none"},
         )  # fmt: skip
     axes.axvline(0, color=BLACK, lw=0.8, label="null: exchanged labels")
     axes.set_yticks(range(len(sides)), sides)
@@ -353,15 +336,13 @@ def removal(
             style = {"color": GREY, "ls": "--"} if random else _style(k)
             shares = sorted(curve)
             kept = [curve[s][np.isfinite(curve[s])] for s in shares]
-            if not all(x.size for x in kept):
-                continue
-            named = name if side == "without" else None
-            means = [x.mean() for x in kept]
-            axes.plot(shares, means, marker="o", ms=4, label=named, **style)
-            ends = np.array([np.quantile(x, [0.1, 0.9]) for x in kept]).T
-            axes.fill_between(shares, *ends, alpha=0.15, lw=0, color=style["color"])
-        axes.set_xlabel(f"{side} this share of positions (%)")
-        axes.set_ylabel("probability of the predicted class")
+            if all(x.size for x in kept):
+                named = name if side == "without" else None
+                _banded(axes, shares, kept, marker="o", ms=4, label=named, **style)
+        axes.set(
+            xlabel=f"{side} this share of positions (%)",
+            ylabel="probability of the predicted class",
+        )
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
@@ -376,6 +357,15 @@ def _style(i: int) -> dict[str, Any]:
     """Colour and stroke of the i-th curve."""
     dashed = i // len(PALETTE) % 2
     return {"color": PALETTE[i % len(PALETTE)], "ls": ("-", "--")[dashed]}
+
+
+def _banded(
+    axes: Axes, x: Sequence[float], values: Sequence[np.ndarray], **style: Any
+) -> None:
+    """The means of the values at each x, with a band for their middle 80 %."""
+    axes.plot(x, [v.mean() for v in values], **style)
+    ends = np.reshape([np.quantile(v, [0.1, 0.9]) for v in values], (-1, 2)).T
+    axes.fill_between(x, *ends, color=style["color"], alpha=0.15, lw=0)
 
 
 def _checked(values: Mapping[str, Iterable], axes: int) -> dict[str, np.ndarray]:
@@ -436,11 +426,7 @@ def _dots(
     axes.plot(x[kept], (y + spread * jitter)[kept], "o", ms=5, gid=gid, **style)
 
 
-def _key(axes: Axes, name: str, **style: Any) -> None:
-    axes.plot([], [], ls="none", label=name, **style)
-
-
-def _bars(results: Sequence[Result]) -> np.ndarray:
-    """Lengths [2, n] of the arms of intervals around their means."""
-    ends = np.array([[r.mean - r.ci_low, r.ci_high - r.mean] for r in results]).T
-    return np.nan_to_num(np.maximum(ends, 0))
+def _bars(results: Sequence[Result]) -> tuple[np.ndarray, np.ndarray]:
+    """Means [n], and the lengths [2, n] of the arms of the intervals around them."""
+    arms = np.array([[r.mean - r.ci_low, r.ci_high - r.mean] for r in results]).T
+    return np.array([r.mean for r in results]), np.nan_to_num(np.maximum(arms, 0))

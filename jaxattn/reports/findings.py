@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from jaxattn.config import Config, labels_of
 from jaxattn.methods.table import CONTROLS, FULL_TEXT, METHODS
 from jaxattn.reports.folder import Folder
-from jaxattn.reports.results import Result, choose, ends, told
+from jaxattn.reports.results import Result, ends, measured, told
 
 CLOSED = 0.04
 """A method has closed the shortcut if its whole interval lies below majority + this."""
@@ -63,51 +63,47 @@ def sentences(
     diverged: list[tuple[str, int]],
     missing: int = 0,
 ) -> list[str]:
-    """What results say of the config's first task.
+    """What results say of the config's first task, the most important first.
 
-    Args:
-      config: of the run.
-      results: of the run.
-      diverged: cells (method, seed) that were left out.
-      missing: how many cells are still to be run.
-
-    Returns:
-      Sentences, the most important first.
+    `diverged` are the cells (method, seed) that were left out; `missing` is how many
+    are still to be run.
     """
-    get: Get = functools.partial(_get, config, results)
-    said = []
+    return list(_sentences(config, results, diverged, missing))
+
+
+def _sentences(config, results, diverged, missing) -> Iterator[str]:
+    get: Get = functools.partial(measured, results, config.tasks[0])
     if missing:
-        said.append(
+        yield (
             f"Unfinished: {missing} cells (method and seed) are still to be run; the "
             "same command goes on."
         )
     if config.model.values == "default_tokens":
-        said += _shortcut(config, get)
+        yield from _shortcut(config, get)
     elif get("joint", "true_mask_accuracy"):
-        said += _evidence(config, get)
-    elif get("joint", "post_hoc_accuracy"):
-        said += _explanation(config, get)
+        yield from _evidence(config, get)
+    elif kept := get("joint", "post_hoc_accuracy"):
+        yield _explanation(config, get, kept)
     elif config.model.values == "inputs":
-        said += _cost(config, get)
+        yield from _cost(config, get)
     else:
-        said += _competition(config, get)
-    said += _marked(config, get)
-    said += _pretraining(config, get)
-    said += _weighting(config, results)
+        yield from _competition(config, get)
+    yield from _marked(config, get)
+    yield from _pretraining(config, get)
+    yield from _weighting(config, results)
     if diverged:
         names = ", ".join(f"{method} seed {seed}" for method, seed in diverged)
-        said.append(
+        yield (
             f"Diverged, frozen and left out of every mean: {names}. A smaller "
             "--optimizer.learning-rate usually helps."
         )
     # No seed at all: the number is undefined for that task, not short of seeds.
     fewest = min((r.n_seeds for r in results if r.n_seeds), default=0)
     if fewest < 8:
-        said.append(
+        yield (
             f"Only {fewest} seed{'s' * (fewest != 1)} for some numbers: too few for "
             "their intervals to mean much; report no fewer than 8."
         )
-    return said
 
 
 def brief(said: list[str]) -> list[str]:
@@ -116,24 +112,16 @@ def brief(said: list[str]) -> list[str]:
     return [s for s in said if s in kept or s.startswith(CAVEATS)]
 
 
-def _get(config: Config, results: list[Result], method: str, name: str):
-    result = choose(results, config.tasks[0], method, name)
-    return result if result and np.isfinite(result.mean) else None
-
-
 def _each(config: Config, get: Get, name: str, sign: str = "") -> list[str]:
     """One number of every method that has it, as texts."""
     results = {method: get(method, name) for method in config.methods}
     return [f"{method} {told(r, sign)}" for method, r in results.items() if r]
 
 
-def _shortcut(config: Config, get: Get) -> list[str]:
-    said = []
+def _shortcut(config: Config, get: Get) -> Iterator[str]:
     joint = get("joint", "accuracy")
-    full = get(FULL_TEXT, "full_text_accuracy")
-    leak = get("joint", "leak_share")
     if joint and not ends(joint)[0] > joint.null:
-        said.append(
+        yield (
             f"joint: no shortcut was learnt here: accuracy {told(joint)}, majority "
             f"{joint.null:.3f}. More --epochs may be needed."
         )
@@ -142,48 +130,42 @@ def _shortcut(config: Config, get: Get) -> list[str]:
             f"joint: attention over {config.model.default_tokens} meaningless tokens "
             f"predicts the label with accuracy {told(joint)}; majority {joint.null:.3f}"
         )
-        if full:
+        if full := get(FULL_TEXT, "full_text_accuracy"):
             share = joint.mean / full.mean
             text += f", the words {full.mean:.3f} ({share:.0%} of it)"
-        if leak:
+        if leak := get("joint", "leak_share"):
             text += f". The mask alone holds {leak.mean:.0%} of the label's bits"
-        said.append(text + ".")
+        yield text + "."
     closed, open_ = [], []
     for method in config.methods:
-        accuracy = get(method, "accuracy")
-        if method in ("joint", "uniform") or not accuracy:
-            continue
-        nll = get(method, "nll")
-        flat = nll is not None and abs(nll.mean - nll.null) <= FLAT
-        is_closed = ends(accuracy)[1] <= accuracy.null + CLOSED and flat
-        (closed if is_closed else open_).append(f"{method} {told(accuracy)}")
+        accuracy, nll = get(method, "accuracy"), get(method, "nll")
+        if accuracy and method not in ("joint", "uniform"):
+            flat = nll is not None and abs(nll.mean - nll.null) <= FLAT
+            is_closed = ends(accuracy)[1] <= accuracy.null + CLOSED and flat
+            (closed if is_closed else open_).append(f"{method} {told(accuracy)}")
     if closed:
-        said.append(
+        yield (
             f"Shortcut closed (whole interval at most {CLOSED} above the majority, NLL "
             f"within {FLAT} nats of the label entropy): {'; '.join(closed)}."
         )
     if open_:
-        said.append(f"Shortcut not closed: {'; '.join(open_)}.")
-    return said
+        yield f"Shortcut not closed: {'; '.join(open_)}."
 
 
-def _cost(config: Config, get: Get) -> list[str]:
-    said = []
+def _cost(config: Config, get: Get) -> Iterator[str]:
     if joint := get("joint", "accuracy"):
         # Words have kinds, of which mass is measured.
         over = "words" if get("joint", "lexicon_mass") else "inputs"
-        said.append(
+        yield (
             f"joint: accuracy {told(joint)} with attention over the {over}; majority "
             f"{joint.null:.3f}."
         )
     if losses := _each(config, get, "accuracy_vs_joint", "+"):
-        said.append(f"Accuracy against joint, same seeds: {'; '.join(losses)}.")
-    return said
+        yield f"Accuracy against joint, same seeds: {'; '.join(losses)}."
 
 
-def _evidence(config: Config, get: Get) -> list[str]:
+def _evidence(config: Config, get: Get) -> Iterator[str]:
     """What predictors make of the right explanation: code or evidence?"""
-    said = []
     for method in config.methods:
         own, right = get(method, "accuracy"), get(method, "true_mask_accuracy")
         if method in CONTROLS or not own or not right:
@@ -196,91 +178,83 @@ def _evidence(config: Config, get: Get) -> list[str]:
             text += f"; control feature shown in {control.mean:.0%} of masks"
         if ends(own)[0] > ends(right)[1] and own.mean - right.mean > CODE:
             text += ". It does worse on the evidence than on its mask: it reads a code"
-        said.append(text + ".")
-    return said
+        yield text + "."
 
 
-def _explanation(config: Config, get: Get) -> list[str]:
-    joint = get("joint", "post_hoc_accuracy")
+def _explanation(config: Config, get: Get, joint: Result) -> str:
     texts = [
         f"{method} {told(kept)} and {told(judged)}"
         for method in config.methods
         if (kept := get(method, "post_hoc_accuracy"))
         and (judged := get(method, "evalx_accuracy"))
     ]
-    assert joint is not None
-    return [
+    return (
         "How often the selection alone gives the model's answer (random selections of "
         f"that size: {joint.null:.3f}), and gives it to an evaluator: "
         f"{'; '.join(texts)}."
-    ]
+    )
 
 
-def _marked(config: Config, get: Get) -> list[str]:
+def _marked(config: Config, get: Get) -> Iterator[str]:
     """Do maps find what people marked, and better than a ranking without a model?"""
     areas = {m: get(m, "human_auroc") for m in config.methods if m not in CONTROLS}
     texts = [f"{m} {told(r)}" for m, r in areas.items() if r and not r.variant]
-    if not texts:
-        return []
-    beside = []
-    for name in ("idf", "position"):
-        rankings = [get(method, f"human_auroc:{name}") for method in config.methods]
-        beside += [f"{name} {r.mean:.3f}" for r in rankings[:1] if r]
-    return [
-        f"What people marked, AUROC within each text (chance 0.500): "
-        f"{'; '.join(texts)}. Without any model: {', '.join(beside)}."
+    beside = [
+        f"{name} {r.mean:.3f}"
+        for name in ("idf", "position")
+        if (r := get(config.methods[0], f"human_auroc:{name}"))
     ]
+    if texts:
+        yield (
+            f"What people marked, AUROC within each text (chance 0.500): "
+            f"{'; '.join(texts)}. Without any model: {', '.join(beside)}."
+        )
 
 
-def _competition(config: Config, get: Get) -> list[str]:
-    masses = [get(method, "default_token_mass") for method in config.methods]
-    nulls = [r.null for r in masses if r]
-    return [
-        "Share of the mask on meaningless default tokens while the words are there "
-        f"({null:.3f} if uniform): "
-        f"{'; '.join(_each(config, get, 'default_token_mass'))}."
-        for null in nulls[-1:]
-    ]
+def _competition(config: Config, get: Get) -> Iterator[str]:
+    name = "default_token_mass"
+    masses = [r for m in config.methods if (r := get(m, name))]
+    if masses:
+        yield (
+            "Share of the mask on meaningless default tokens while the words are there "
+            f"({masses[-1].null:.3f} if uniform): "
+            f"{'; '.join(_each(config, get, name))}."
+        )
 
 
-def _pretraining(config: Config, get: Get) -> list[str]:
-    accuracy = get("random_pretraining", "accuracy")
-    nll = get("random_pretraining", "nll")
+def _pretraining(config: Config, get: Get) -> Iterator[str]:
+    accuracy, nll = (get("random_pretraining", name) for name in ("accuracy", "nll"))
     if config.model.values != "default_tokens" or not accuracy or not nll:
-        return []
-    if not ends(accuracy)[0] > accuracy.null:
-        return []
-    return [
-        f"random_pretraining stays above the majority with an NLL of {nll.mean:.3f} "
-        f"against the entropy {nll.null:.3f} nats: the frozen predictor still varies a "
-        "little with the mask, and the selector drives it across its threshold."
-    ]
+        return
+    if ends(accuracy)[0] > accuracy.null:
+        yield (
+            f"random_pretraining stays above the majority with an NLL of {nll.mean:.3f}"
+            f" against the entropy {nll.null:.3f} nats: the frozen predictor still "
+            "varies a little with the mask, and the selector drives it across its "
+            "threshold."
+        )
 
 
-def _weighting(config: Config, results: list[Result]) -> list[str]:
-    said = []
+def _weighting(config: Config, results: list[Result]) -> Iterator[str]:
+    noisier = "--model.normalizer gumbel_softmax"
+    if config.model.normalizer == "gumbel_softmax":
+        noisier = "a higher --model.temperature"
+
+    def worst(method: str, metric: str) -> float:
+        # The weights fail where the predictor learns, so training counts as well.
+        key = (config.tasks[0], method, metric)
+        means = [r.mean for r in results if r[:3] == key and np.isfinite(r.mean)]
+        return min(means, default=1.0)
+
     for method in config.methods:
         # A row that a program has added is not there when its run is read elsewhere.
         row = METHODS.get(method)
         if row is None or not row.structure.weighted:
             continue
-        noisier = "--model.normalizer gumbel_softmax"
-        if config.model.normalizer == "gumbel_softmax":
-            noisier = "a higher --model.temperature"
-        # The weights fail where the predictor learns, so training counts as well.
-        ess = _worst(config, results, method, "ess_share")
-        overlap = _worst(config, results, method, "overlap_share")
+        ess, overlap = worst(method, "ess_share"), worst(method, "overlap_share")
         if ess < FEW_EFFECTIVE or overlap < 0.5:
-            said.append(
+            yield (
                 f"{method} cannot work here: effective sample size {ess:.0%}, "
                 f"{overlap:.0%} of examples with overlap; make masks noisier "
                 f"({noisier}) or use mask_swap."
             )
-    return said
-
-
-def _worst(config: Config, results: list[Result], method: str, metric: str) -> float:
-    """The smaller mean of both splits; 1 where neither was measured."""
-    key = (config.tasks[0], method, metric)
-    means = [r.mean for r in results if r[:3] == key and np.isfinite(r.mean)]
-    return min(means, default=1.0)

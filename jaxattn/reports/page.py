@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxattn.config import Config, differences, to_dict
 from jaxattn.metrics.definitions import DIFFERENCE, METRICS, metric
 from jaxattn.reports import drawings, examples, findings, verdict, versus
 from jaxattn.reports.drawings import Drawing
 from jaxattn.reports.folder import Folder
-from jaxattn.reports.results import choose, interval_text, told
+from jaxattn.reports.results import interval_text, measured, told
 from jaxattn.reports.tables import cell_text, tables
 from jaxattn.system import pages
 from jaxattn.system.files import write_text
@@ -115,8 +113,8 @@ def _truncation(run: Folder, task: str) -> list[tuple[str, ...]]:
     """Cut, mean weight, effective share and largest share of instance weights."""
 
     def shown(name: str) -> str:
-        r = choose(run.results, task, None, name)
-        return told(r) if r is not None and np.isfinite(r.mean) else "–"
+        r = measured(run.results, task, None, name)
+        return told(r) if r else "–"
 
     variants = dict.fromkeys(
         r.variant for r in run.results if (r.task, r.metric) == (task, "weight_mean")

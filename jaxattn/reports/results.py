@@ -141,6 +141,14 @@ def choose(
     return min(candidates, key=rank, default=None)
 
 
+def measured(
+    results: Sequence[Result], task: str, method: str | None, name: str
+) -> Result | None:
+    """What `choose` gives where it is a number, else None."""
+    result = choose(results, task, method, name)
+    return result if result and math.isfinite(result.mean) else None
+
+
 def interval_text(mean: float, low: float, high: float, sign: str = "") -> str:
     """A number with its interval, where it has one; `sign` "+" writes signs.
 

@@ -5,18 +5,16 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from jaxattn.methods.table import CONTROLS
 from jaxattn.metrics import definitions
 from jaxattn.metrics.definitions import DIFFERENCE, REFERENCES
 from jaxattn.reports.comparison import change, direction
 from jaxattn.reports.folder import Folder
-from jaxattn.reports.results import Result, choose
+from jaxattn.reports.results import Result, choose, measured
+from jaxattn.system import console
 from jaxattn.system.files import write_text
 
 STATISTICS = {"mean": "mean", "iqm": "interquartile mean"}
-
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 
@@ -28,15 +26,10 @@ def headline(results: Sequence[Result]) -> tuple[str, ...]:
 def compact(
     results: Sequence[Result], metrics: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    """A terminal's table; three metrics fit into 80 columns.
+    """Headers, with nulls in their second line, and rows of a terminal's table.
 
-    Args:
-      results: of a run.
-      metrics: `metric` or `metric:variant`, one a column.
-
-    Returns:
-      Headers, with nulls in their second line, and rows. A method with fewer seeds than
-      the others says so in a second line.
+    Three of the metrics (`metric` or `metric:variant`) fit into 80 columns. A method
+    with fewer seeds than the others says so in a second line.
     """
     rows_of = {
         (task, method): cells
@@ -48,7 +41,7 @@ def compact(
     headers = [f"method\n{full} seeds"]
     for i, name in enumerate(metrics):
         headers.append(f"{name}\n{_null_range([row[i] for row in rows_of.values()])}")
-    rows = []
+    rows: list[list[str]] = []
     above = None
     for (task, method), cells in rows_of.items():
         if many and task != above:
@@ -69,15 +62,8 @@ def write_markdown(
 ) -> None:
     """Writes `results.md`: findings, tables with nulls for each task, definitions.
 
-    Args:
-      path: of the file.
-      title: of the page.
-      results: of a run; a column without any is left out.
-      notes: sentences that stand in front.
-      more: lines that follow them.
-
-    Raises:
-      OSError: the file cannot be written.
+    `notes` are sentences that stand in front, `more` lines that follow them. A column
+    without any result is left out.
     """
     lines = [f"# {title}", "", *(f"- {note}" for note in notes)]
     lines += [""] * bool(notes) + [*more]
@@ -88,9 +74,12 @@ def write_markdown(
             printed += names
             if heading == REFERENCES:
                 lines += [*_references(results, task, names), ""]
-            else:
-                rows = _by_method(results, task, names)
-                lines += [f"### {heading}", "", *_markdown_table(rows, names), ""]
+                continue
+            rows = [["method", "seeds", *names]]
+            for method, cells in _by_method(results, task, names).items():
+                rows.append([method, str(_seeds(cells)), *map(_long, cells)])
+            table = console.markdown_table("<>" + "<" * len(names), rows)
+            lines += [f"### {heading}", "", *table, ""]
     statistic = STATISTICS[results[0].statistic] if results else "mean"
     lines += [
         f"Each number is the {statistic} over seeds with its 95 % bootstrap interval"
@@ -131,19 +120,6 @@ def _seeds(cells: Sequence[Result | None]) -> int:
     return max((cell.n_seeds for cell in cells if cell), default=0)
 
 
-def _markdown_table(
-    rows: dict[str, list[Result | None]], names: Sequence[str]
-) -> list[str]:
-    lines = [
-        "| method | seeds | " + " | ".join(names) + " |",
-        "|:--|--:|" + ":--|" * len(names),
-    ]
-    for method, cells in rows.items():
-        texts = [method, str(_seeds(cells)), *map(_long, cells)]
-        lines.append("| " + " | ".join(t.replace("|", "\\|") for t in texts) + " |")
-    return lines
-
-
 def _references(
     results: Sequence[Result], task: str, names: Sequence[str]
 ) -> list[str]:
@@ -151,10 +127,8 @@ def _references(
     for name in names:
         methods = [r.method for r in results if (r.task, r.metric) == (task, name)]
         texts = {_long(choose(results, task, m, name)): m for m in methods}
-        if len(texts) == 1:
-            lines.append(f"- {name}: {next(iter(texts))}")
-        else:
-            lines += [f"- {name} of {m}: {text}" for text, m in texts.items()]
+        for text, m in texts.items():
+            lines.append(f"- {name}{f' of {m}' if len(texts) > 1 else ''}: {text}")
     return lines
 
 
@@ -171,7 +145,7 @@ def _tight(value: float, metric: str) -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text[:-1]
 
 
-def _interval(result: Result, number: Callable[[float, str], str]) -> str:
+def _interval(result: Result, number: Callable[[float, str], str] = _number) -> str:
     """Its ends in brackets; empty where there is no interval."""
     if not result.ci_low < result.ci_high:
         return ""
@@ -182,10 +156,10 @@ def _interval(result: Result, number: Callable[[float, str], str]) -> str:
 def _long(result: Result | None) -> str:
     if result is None or math.isnan(result.mean):
         return "-"
-    text = _number(result.mean, result.metric) + _interval(result, _number)
-    if not math.isnan(result.null):
-        text += f" ({_number(result.null, result.metric)})"
-    return text
+    null = (
+        "" if math.isnan(result.null) else f" ({_number(result.null, result.metric)})"
+    )
+    return _number(result.mean, result.metric) + _interval(result) + null
 
 
 def _short(result: Result | None) -> str:
@@ -204,12 +178,14 @@ def _null_range(cells: Sequence[Result | None]) -> str:
 
 
 class Column(NamedTuple):
-    """The head of a column of the page."""
+    """The head of a column of the page, and what is best in it."""
 
     name: str
     arrow: str
     note: str
     """What is measured, in which unit, which way is better: shown on hover."""
+    best: str | None
+    """The best method, None for a tie."""
 
 
 class Table(NamedTuple):
@@ -219,46 +195,36 @@ class Table(NamedTuple):
     columns: list[Column]
     rows: dict[str, list[Result | None]]
     """By method, one a column."""
-    best: list[str | None]
-    """The best method of each column, None for a tie."""
     seeds: dict[str, int]
     notes: list[str]
 
 
 def tables(run: Folder, task: str) -> list[Table]:
     """The tables of one task: those of `results.md`, with the best marked."""
-    return [
-        _page_table(run, task, title, names)
-        for title, names in _sections(run.results, task).items()
-        if title != REFERENCES
-    ]
+    made = []
+    for title, names in _sections(run.results, task).items():
+        rows = _by_method(run.results, task, names)
+        notes = []
+        for name, *cells in zip(names, *rows.values(), strict=True):
+            metric, _, variant = name.partition(":")
+            # Without a variant in its name, a column may have had to choose one.
+            chosen = sorted({r.variant for r in cells if r} - {"", variant})
+            if chosen:
+                notes.append(f"{metric}: variant {', '.join(chosen)}.")
+        if title != REFERENCES:
+            columns = [_column(run, task, name) for name in names]
+            seeds = {method: _seeds(cells) for method, cells in rows.items()}
+            made.append(Table(title, columns, rows, seeds, notes))
+    return made
 
 
-def _page_table(run: Folder, task: str, title: str, names: list[str]) -> Table:
-    rows = _by_method(run.results, task, names)
-    notes = []
-    for i, name in enumerate(names):
-        variants = {r.variant for row in rows.values() if (r := row[i])}
-        metric, _, variant = name.partition(":")
-        # Without a variant in its name, a column may have had to choose one.
-        if chosen := sorted(v for v in variants if v and v != variant):
-            notes.append(f"{metric}: variant {', '.join(chosen)}.")
-    return Table(
-        title=title,
-        columns=[_column(run, name) for name in names],
-        rows=rows,
-        best=[best_of(run, task, name) for name in names],
-        seeds={method: _seeds(cells) for method, cells in rows.items()},
-        notes=notes,
-    )
-
-
-def _column(run: Folder, name: str) -> Column:
+def _column(run: Folder, task: str, name: str) -> Column:
     metric, _, variant = name.partition(":")
     m, way = definitions.metric(metric), direction(run.config, metric)
     better = "no direction is better here" if way == "none" else f"{way} is better"
     of = f" Variant: {variant}." if variant else ""
-    return Column(name, ARROWS[way], f"{m.text} Unit: {m.unit}; {better}.{of}")
+    note = f"{m.text} Unit: {m.unit}; {better}.{of}"
+    return Column(name, ARROWS[way], note, best_of(run, task, name))
 
 
 def cell_text(r: Result) -> dict[str, str]:
@@ -267,7 +233,7 @@ def cell_text(r: Result) -> dict[str, str]:
     statistic = STATISTICS.get(r.statistic, r.statistic)
     return {
         "mean": _number(r.mean, r.metric),
-        "interval": _interval(r, _number).strip(),
+        "interval": _interval(r).strip(),
         "null": "" if math.isnan(r.null) else f"null {_number(r.null, r.metric)}",
         "note": f"{r.split} split{variant}; {statistic} over {r.n_seeds} seeds",
     }
@@ -281,17 +247,13 @@ def best_of(run: Folder, task: str, name: str) -> str | None:
     way = direction(run.config, name)
     if way == "none" or name.endswith(DIFFERENCE):
         return None
-    means = {}
-    for method in run.config.methods:
-        r = choose(run.results, task, method, name)
-        if r is not None and np.isfinite(r.mean) and method not in CONTROLS:
-            means[method] = r
-    first, *others = sorted(
-        means, key=lambda m: means[m].mean, reverse=way == "higher"
-    ) or [None]
-    if first is None or not others or len({r.variant for r in means.values()}) > 1:
+    learnt = [m for m in run.config.methods if m not in CONTROLS]
+    means = [r for m in learnt if (r := measured(run.results, task, m, name))]
+    means.sort(key=lambda r: r.mean, reverse=way == "higher")
+    if len(means) < 2 or len({r.variant for r in means}) > 1:
         return None
-    kept = ":".join(filter(None, (name.partition(":")[0], means[first].variant)))
+    first = means[0]
+    kept = ":".join(filter(None, (first.metric, first.variant)))
     # The nearest first: most columns are a tie, and that ends the search.
-    changes = (change(run, task, first, other, kept) for other in others)
-    return first if all(c.outcome == "better" for c in changes) else None
+    changes = (change(run, task, first.method, r.method, kept) for r in means[1:])
+    return first.method if all(c.outcome == "better" for c in changes) else None

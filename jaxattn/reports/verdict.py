@@ -1,5 +1,6 @@
 """Can the maps of a task be trusted? The answer in words, with its thresholds."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -11,19 +12,10 @@ from jaxattn.reports import findings
 from jaxattn.reports.comparison import Change, change, paired
 from jaxattn.reports.findings import CLOSED, CODE
 from jaxattn.reports.folder import Folder, values
-from jaxattn.reports.results import Result, choose, ends, interval_text, told
+from jaxattn.reports.results import choose, ends, interval_text, measured, told
 
 NOTABLE, SIGNIFICANT = 0.01, 0.05
 """A leak: its whole interval lies so many bits above the null, with at most this p."""
-
-
-class Remedy(NamedTuple):
-    """What one method changes against `joint`."""
-
-    method: str
-    leak: Change
-    accuracy: Change
-    plausibility: Change | None
 
 
 class Verdict(NamedTuple):
@@ -36,9 +28,10 @@ class Verdict(NamedTuple):
     headline: str
     leak: str
     use: str
-    remedies: list[Remedy]
+    remedies: dict[str, list[Change]]
+    """What each method changes against `joint`: leak, accuracy and plausibility."""
     plausible: str
-    """The metric behind the column of plausibility; empty where none was measured."""
+    """The metric of plausibility; empty where none was measured."""
     sentences: list[str]
     """What the command itself said of the run."""
     thresholds: list[str]
@@ -47,19 +40,26 @@ class Verdict(NamedTuple):
 def judge(run: Folder, task: str) -> Verdict:
     """The verdict on one task of a run, from its seeds alone."""
     method = subject(run, task)
-    bits = paired(run, task, (method, "leak_bits"), (method, "leak_bits:permuted"))
+    names = ("leak_bits", "leak_bits:permuted")
+    bits = paired(*(values(run, task, method, name) for name in names))
     kind = _kind(bits)
     used, use = _use(run, task, method)
     candidates = definitions.shown("verdict")
     plausible = next((m for m in candidates if values(run, task, method, m)), "")
+    compared = ["leak_bits", "accuracy", *filter(None, [plausible])]
+    methods = _methods(run, task)
     calm = "none" if kind == "none" else "inconclusive"
     return Verdict(
-        kind={"leak": "leak", "none": "none"}.get(kind, "inconclusive"),
+        kind=kind if bits.n else "inconclusive",
         tone="leak" if used else calm,
         headline=_headline(kind, used, method),
         leak=_leak_sentence(run, task, method, bits) + _channel(run, task, method),
         use=use,
-        remedies=_remedies(run, task, plausible),
+        remedies={
+            other: [change(run, task, other, "joint", name) for name in compared]
+            for other in methods
+            if "joint" in methods and other != "joint"
+        },
         plausible=plausible,
         sentences=findings.of_task(run, task),
         thresholds=_thresholds(run),
@@ -111,8 +111,9 @@ def _leak_sentence(run: Folder, task: str, method: str, bits: Paired) -> str:
     nats = choose(run.results, task, None, "label_entropy")
     if own is None or nats is None or bits.n == 0:
         return "The leak was not measured."
-    whole = nats.mean / np.log(2)
-    share = f", {own.mean / whole:.0%} of H(Y) = {whole:.3f} bits" if whole > 0 else ""
+    whole, share = nats.mean / np.log(2), ""
+    if whole > 0:
+        share = f", {max(own.mean / whole, 0):.0%} of H(Y) = {whole:.3f} bits"
     p = f"; p = {bits.p:.2g}, sign-flip over {bits.n} seeds" if bits.n > 1 else ""
     return (
         f"The masks of {method} alone hold {told(own)} bits of the label{share}. "
@@ -138,12 +139,8 @@ def _channel(run: Folder, task: str, method: str) -> str:
 
 def _use(run: Folder, task: str, method: str) -> tuple[bool | None, str]:
     """Whether the predictor reads the code (None: not measured), and a sentence."""
-
-    def measured(name: str) -> Result | None:
-        result = choose(run.results, task, method, name)
-        return result if result is not None and np.isfinite(result.mean) else None
-
-    accuracy = measured("accuracy")
+    get = functools.partial(measured, run.results, task, method)
+    accuracy = get("accuracy")
     if accuracy is None:
         return None, "The use of the shortcut was not measured."
     own, chance = told(accuracy), accuracy.null
@@ -155,38 +152,22 @@ def _use(run: Folder, task: str, method: str) -> tuple[bool | None, str]:
             f"knows comes through the mask: accuracy {own}, majority {chance:.3f}"
             f"{beside}."
         )
-    if right := measured("true_mask_accuracy"):
-        one, other = (method, "true_mask_accuracy"), (method, "accuracy")
-        lost = paired(run, task, one, other)
+    if right := get("true_mask_accuracy"):
+        names = ("true_mask_accuracy", "accuracy")
+        lost = paired(*(values(run, task, method, name) for name in names))
         return bool(lost.high < 0 and lost.mean < -CODE), (
             f"Given the right mask instead of its own, the predictor of {method} has "
             f"accuracy {told(right)} instead of {own} (difference "
             f"{interval_text(lost.mean, lost.low, lost.high, '+')}). A predictor that "
             "loses has learnt a code, not the evidence."
         )
-    if foreign := measured("foreign_values_accuracy"):
+    if foreign := get("foreign_values_accuracy"):
         return bool(ends(foreign)[0] > chance + CLOSED), (
             f"With its own mask on another example's values, the predictor of {method} "
             f"still names the own label in {told(foreign)} of examples "
             f"(majority {chance:.3f}; accuracy on its own values {own})."
         )
     return None, "The use of the shortcut was not measured."
-
-
-def _remedies(run: Folder, task: str, plausible: str) -> list[Remedy]:
-    methods = _methods(run, task)
-    if "joint" not in methods:
-        return []
-    return [
-        Remedy(
-            method,
-            change(run, task, method, "joint", "leak_bits"),
-            change(run, task, method, "joint", "accuracy"),
-            change(run, task, method, "joint", plausible) if plausible else None,
-        )
-        for method in methods
-        if method != "joint"
-    ]
 
 
 def _thresholds(run: Folder) -> list[str]:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from jaxattn.config import differences
 from jaxattn.metrics import definitions
-from jaxattn.metrics.statistics import difference_interval, paired_interval
-from jaxattn.reports.comparison import direction, outcome
+from jaxattn.metrics.statistics import difference_interval
+from jaxattn.reports.comparison import direction, outcome, paired
 from jaxattn.reports.folder import Folder, values
-from jaxattn.reports.results import choose, interval_text, told
+from jaxattn.reports.results import interval_text, measured, told
+
+PAIRED = "same data and seeds: differences seed by seed"
 
 
 class Difference(NamedTuple):
@@ -63,16 +63,10 @@ def compare(runs: Sequence[Folder]) -> Comparison | None:
         if (task, method) in elsewhere
         for metric in metrics
     ]
+    changes = [differences(first.config_text, other.config_text) for other in others]
     return Comparison(
         names=labels(runs),
-        changed=[
-            [
-                line
-                for line in differences(first.config_text, other.config_text)
-                if not line.startswith("name:")
-            ]
-            for other in others
-        ],
+        changed=[[s for s in of if not s.startswith("name:")] for of in changes],
         pairing=[_pairing(first, other) for other in others],
         rows=[row for row in rows if row is not None],
     )
@@ -89,22 +83,21 @@ def labels(runs: Sequence[Folder]) -> list[str]:
 def _row(
     first: Folder, others: Sequence[Folder], task: str, method: str, metric: str
 ) -> Difference | None:
-    own = choose(first.results, task, method, metric)
-    if own is None or not np.isfinite(own.mean):
+    own = measured(first.results, task, method, metric)
+    if own is None:
         return None
     means, apart, outcomes = [told(own)], [], []
     name = ":".join(filter(None, (metric, own.variant)))
     for other in others:
-        theirs = choose(other.results, task, method, name)
-        if theirs is None or not np.isfinite(theirs.mean):
+        theirs = measured(other.results, task, method, name)
+        if theirs is None:
             means.append("–")
             apart.append("–")
             outcomes.append("")
             continue
         a, b = values(other, task, method, name), values(first, task, method, name)
-        if _are_paired(first, other):
-            seeds = [seed for seed in a if seed in b]
-            interval = paired_interval([a[s] for s in seeds], [b[s] for s in seeds])
+        if _pairing(first, other) == PAIRED:
+            interval = paired(a, b)
         else:
             interval = difference_interval(list(a.values()), list(b.values()))
         ways = [direction(run.config, metric) for run in (first, other)]
@@ -115,15 +108,9 @@ def _row(
     return Difference(task, method, metric, means, apart, outcomes)
 
 
-def _are_paired(one: Folder, other: Folder) -> bool:
-    """Whether the same seed had the same data in both runs."""
-    seeds = [{r.seed for r in run.rows} for run in (one, other)]
-    return one.digest == other.digest and one.digest != "" and seeds[0] == seeds[1]
-
-
 def _pairing(one: Folder, other: Folder) -> str:
-    if _are_paired(one, other):
-        return "same data and seeds: differences seed by seed"
-    if one.digest != other.digest:
+    if one.digest != other.digest or not one.digest:
         return "other data: differences of means that are not paired"
-    return "other seeds: differences of means that are not paired"
+    if {r.seed for r in one.rows} != {r.seed for r in other.rows}:
+        return "other seeds: differences of means that are not paired"
+    return PAIRED

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -135,6 +135,14 @@ def text_table(
     Console(file=written, width=width, color_system=None).print(grid)
     lines = [line.rstrip() for line in written.getvalue().splitlines()]
     return "\n".join(lines).strip("\n")
+
+
+def markdown_table(aligned: str, rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown, heads first; `aligned` is < or > by column."""
+    head, *body = [[text.replace("|", "\\|") for text in row] for row in rows]
+    rule = "".join({"<": ":--|", ">": "--:|"}[side] for side in aligned)
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *body)]
+    return [lines[0], f"|{rule}", *lines[1:]]
 
 
 def _cell(value: Any) -> str:

@@ -56,8 +56,6 @@ class Measured(NamedTuple):
     examples: dict[str, Array]
     """Masks [N, P] and the bits [N] that each gives away; where there are any, weights
     [N] and gradients; labels and truth too where each seed has its own examples."""
-    class_means: Array
-    """Mean mask of each class on the default tokens [K, classes]."""
 
 
 def measure(
@@ -129,7 +127,7 @@ def measure(
         scalars["label_entropy"] = entropy(shares)
         examples |= {"labels": labels, "truth": test.truth, "inputs": test.inputs}
         examples = {k: v[:KEPT_EXAMPLES] for k, v in examples.items()}
-    return Measured(scalars, examples, _class_means(cell, masks, labels))
+    return Measured(scalars, examples)
 
 
 def _added(evaluated: Evaluation) -> dict[str, Array]:
@@ -215,11 +213,3 @@ def _weighting(
         **weighting.overlap(posterior),
     }
     return scalars, jnp.exp(log_prior - log_p)
-
-
-def _class_means(cell: Cell, masks: Array, labels: Array) -> Array:
-    model = cell.config.model
-    defaults = 0 if model.values == "inputs" else model.default_tokens
-    one_hot = jax.nn.one_hot(labels, cell.classes)
-    totals = masks[:, masks.shape[1] - defaults :].T @ one_hot
-    return totals / jnp.maximum(one_hot.sum(axis=0), 1)
