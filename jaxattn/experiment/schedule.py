@@ -91,8 +91,7 @@ def _read_wave(path: Path) -> Outcome:
         for p, field in GROUPS.items()
     }
     cells = list(zip(labels, seeds, strict=True))
-    alive, class_means = stored["alive"], stored["class_means"]
-    return Outcome(cells=cells, alive=alive, class_means=class_means, **groups)
+    return Outcome(cells=cells, alive=stored["alive"], **groups)
 
 
 def run(jobs: list[Job], orders: Orders) -> None:
