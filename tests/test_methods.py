@@ -257,18 +257,16 @@ def test_annealed_steps_shrink_to_nothing(runs):
     assert (annealed[1:] < steady[1:]).all()
 
 
-def test_averaging_freezes_the_mean_of_the_second_half():
-    runs = []
-    for name in ("random_pretraining_averaged", "random_pretraining"):
-        found = jax.jit(every_step)(make_cell(name))
-        runs.append(jax.tree.map(np.asarray, found))
+def test_averaging_freezes_the_mean_of_the_second_half(runs, start):
+    states = jax.jit(every_step)(make_cell("random_pretraining_averaged"), start)
+    states = jax.tree.map(np.asarray, states)
     # Without averaging, the same first phase shows what there is to average.
-    states, plain = runs
+    plain = runs["random_pretraining"]
     # State 1 + i is the one after step i; the second half of 21 steps is the last 10.
     after = jax.tree.map(lambda x: x[1 : PHASE1 + 1], plain.params["predictor"])
     mean = jax.tree.map(lambda x: np.float64(x[-(PHASE1 // 2) :]).mean(axis=0), after)
     frozen = jax.tree.map(lambda x: x[-1], states.params["predictor"])
-    np.testing.assert_allclose(flat(frozen), flat(mean), atol=1e-6)
+    np.testing.assert_allclose(flat(frozen), flat(mean), atol=1e-4)
     last = jax.tree.map(lambda x: x[-1], after)
     assert np.abs(flat(last) - flat(mean)).max() > 1e-3
     for step in range(PHASE1 + 1, STEPS):
