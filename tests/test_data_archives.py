@@ -22,11 +22,9 @@ def imdb_files():
             for i in range(N):
                 text = f"{split} {label}{i} film<br /><br />it's {label}"
                 files[f"{split}/{label}/{i}_{low + i % 4}.txt"] = text
-            films = [
-                f"http://www.imdb.com/title/{label}{i // 2}/usercomments"
-                for i in range(N)
-            ]
-            files[f"{split}/urls_{label}.txt"] = "\n".join(films) + "\n"
+            url = "http://www.imdb.com/title/{}{}/usercomments\n"
+            films = "".join(url.format(label, i // 2) for i in range(N))
+            files[f"{split}/urls_{label}.txt"] = films
     files["train/unsup/0_0.txt"] = "nobody says"
     return files
 
@@ -50,9 +48,8 @@ def unpack(folder, files):
 
 @pytest.fixture(scope="module")
 def imdb(tmp_path_factory):
-    return pack(
-        tmp_path_factory.mktemp("imdb") / "aclImdb_v1.tar.gz", imdb_files(), "aclImdb"
-    )
+    path = tmp_path_factory.mktemp("imdb") / "aclImdb_v1.tar.gz"
+    return pack(path, imdb_files(), "aclImdb")
 
 
 def load(source, *fields, length=12, folder=None):
@@ -120,21 +117,14 @@ def test_every_flipped_byte_is_seen(imdb, tmp_path):
     raw = imdb.read_bytes()
     path = tmp_path / "flipped.tar.gz"
     for place in np.linspace(60, len(raw) - 1, 30).astype(int):
-        flipped = bytearray(raw)
-        flipped[place] ^= 16
-        path.write_bytes(flipped)
-        with pytest.raises(ValueError) as error:
-            load(f"imdb:{path}")
-        assert "\n" not in str(error.value)
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 16]) + raw[place + 1 :])
+        refused("flipped.tar.gz", f"imdb:{path}")
 
 
 @pytest.mark.parametrize(
     "files, said",
     [
-        (
-            {"train/pos/1_11.txt": "x"},
-            "train/pos/1_11.txt: rating 11; allowed: 1 to 10",
-        ),
+        ({"train/pos/1_11.txt": "x"}, "pos/1_11.txt: rating 11; allowed: 1 to 10"),
         ({"train/pos/1_9.txt": b"\xff"}, "train/pos/1_9.txt: not a text in UTF-8"),
         ({"train/positive/1.txt": "x"}, "no review in it; expected files like aclImdb"),
         ({"train/pos/1_9.txt": "x"}, "no row of validation or test"),
@@ -152,11 +142,8 @@ def test_what_is_no_archive(tmp_path, imdb):
     refused("not a whole .tar.gz archive", f"imdb:{text}")
     refused("there is no such file or folder", f"imdb:{tmp_path}/none.tar.gz")
     refused("imdb:PATH, an archive or a folder", "imdb:")
-    refused(
-        "no field 'stars' .label.; there are: label, rating",
-        f"imdb:{imdb}",
-        "label=stars",
-    )
+    there = "no field 'stars' .label.; there are: label, rating"
+    refused(there, f"imdb:{imdb}", "label=stars")
     refused("roles of .* are text, label", f"imdb:{imdb}", "evidence=x")
 
 
@@ -176,11 +163,7 @@ def news(split, n):
     )
 
 
-NEWS = {
-    "train.csv": news("train", 60),
-    "test.csv": news("test", 12),
-    "classes.txt": "x",
-}
+NEWS = {"train.csv": news("train", 60), "test.csv": news("test", 12), "x.txt": "x"}
 
 
 @pytest.fixture
@@ -193,10 +176,8 @@ def test_news_from_archive_folder_and_table(ag_news, tmp_path, said):
     assert found.classes == ("World", "Sports", "Business", "Sci/Tech")
     assert len(found.test.labels) == 12
     np.testing.assert_array_equal(found.test.labels, np.arange(12) % 4)
-    assert (
-        own_files.words(found, found.test, 0)[2:]
-        == '" title " ap - it is $ 5 , < b >'.split()
-    )
+    told = '" title " ap - it is $ 5 , < b >'.split()
+    assert own_files.words(found, found.test, 0)[2:] == told
     folder = unpack(tmp_path / "ag_news_csv", NEWS)
     assert load(f"ag_news:{folder}", length=20).digest == found.digest
     title = load(f"ag_news:{ag_news}", "text=title")
@@ -228,10 +209,8 @@ def test_bad_tables_get_one_line(tmp_path, text, said):
 
 
 def test_no_news(tmp_path, ag_news):
-    refused(
-        "no article in it; expected train.csv",
-        f"ag_news:{pack(tmp_path / 'x.tar.gz', {'a': 'b'}, 'y')}",
-    )
+    path = pack(tmp_path / "x.tar.gz", {"a": "b"}, "y")
+    refused("no article in it; expected train.csv", f"ag_news:{path}")
     refused("no such file or folder", f"ag_news:{tmp_path}/none.csv")
     (tmp_path / "latin.csv").write_bytes(b'"1","\xe9","b"\n')
     refused("not a text in UTF-8", f"ag_news:{tmp_path}/latin.csv")
@@ -240,8 +219,6 @@ def test_no_news(tmp_path, ag_news):
 
 def test_texts_become_what_people_read():
     assert without_breaks("a<br /><br/>b <BR>c") == "a  b  c"
-    assert (
-        without_remains(r"It\is #39;s &lt;b&gt; AT&amp;T #8220;")
-        == "It is 's <b> AT&T “"
-    )
+    raw = r"It\is #39;s &lt;b&gt; AT&amp;T #8220;"
+    assert without_remains(raw) == "It is 's <b> AT&T “"
     assert without_remains("C#39; #1") == "C#39; #1"

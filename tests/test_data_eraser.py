@@ -14,26 +14,15 @@ DOCS = {
 }
 
 
-def row(name, label, *spans, **more):
-    pieces = [
-        {
-            "text": "",
-            "docid": more.pop("docid", name),
-            "start_token": a,
-            "end_token": b,
-            "start_sentence": -1,
-            "end_sentence": -1,
-        }
-        for a, b in spans
-    ]
-    record = {
+def row(name, label, *spans):
+    pieces = [{"docid": name, "start_token": a, "end_token": b} for a, b in spans]
+    return {
         "annotation_id": name,
         "classification": label,
         "evidences": [pieces[:1], pieces[1:]],
         "query": "What is the sentiment of this review ?",
         "query_type": None,
     }
-    return record | more
 
 
 def write(folder, rows, docs=DOCS):
@@ -48,9 +37,8 @@ def write(folder, rows, docs=DOCS):
 def usual():
     rows = {"train": [], "val": [], "test": []}
     for i, name in enumerate(DOCS):
-        rows[name.split("_")[0]].append(
-            row(name, ("NEG", "POS")[i % 2], (5, 8), (9, 11))
-        )
+        made = row(name, ("NEG", "POS")[i % 2], (5, 8), (9, 11))
+        rows[name.split("_")[0]].append(made)
     return rows
 
 
@@ -75,10 +63,8 @@ def test_tokens_are_those_of_the_files_and_evidence_stays_in_its_place(folder, s
     sizes = [len(s.labels) for s in (found.train, found.validation, found.test)]
     assert sizes == [40, 8, 8]
     tokens = DOCS["test_0.txt"].lower().split()
-    inputs = found.test.inputs[0]
     assert found.test.lengths[0] == len(tokens) == 14
-    known = [found.vocabulary[i] for i in inputs[:14]]
-    assert known[2:] == tokens[2:]
+    assert own_files.words(found, found.test, 0)[2:] == tokens[2:]
     expected = [0] * 5 + [1] * 3 + [0] + [1] * 2 + [0] * 3
     assert found.test.evidence[0, :14].tolist() == expected
     assert np.isnan(found.test.evidence[0, 14:]).all()
@@ -100,10 +86,8 @@ def test_queries_that_differ_stand_in_front(folder):
     write(folder, rows)
     found = load(folder, length=30)
     assert own_files.words(found, found.test, 0)[:4] == ["is", "it", "good", "<sep>"]
-    assert (
-        found.test.evidence[0, :18].tolist()
-        == [0] * 9 + [1] * 3 + [0] + [1] * 2 + [0] * 3
-    )
+    expected = [0] * 9 + [1] * 3 + [0] + [1] * 2 + [0] * 3
+    assert found.test.evidence[0, :18].tolist() == expected
     without = load(folder, length=30, fields=["query="])
     assert without.test.lengths[0] == 14
 
@@ -141,71 +125,61 @@ def test_rows_that_nobody_marked(folder, said):
     ]
 
 
-def changed(**more):
-    return lambda folder: write(
-        folder, usual() | {"val": [row("val_0.txt", "POS", (0, 1)) | more]}
-    )
-
-
-def cut(folder):
-    path = folder / "val.jsonl"
-    path.write_bytes(path.read_bytes()[:-40])
+def span(first, last):
+    piece = {"docid": "val_0.txt", "start_token": first, "end_token": last}
+    return {"evidences": [[piece]]}
 
 
 @pytest.mark.parametrize(
-    "damage, said",
+    "change, said",
     [
-        (changed(annotation_id=None), "val.jsonl, row 1: no annotation_id"),
-        (changed(evidences=3), "row 1: evidences must be a list of lists"),
-        (changed(evidences=[["x"]]), "row 1: evidences must be a list of lists"),
-        (changed(docids="x"), "row 1: docids must be a list of texts"),
+        ({"annotation_id": None}, "val.jsonl, row 1: no annotation_id"),
+        ({"evidences": 3}, "row 1: evidences must be a list of lists"),
+        ({"evidences": [["x"]]}, "row 1: evidences must be a list of lists"),
+        ({"docids": "x"}, "row 1: docids must be a list of texts"),
         (
-            changed(evidences=[], annotation_id="other"),
+            {"evidences": [], "annotation_id": "other"},
             "row 1: neither docids nor evidences name a document",
         ),
-        (changed(docids=["no.txt"]), "row 1: there is no document 'no.txt'"),
-        (changed(docids=["../val.jsonl"]), "there is no document '../val.jsonl'"),
-        (changed(classification=None), "val.jsonl, row 1: label None"),
-        (
-            lambda f: write(f, usual() | {"val": [row("val_0.txt", "POS", (3, 15))]}),
-            "evidence from token 3 to 15 of 'val_0.txt', which has 14",
-        ),
-        (
-            lambda f: write(f, usual() | {"val": [row("val_0.txt", "POS", (3, 3))]}),
-            "evidence from token 3 to 3",
-        ),
-        (
-            lambda f: write(f, usual() | {"val": [row("val_0.txt", "POS", ("1", 2))]}),
-            "evidence from token 1 to 2",
-        ),
-        (lambda f: (f / "test.jsonl").unlink(), "no test.jsonl; a folder in ERASER"),
-        (lambda f: shutil.rmtree(f / "docs"), "neither a folder docs nor a file docs"),
-        (lambda f: (f / "val.jsonl").write_text("[1]\n"), "row 1: not a JSON object"),
-        (
-            lambda f: (f / "val.jsonl").write_bytes(b"\xff\xfe\n"),
-            "val.jsonl is UTF-16: save it as UTF-8",
-        ),
-        (
-            lambda f: (f / "docs/val_3.txt").write_bytes(b"\xff"),
-            "val_3.txt: not a text in UTF-8",
-        ),
-        (cut, "val.jsonl, row 8: no JSON .*; the file may be cut off"),
-        (
-            lambda f: write(f, usual() | {"val": usual()["train"][:2]}),
-            "ids are in two splits, as .*train.jsonl, row 1 .train. and",
-        ),
+        ({"docids": ["no.txt"]}, "row 1: there is no document 'no.txt'"),
+        ({"docids": ["../val.jsonl"]}, "there is no document '../val.jsonl'"),
+        ({"classification": None}, "val.jsonl, row 1: label None"),
+        (span(3, 15), "from token 3 to 15 of 'val_0.txt', which has 14"),
+        (span(3, 3), "evidence from token 3 to 3"),
+        (span("1", 2), "evidence from token 1 to 2"),
+        (span(False, 2), "evidence from token False to 2"),
     ],
-    ids=range(18),
 )
-def test_bad_folders_get_one_line(folder, damage, said):
-    damage(folder)
+def test_bad_rows_get_one_line(folder, change, said):
+    write(folder, usual() | {"val": [row("val_0.txt", "POS", (0, 1)) | change]})
     refused(said, folder)
 
 
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("test.jsonl", None, "no test.jsonl; a folder in ERASER"),
+        ("docs", None, "neither a folder docs nor a file docs"),
+        ("val.jsonl", b"[1]\n", "row 1: not a JSON object"),
+        ("val.jsonl", b"\xff\xfe\n", "val.jsonl is UTF-16: save it as UTF-8"),
+        ("docs/val_3.txt", b"\xff", "val_3.txt: not a text in UTF-8"),
+        ("val.jsonl", b'{"a": 1', "val.jsonl, row 1: no JSON .*; the file may be cut"),
+    ],
+)
+def test_bad_files_get_one_line(folder, name, content, said):
+    if content is None:
+        (folder / name).rename(folder / "elsewhere")
+    else:
+        (folder / name).write_bytes(content)
+    refused(said, folder)
+
+
+def test_an_id_in_two_splits_is_refused(folder):
+    write(folder, usual() | {"val": usual()["train"][:2]})
+    refused("ids are in two splits, as .*train.jsonl, row 1 .train. and", folder)
+
+
 def test_fields_that_do_not_exist(folder):
-    refused(
-        "no field 'stars' .label.; there are: annotation_id",
-        folder,
-        fields=["label=stars"],
-    )
+    there = "no field 'stars' .label.; there are: annotation_id"
+    refused(there, folder, fields=["label=stars"])
     refused("roles of .* are label, query", folder, fields=["text=x"])

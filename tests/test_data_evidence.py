@@ -1,5 +1,3 @@
-import string
-
 import numpy as np
 import own_files
 import pytest
@@ -130,6 +128,7 @@ def test_an_empty_list_marks_nothing():
         ([0, None, 1, 0], "evidence holds"),
         (["good"], "evidence holds 'good'"),
         ("good", "evidence is 'good'"),
+        ("good" * 99, "evidence is 'good.*[.][.][.]; allowed"),
         (1, "evidence is 1; allowed: a number 0 to 1 per token"),
         ([{"from": 0, "to": 1}], "a span with from, to; allowed: start_token"),
         ([{}], "a span with nothing"),
@@ -138,22 +137,14 @@ def test_an_empty_list_marks_nothing():
     ],
 )
 def test_wrong_evidence(wrong, message):
-    with own_files.refused(message):
+    with own_files.refused(message) as caught:
         marks(wrong, 4)
+    assert len(str(caught.value)) < 250
 
 
-@pytest.mark.parametrize(
-    "spans, message",
-    [
-        ([(0, 99)], "span 0 to 99 lies outside the 9 characters"),
-        ([(0, 5), (4, 6)], "overlap"),
-        ([(4, 4)], "holds nothing"),
-    ],
-)
-def test_wrong_spans_of_characters(spans, message):
-    given = [{"start_char": a, "end_char": b} for a, b in spans]
-    with pytest.raises(ValueError, match=message):
-        marks(given, 2, "good film")
+def test_wrong_spans_of_characters():
+    with own_files.refused("span 0 to 99 lies outside the 9 characters"):
+        marks([{"start_char": 0, "end_char": 99}], 2, "good film")
 
 
 def test_spans_that_do_not_fit_are_told_with_the_first_place():
@@ -166,9 +157,3 @@ def test_spans_that_do_not_fit_are_told_with_the_first_place():
         "1 of 3 character spans touch no token and mark nothing (first: f, characters "
         "4 to 5)",
     ]
-
-
-def test_long_values_are_not_printed_whole():
-    with pytest.raises(ValueError) as caught:
-        marks(string.ascii_letters * 99, 4)
-    assert len(str(caught.value)) < 250

@@ -23,9 +23,8 @@ def file(tmp_path):
 
 
 def prepare(file, *more):
-    return main(
-        ["prepare", str(file), "--length", "8", "--min-count", "1", *map(str, more)]
-    )
+    words = ["prepare", file, "--length", 8, "--min-count", 1, *more]
+    return main([*map(str, words)])
 
 
 def test_prepared_data_are_the_data(tmp_path, file, capsys, said):
@@ -90,21 +89,15 @@ def test_another_tokenizer_of_the_same_name_is_not_taken(tmp_path, file, monkeyp
     "given, message",
     [
         ({"length": 9}, "was prepared with length 8, not 9: change --data.length"),
-        (
-            {"min_count": 2},
-            "was prepared with min_count 1, not 2: change --data.min-count",
-        ),
-        (
-            {"fields": ("label=x",)},
-            r"with fields \[\], not \['label=x'\]: change --fields",
-        ),
+        ({"min_count": 2}, "with min_count 1, not 2: change --data.min-count"),
+        ({"fields": ("label=x",)}, r"fields \[\], not \['label=x'\]: change --fields"),
         ({"tokenizer": "a:b"}, "with tokenizer , not a:b: change --tokenizer"),
     ],
 )
 def test_other_settings_than_prepared_are_refused(tmp_path, file, given, message):
     out = tmp_path / "mine.npz"
     prepare(file, "-o", out)
-    with pytest.raises(ValueError, match=message):
+    with own_files.refused(message):
         load(out, **given)
 
 
@@ -114,24 +107,22 @@ def changed(out, **arrays):
     np.savez(out, **(kept | arrays))
 
 
-@pytest.mark.parametrize(
-    "damage", ["cut", "flip", "text", "empty", "labels", "about", "type"]
-)
+DAMAGES = {
+    "cut": lambda out: out.write_bytes(out.read_bytes()[:-200]),
+    "flip": lambda out: small_run.flip(out, 0.4),
+    "text": lambda out: out.write_text("text"),
+    "empty": lambda out: out.write_text(""),
+    "labels": lambda out: changed(out, train_labels=np.ones(50, np.int32)),
+    "about": lambda out: changed(out, about=np.frombuffer(b"{}", np.uint8)),
+    "type": lambda out: changed(out, train_labels=np.array([None] * 50, object)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_prepared_data_are_refused(tmp_path, file, capfd, damage):
     out = tmp_path / "mine.npz"
     prepare(file, "-o", out)
-    if damage == "cut":
-        out.write_bytes(out.read_bytes()[:-200])
-    elif damage == "flip":
-        small_run.flip(out, 0.4)
-    elif damage in ("text", "empty"):
-        out.write_text("text" if damage == "text" else "")
-    elif damage == "labels":
-        changed(out, train_labels=np.ones(50, np.int32))
-    elif damage == "about":
-        changed(out, about=np.frombuffer(b"{}", np.uint8))
-    else:
-        changed(out, train_labels=np.array([None] * 50, object))
+    DAMAGES[damage](out)
     message = "mine.npz is no prepared file or damaged; prepare it again"
     with own_files.refused(message):
         load(out)

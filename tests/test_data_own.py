@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import random
+import re
 import sys
 import types
 
@@ -98,17 +99,12 @@ def test_fields_of_other_names(tmp_path, good, said):
     same(load(good), load(as_table(tmp_path / "r.csv", renamed), fields=fields))
 
 
-@pytest.mark.parametrize(
-    "labels, classes",
-    [
-        ((True, False), ("false", "true")),
-        ((10, 9), ("9", "10")),
-        ((1.0, 0.0), ("0", "1")),
-    ],
-)
-def test_labels_may_be_of_any_plain_type(tmp_path, labels, classes):
-    records = [{**r, "label": labels[i % 2]} for i, r in enumerate(own_files.records())]
-    assert load(own_files.write(tmp_path / "a.jsonl", records)).classes == classes
+@pytest.mark.parametrize("classes", [(False, True), (9, 10), (0.0, 1.0)])
+def test_labels_may_be_of_any_plain_type(tmp_path, classes):
+    records = [{**r, "label": classes[i % 2]} for i, r in enumerate(BASE)]
+    found = load(own_files.write(tmp_path / "a.jsonl", records)).classes
+    told = {False: "false", True: "true"} if classes[0] is False else {}
+    assert found == tuple(told.get(c, str(int(c))) for c in classes)
 
 
 def jsonl(*records):
@@ -118,6 +114,7 @@ def jsonl(*records):
 BASE = own_files.records()
 GOOD = jsonl(*BASE)
 TOKENS = {"text": ..., "tokens": ["a", "b"]}
+SPANS = [{"start": 0, "end": 5}, {"start": 3, "end": 7}]
 
 ROWS = [
     ({"label": ...}, "no field 'label' (label); there are: text, evidence, id"),
@@ -133,14 +130,8 @@ ROWS = [
     ({"tokens": ["a", 1], "evidence": None}, "tokens must be texts"),
     ({**TOKENS, "evidence": [1, 0, 0]}, "evidence has 3 numbers for 2 tokens"),
     ({**TOKENS, "evidence": [[1, 3]]}, "span 1 to 3 lies outside the 2 tokens"),
-    (
-        {**TOKENS, "evidence": [{"start": 0, "end": 1}]},
-        "character spans (start, end) are of a text without tokens",
-    ),
-    (
-        {"evidence": [{"start": 0, "end": 5}, {"start": 3, "end": 7}]},
-        "spans 0 to 5 and 3 to 7 overlap",
-    ),
+    ({**TOKENS, "evidence": SPANS[:1]}, "character spans (start, end) are of a text"),
+    ({"evidence": SPANS}, "spans 0 to 5 and 3 to 7 overlap"),
     ({"rationale": [1, 0]}, "both evidence and rationale"),
     ({"id": [1]}, "id is list; allowed: a text"),
     ({"id": "x" * 500}, "id has 500 characters"),
@@ -148,10 +139,7 @@ ROWS = [
 """What is changed in row 61, and what is said of it."""
 
 LINES = [
-    (
-        '{"text": "caf\xe9", "label": "pos"}\n'.encode("latin-1"),
-        "not UTF-8 (byte 0xe9 at column 14): save the file as UTF-8",
-    ),
+    (b'{"text": "caf\xe9"}\n', "not UTF-8 (byte 0xe9 at column 14): save the file"),
     (b'{"text": "a\0b"}\n', "a NUL byte: no text has one"),
     (b"{'text': 1}\n", "no JSON (Expecting property name"),
     (b'{"a":' + b"[" * 100_000, "no JSON that can be read"),
@@ -163,10 +151,7 @@ LINES = [
 SPLIT = [
     ({"split": "tset"}, "split 'tset'; allowed: val, dev, valid, train"),
     ({"split": None}, "has no split and"),
-    (
-        {"id": "doc_0"},
-        "1 ids are in two splits, as bad.jsonl, row 1 (train) and bad.jsonl, row 10",
-    ),
+    ({"id": "doc_0"}, "1 ids are in two splits, as bad.jsonl, row 1 (train) and bad"),
 ]
 """What is changed in the first row of the test split."""
 
@@ -198,19 +183,10 @@ WHOLE = {
     "nul.csv": (b"text,label\na,1\nb\0,2\n", "row 3: line 3: a NUL byte"),
     "nul_header.csv": (b"te\0xt,label\na,1\n", "nul_header.csv, row 1: a NUL byte"),
     "utf16.jsonl": (GOOD.decode().encode("utf-16"), "is UTF-16: save it as UTF-8"),
-    "array.json": (
-        json.dumps([*BASE, 3]).encode(),
-        "row 61: a JSON int, not an object",
-    ),
+    "array.json": (json.dumps([*BASE, 3]).encode(), "row 61: a JSON int, not an"),
     "cut.json": (json.dumps(BASE).encode()[:-9], "cut.json is no JSON array:"),
-    "cut.jsonl.gz": (
-        gzip.compress(NOISE[:9999])[:999],
-        "cut.jsonl.gz, row 1: the gzip file is damaged",
-    ),
-    "cut.json.gz": (
-        gzip.compress(b"[\n" + NOISE)[:400_000],
-        "cut.json.gz: the gzip file is damaged",
-    ),
+    "cut.jsonl.gz": (gzip.compress(NOISE[:9999])[:999], ", row 1: the gzip file is"),
+    "cut.json.gz": (gzip.compress(b"[\n" + NOISE)[:400_000], ".gz: the gzip file is"),
     "long.csv": (
         b"x" * 200_000 + b",label\na,1\n",
         "long.csv: no field 'text' (text); there are: xxxxxxxxxx",
@@ -314,29 +290,19 @@ def test_lines_at_the_limit(tmp_path, monkeypatch):
     fits = b'{"label": 1, "text": "123456789"}'[:31] + b"\n"
     path.write_bytes(b"x" * 31 + b"\n" + b"x" * 32 + b"\n" + b"x" * 60 + b"\n" + fits)
     read = list(lines._lines(path))
-    assert [line.number for line in read] == [1, 2, 3, 4]
-    assert [bool(line.wrong) for line in read] == [False, True, True, False]
-    assert read[3].text.encode() == fits
+    assert [number for number, _, _ in read] == [1, 2, 3, 4]
+    assert [bool(wrong) for _, _, wrong in read] == [False, True, True, False]
+    assert read[3][1].encode() == fits
 
 
 @pytest.mark.parametrize(
     "fields, message",
     [
         (["label=stars"], "no field 'stars' (label); there are: text, label, evidence"),
-        (
-            ["text=texts"],
-            "no field 'texts' (text); there are: text, label, evidence, id; --fields "
-            "text=text",
-        ),
-        (
-            ["group=pair"],
-            "no field 'pair' (group); there are: text, label, evidence, id",
-        ),
-        (
-            ["labl=stars"],
-            "'labl=stars' is not of the form ROLE=FIELD, as label=stars; perhaps you "
-            "meant label; roles of",
-        ),
+        (["text=texts"], "are: text, label, evidence, id; --fields text=text"),
+        (["group=pair"], "no field 'pair' (group); there are: text, label, evidence"),
+        (["labl=stars"], "'labl=stars' is not of the form ROLE=FIELD, as label=stars"),
+        (["labl=stars"], "perhaps you meant label; roles of"),
         (["label"], "fields 'label' is not of the form ROLE=FIELD"),
         (["=x"], "fields '=x' is not of the form"),
         (["id=id", "id=key"], "fields names id more than once"),
@@ -346,9 +312,8 @@ def test_lines_at_the_limit(tmp_path, monkeypatch):
 def test_fields_that_are_not_there(tmp_path, fields, message, kind):
     path = tmp_path / f"good.{kind}"
     (as_table if kind == "csv" else own_files.write)(path, own_files.records())
-    with pytest.raises(ValueError) as caught:
+    with own_files.refused(re.escape(message)):
         load(path, fields=fields)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -359,10 +324,7 @@ def test_fields_that_are_not_there(tmp_path, fields, message, kind):
         (["--fields", "label=x"], "data.fields is for data of one's own: give --data"),
         (["--tokenizer", "a:b"], "data.tokenizer is for data of one's own"),
         (["--tasks", "own"], "task own needs data of one's own: give --data FILE"),
-        (
-            ["--data.source", "x.jsonl"],
-            "data.source is for data of one's own: give task",
-        ),
+        (["--data.source", "x.jsonl"], "data.source is for data of one's own"),
     ],
 )
 def test_flags_that_do_not_fit(tmp_path, capfd, words, message):

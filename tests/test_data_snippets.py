@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import own_files
 import pytest
 import small_run
 
@@ -56,11 +57,8 @@ def test_counts_and_ranges(snippets):
         "tweet": 4_200,
     }
     assert len(set(snippets.ids)) == len(snippets.ids) == 23_703
-    assert all(text.strip() for text in snippets.texts)
     assert snippets.ratings.dtype == snippets.spreads.dtype == np.float32
     assert np.abs(snippets.ratings).max() <= 4
-    # No list of whole numbers from -4 to 4 spreads further than 4.
-    assert snippets.spreads.min() >= 0 and snippets.spreads.max() <= 4
     for id_, source in zip(snippets.ids, snippets.sources, strict=True):
         assert id_.startswith(f"{source}-")
         assert ("_" in id_) == (source in ("amazon", "nyt"))
@@ -174,14 +172,15 @@ def test_no_tensorflow_and_a_light_package(snippets, data_dir):
     code = """
 import sys
 import jaxattn.data
+import jaxattn.data.command
+assert jaxattn.data.command.main(["list"]) == 0
 heavy = {"tensorflow_datasets", "jax", "array_record", "flax"} & set(sys.modules)
 assert not heavy, heavy
 assert len(jaxattn.data.load("sources", data_dir=sys.argv[1]).test.ids) == 2263
 assert not {"tensorflow", "jax"} & set(sys.modules)
 """
     process = python(code, data_dir)
-    assert process.communicate(timeout=100) == ("", "")
-    assert process.returncode == 0
+    assert process.communicate(timeout=100)[1] == "" and process.returncode == 0
 
 
 def records(target: Path) -> Path:
@@ -208,11 +207,9 @@ DAMAGE = {
 def test_damaged_data(snippets, data_dir, tmp_path, damage):
     shutil.copytree(data_dir / NAME, tmp_path / NAME)
     DAMAGE[damage](folder(tmp_path))
-    with pytest.raises(ValueError) as caught:
+    with own_files.refused(f"{folder(tmp_path)}.*delete that folder") as caught:
         load_snippets(tmp_path)
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 500
-    assert str(folder(tmp_path)) in message and "delete that folder" in message
+    assert len(str(caught.value)) < 500
 
 
 def test_damage_that_does_not_matter(snippets, data_dir, tmp_path):
@@ -230,9 +227,8 @@ def test_other_content_is_not_taken_for_ours(snippets, data_dir, monkeypatch):
 
 def test_data_dir_is_a_file(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OSError) as caught:
+    with own_files.refused(f"{tmp_path}/file", OSError):
         load_snippets(tmp_path / "file")
-    assert "\n" not in str(caught.value) and str(tmp_path / "file") in str(caught.value)
     assert (tmp_path / "file").read_text() == "x"
 
 

@@ -211,11 +211,6 @@ def test_lexicon_and_kind_belong_to_the_vocabulary(tasks):
     assert np.isnan(data.lexicon[[0, 1, index["the"], index["."]]]).all()
     assert [data.kind[i] for i in (0, 1, index["the"], index["."])] == [0, 0, 1, 2]
     assert np.isfinite(data.lexicon).sum() == 1500
-    # People's ratings of the words and of the snippets agree.
-    values = np.nan_to_num(data.lexicon)
-    score = values[data.test.inputs].sum(axis=1)
-    means = [score[data.test.labels == label].mean() for label in (0, 1)]
-    assert means[1] - means[0] > 1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import own_files
 import pytest
+import small_run
 import tensorflow_datasets as tfds
 from prepared_sets import frame, png, prepare, to_tfrecord
 
@@ -37,14 +38,24 @@ def refused(match, *args, kind=ValueError, **more):
     return str(error.value)
 
 
+def sizes(dataset):
+    return [len(split.labels) for split in own_files.splits_of(dataset).values()]
+
+
 def words(dataset, split, row):
     return own_files.words(dataset, getattr(dataset, split), row)
 
 
-def reviews(n, start=0):
+def made(n, start=0, classes=2, **texts):
+    """Examples with labels in turn; {i} in their texts is their number."""
     for i in range(start, start + n):
-        word = ("awful", "great")[i % 2]
-        yield {"text": f"Film {i}<br /><br />is {word}.", "label": i % 2}
+        row = {name: text.replace("{i}", str(i)) for name, text in texts.items()}
+        yield row | {"label": i % classes}
+
+
+def reviews(n, start=0):
+    for row in made(n, start, text="Film {i}<br /><br />is "):
+        yield row | {"text": row["text"] + ("awful.", "great.")[row["label"]]}
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +96,7 @@ def test_reviews_by_their_name(imdb, said):
     assert len(found.train.labels) + len(found.validation.labels) == 60
     assert words(found, "test", 1) == "film <unk> is great .".split()
     np.testing.assert_array_equal(found.test.labels, np.arange(20) % 2)
-    assert any("not read: unsupervised" in line for line in said())
+    assert "not read: unsupervised" in "\n".join(said())
     assert "tensorflow" not in sys.modules
 
 
@@ -94,11 +105,8 @@ def test_array_record_and_tfrecord_give_the_same(imdb, copied):
     to_tfrecord(folder, shards=3)
     assert not list(folder.glob("*array_record*"))
     assert load(root, "imdb_reviews").digest == load(imdb, "imdb_reviews").digest
-    named = "imdb_reviews/plain_text:1.0.0"
-    found = load(root, named)
-    np.testing.assert_array_equal(
-        found.test.inputs, load(root, "imdb_reviews").test.inputs
-    )
+    one, other = load(root, "imdb_reviews/plain_text:1.0.0"), load(root, NAME)
+    np.testing.assert_array_equal(one.test.inputs, other.test.inputs)
 
 
 def test_records_are_read_or_refused(tmp_path):
@@ -123,12 +131,6 @@ def cut(file):
     os.truncate(file, file.stat().st_size // 2)
 
 
-def flip(file):
-    raw = bytearray(file.read_bytes())
-    raw[len(raw) // 2] ^= 1
-    file.write_bytes(raw)
-
-
 def shorter(file):
     # Whole records only, one fewer than there were.
     records = read_tfrecord(file)
@@ -139,7 +141,7 @@ def shorter(file):
     "form, damage",
     [
         *itertools.product(["array_record", "tfrecord"], [cut, Path.unlink]),
-        ("array_record", flip),
+        ("array_record", lambda file: small_run.flip(file, 0.02)),
         ("tfrecord", shorter),
     ],
 )
@@ -165,10 +167,8 @@ def test_a_description_that_is_cut_off(copied):
 
 
 def test_files_alone_without_their_features(tmp_path):
-    rows = [{"text": f"row {i}", "label": i % 2} for i in range(60)]
-    folder = prepare(
-        tmp_path, "mine", {"text": F.Text(), "label": TWO}, {"train": rows}
-    )
+    features = {"text": F.Text(), "label": TWO}
+    folder = prepare(tmp_path, "mine", features, {"train": made(60, text="row {i}")})
     (folder / "features.json").unlink()
     refused("tfds:mine", tmp_path, "mine")
 
@@ -181,45 +181,25 @@ def test_a_format_that_is_not_offered(copied):
     refused("holds riegeli files; allowed: array_record and tfrecord", root, NAME)
 
 
-def test_news_yelp_and_sst2_by_their_names(tmp_path):
+def test_news_and_yelp_by_their_names(tmp_path):
     topics = ["World", "Sports", "Business", "Sci/Tech"]
-    prepare(
-        tmp_path,
-        "ag_news_subset",
-        {
-            "title": F.Text(),
-            "description": F.Text(),
-            "label": F.ClassLabel(names=topics),
-        },
-        {
-            split: [
-                {
-                    "title": f"T{i} {split}",
-                    "description": r"A\B&lt; #39;s",
-                    "label": i % 4,
-                }
-                for i in range(n)
-            ]
-            for split, n in {"train": 60, "test": 8}.items()
-        },
-    )
+    label = F.ClassLabel(names=topics)
+    features = {"title": F.Text(), "description": F.Text(), "label": label}
+    texts = {"description": r"A\B&lt; #39;s", "classes": 4}
+    splits = {
+        "train": made(60, title="T{i} train", **texts),
+        "test": made(8, title="T{i} test", **texts),
+    }
+    prepare(tmp_path, "ag_news_subset", features, splits)
     found = load(tmp_path, "ag_news_subset")
     assert found.classes == tuple(topics)
     assert words(found, "test", 0) == "t0 <unk> a b < ' s".split()
     only = load(tmp_path, "ag_news_subset", ["text=title"])
     assert words(only, "test", 0) == ["t0", "<unk>"]
-    prepare(
-        tmp_path,
-        "yelp_polarity_reviews",
-        {"text": F.Text(), "label": F.ClassLabel(names=["1", "2"])},
-        {
-            split: [
-                {"text": f'{split} {i}\\n""So good""', "label": i % 2} for i in range(n)
-            ]
-            for split, n in {"train": 60, "test": 8}.items()
-        },
-        version="0.2.0",
-    )
+    features = {"text": F.Text(), "label": F.ClassLabel(names=["1", "2"])}
+    text = ' {i}\\n""So good""'
+    splits = {"train": made(60, text="a" + text), "test": made(8, text="b" + text)}
+    prepare(tmp_path, "yelp_polarity_reviews", features, splits, version="0.2.0")
     found = load(tmp_path, "yelp_polarity_reviews")
     assert found.classes == ("1", "2")
     assert words(found, "test", 0) == ["<unk>", "0", '"', "so", "good", '"']
@@ -261,34 +241,24 @@ def test_a_test_split_without_labels_gives_way(sst2, said):
 def test_single_examples_without_a_label_are_left_out(tmp_path, said):
     rows = [{"text": f"row {i} is", "label": i % 3 - 1} for i in range(90)]
     prepare(tmp_path, "mine", {"text": F.Text(), "label": TWO}, {"train": rows})
-    found = load(tmp_path, "mine")
-    sizes = [len(s.labels) for s in (found.train, found.validation, found.test)]
-    assert sum(sizes) == 60
+    assert sum(sizes(load(tmp_path, "mine"))) == 60
     assert "tfds:mine: left out 30 examples without a label" in said()
 
 
 def test_rationales_are_found_in_their_reviews(tmp_path, said):
-    def rows(split, n):
-        for i in range(n):
-            yield {
-                "review": f"{split} {i} the plot is very good , the plot is very good",
-                "label": i % 2,
-                "evidences": [[], ["very good"], ["the plot", "the plot", "no such"]][
-                    i % 3
-                ],
-            }
+    def rows(n, split):
+        marked = [[], ["very good"], ["the plot", "the plot", "no such"]]
+        review = split + " {i} the plot is very good , the plot is very good"
+        for i, row in enumerate(made(n, review=review)):
+            yield row | {"evidences": marked[i % 3]}
 
-    prepare(
-        tmp_path,
-        "movie_rationales",
-        {
-            "review": F.Text(),
-            "label": F.ClassLabel(names=["NEG", "POS"]),
-            "evidences": F.Sequence(F.Text()),
-        },
-        {"train": rows("t", 30), "validation": rows("v", 9), "test": rows("w", 9)},
-        version="0.1.0",
-    )
+    features = {
+        "review": F.Text(),
+        "label": F.ClassLabel(names=["NEG", "POS"]),
+        "evidences": F.Sequence(F.Text()),
+    }
+    splits = {"train": rows(30, "t"), "validation": rows(9, "v"), "test": rows(9, "w")}
+    prepare(tmp_path, "movie_rationales", features, splits, version="0.1.0")
     found = load(tmp_path, "movie_rationales", length=13)
     marked = found.test.evidence
     assert np.isnan(marked[0]).all()
@@ -350,12 +320,9 @@ def test_images_too_large_or_of_any_size(tmp_path):
     for name, shape in (("large", (70, 60, 1)), ("any_size", (None, None, 1))):
         features = {"image": F.Image(shape=shape), "label": TWO}
         prepare(tmp_path, name, features, {"train": one})
-    refused(
-        "70 x 60 are 4,200 positions; allowed: 4096", tmp_path, "large", ["image=image"]
-    )
-    refused(
-        "allowed: bytes .uint8., all of one size", tmp_path, "any_size", ["image=image"]
-    )
+    fields = ["image=image"]
+    refused("70 x 60 are 4,200 positions; allowed: 4096", tmp_path, "large", fields)
+    refused("allowed: bytes .uint8., all of one size", tmp_path, "any_size", fields)
 
 
 def test_fields_of_ones_own(tmp_path, said):
@@ -378,28 +345,18 @@ def test_fields_of_ones_own(tmp_path, said):
     # Numbers sort by size, and words that come apart stay as they are.
     assert found.classes == ("1", "5", "10")
     assert {"two-part", "a"} < set(found.vocabulary)
-    assert (
-        "tfds:mine is read with text=words+inner/headline, label=inner/stars" in said()
-    )
+    told = "tfds:mine is read with text=words+inner/headline, label=inner/stars"
+    assert told in said()
     there = "inner/headline .text.; inner/stars .int32.; share .float32.; words .texts."
-    refused("which field is the label.*" + there, tmp_path, "mine")
-    refused(
-        "label=share is of no use: it is float32", tmp_path, "mine", ["label=share"]
-    )
-    message = refused(
-        "no field 'stars' .label.; there are: .*; --fields label=inner/stars",
-        tmp_path,
-        "mine",
-        ["label=stars"],
-    )
-    assert "words" in message
-    refused(
-        "perhaps you meant label; roles of tfds:mine are text, image",
-        tmp_path,
-        "mine",
-        ["lable=x"],
-    )
-    refused("not of the form ROLE=FIELD", tmp_path, "mine", ["label"])
+    for given, message in (
+        ([], "which field is the label.*" + there),
+        (["label=share"], "label=share is of no use: it is float32"),
+        (["label=stars"], "no field 'stars' .label.; there are: .*words"),
+        (["label=stars"], "--fields label=inner/stars"),
+        (["lable=x"], "perhaps you meant label; roles of tfds:mine are text, image"),
+        (["label"], "not of the form ROLE=FIELD"),
+    ):
+        refused(message, tmp_path, "mine", given)
 
 
 def test_text_that_is_no_text(copied):
@@ -514,19 +471,15 @@ def test_download_prepares_what_can_be_prepared(tmp_path, offline, monkeypatch, 
     found = load(tmp_path, name, download=True)
     assert f"preparing {name} in {tmp_path}/{name}/1.0.0" in said()
     assert load(tmp_path, name).digest == found.digest
-    sizes = [len(s.labels) for s in (found.train, found.validation, found.test)]
-    assert sum(sizes) == 60 and all(sizes)
+    assert sum(sizes(found)) == 60 and all(sizes(found))
 
 
 def test_a_configuration_that_was_not_named_is_said(tmp_path, said):
-    rows = [{"sentence": f"row {i}", "label": i % 2, "idx": i} for i in range(60)]
-    two = F.ClassLabel(names=["unacceptable", "acceptable"])
-    features = {"sentence": F.Text(), "label": two, "idx": np.int32}
-    prepare(tmp_path, "glue", features, {"train": rows}, "cola", "2.0.0")
+    features = {"sentence": F.Text(), "label": TWO}
+    splits = {"train": made(60, sentence="row {i}")}
+    prepare(tmp_path, "glue", features, splits, "cola", "2.0.0")
     load(tmp_path, "glue")
-    assert any(
-        line.startswith("tfds:glue is glue/cola, the first of") for line in said()
-    )
+    assert "tfds:glue is glue/cola, the first of" in "\n".join(said())
 
 
 def test_a_host_without_an_address_is_said_at_once(monkeypatch):

@@ -161,8 +161,16 @@ def judge(keys: Keys, labels: Iterable[int], names: list[str], source: str) -> V
     if repeated and not any(" ids " in problem for problem in problems):
         notes.append(f"{repeated:,} rows repeat the id of an earlier row")
     splits = _without_copies(keys, splits, problems, notes)
-    problems += _class_problems(keys, np.asarray(labels), splits, names, source)
-    return Verdict(splits, problems, notes)
+    last = _class_problem(keys, np.asarray(labels), splits, names, source)
+    return Verdict(splits, [*problems, *([last] if last else [])], notes)
+
+
+def _earlier(hashes: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each row's key [N], and which keys [N] are in a later split too."""
+    _, keys = np.unique(hashes, return_inverse=True)
+    last = np.zeros(keys.max(initial=-1) + 1, np.int8)
+    np.maximum.at(last, keys, splits)
+    return keys, splits < last[keys]
 
 
 def _torn(
@@ -170,15 +178,10 @@ def _torn(
 ) -> tuple[int, np.ndarray]:
     """How many keys are in several splits, and the rows of the first of them."""
     places = np.flatnonzero(which)
-    _, inverse = np.unique(hashes[places], return_inverse=True)
-    low = np.full(inverse.max(initial=-1) + 1, 127, np.int8)
-    high = np.full(len(low), -1, np.int8)
-    np.minimum.at(low, inverse, splits[places])
-    np.maximum.at(high, inverse, splits[places])
-    torn = (low < high)[inverse]
-    if not torn.any():
-        return 0, places[:0]
-    return int((low < high).sum()), places[inverse == inverse[torn.argmax()]]
+    keys, earlier = _earlier(hashes[places], splits[places])
+    torn = np.unique(keys[earlier])
+    rows = np.isin(keys, torn)
+    return len(torn), places[keys == keys[rows.argmax()]] if len(torn) else places[:0]
 
 
 def _example(keys: Keys, rows: np.ndarray, splits: np.ndarray) -> str:
@@ -192,15 +195,11 @@ def _without_copies(
     keys: Keys, splits: np.ndarray, problems: list[str], notes: list[str]
 ) -> np.ndarray:
     """-1 for each row whose text is in a later split too: the test stays whole."""
-    texts = np.frombuffer(keys.texts, np.int64)
-    _, inverse = np.unique(texts, return_inverse=True)
-    last = np.zeros(inverse.max() + 1, np.int8)
-    np.maximum.at(last, inverse, splits)
-    left_out = splits < last[inverse]
+    texts, left_out = _earlier(np.frombuffer(keys.texts, np.int64), splits)
     n = int(left_out.sum())
     if not n:
         return splits
-    same = np.flatnonzero(inverse == inverse[left_out.argmax()])
+    same = np.flatnonzero(texts == texts[left_out.argmax()])
     example = _example(keys, same, splits)
     train = splits == 0
     share = left_out[train].sum() / max(train.sum(), 1)
@@ -217,34 +216,31 @@ def _without_copies(
     return np.where(left_out, np.int8(-1), splits)
 
 
-def _class_problems(
+def _class_problem(
     keys: Keys, labels: np.ndarray, splits: np.ndarray, names: list[str], source: str
-) -> list[str]:
-    """What is wrong with the classes: at most one thing."""
+) -> str:
+    """What is wrong with the classes, "" where nothing is."""
     sizes = {name: int((splits == i).sum()) for i, name in enumerate(SPLITS)}
     missing = [name for name, n in sizes.items() if not n]
     if missing:
         told = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
-        return [
+        return (
             f"{source}: no row of {' or '.join(missing)} ({told}): give more rows, or "
             "a split in each"
-        ]
+        )
     if len(names) < 2:
-        return [
-            f"{source}: all {len(labels):,} rows have the label {names[0]!r}: at least "
-            "two classes are needed"
-        ]
+        alike = f"all {len(labels):,} rows have the label {names[0]!r}"
+        return f"{source}: {alike}: at least two classes are needed"
     if len(names) > sizes["train"] / 2:
-        return [
+        return (
             f"{source}: {len(names):,} classes for {sizes['train']:,} training rows, "
             "fewer than two rows a class: is that the field of the label?"
-        ]
-    count = np.bincount(labels[splits == 0], minlength=len(names))
-    never = np.flatnonzero(count == 0)
+        )
+    never = np.flatnonzero(np.bincount(labels[splits == 0], minlength=len(names)) == 0)
     if not len(never):
-        return []
+        return ""
     row = np.flatnonzero((labels == never[0]) & (splits >= 0))[0]
-    return [
+    return (
         f"{keys.where[row]}: label {names[never[0]]!r} has no row of training, where "
         f"it could be learned ({len(never):,} such classes)"
-    ]
+    )

@@ -5,7 +5,7 @@ import importlib.resources
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,7 +68,7 @@ def embedded(name: str) -> Iterator[list[str]]:
     return (line.split("\t") for line in lines[1:-1])
 
 
-def check_whole(name: str, value: object, most: int | None = None) -> None:
+def check_whole(name: str, value: Any, most: int | None = None) -> None:
     """Raises ValueError unless 1 <= value <= most and it is a whole number."""
     # A bool is an int to Python; "True tokens" is a mistake all the same.
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)

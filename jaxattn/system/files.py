@@ -49,7 +49,7 @@ def write_csv(
     path: str | os.PathLike[str], kind: type[Record], rows: Iterable[Record]
 ) -> None:
     """Write named tuples of one kind as CSV, floats as the shortest float32 text."""
-    types = _types(kind)
+    types: dict[str, Callable[[Any], Any]] = kind.__annotations__
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(types)
@@ -61,7 +61,7 @@ def write_csv(
 
 def read_csv(path: str | os.PathLike[str], kind: type[Record]) -> list[Record]:
     """Read the named tuples back; raises ValueError (malformed file) or OSError."""
-    types = _types(kind)
+    types: dict[str, Callable[[Any], Any]] = kind.__annotations__
     text = decoded(Path(path).read_bytes(), path)
     if not text.endswith("\n"):
         raise ValueError(f"{path}: cut off, the last line has no end: write it again")
@@ -145,11 +145,8 @@ def float32(value: float) -> np.float32:
         return np.float32(value)
 
 
-def _types(kind: type[tuple]) -> dict[str, Callable[[Any], Any]]:
-    return kind.__annotations__
-
-
 def plain(value: Any) -> Any:
+    """What JSON can hold: lists for arrays, null for what is not finite."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

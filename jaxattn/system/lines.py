@@ -18,17 +18,6 @@ _GZIP = b"\x1f\x8b"
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
-class Line(NamedTuple):
-    """One line of a file."""
-
-    number: int
-    """From 1."""
-    text: str
-    """With its end; "" where something is wrong."""
-    wrong: str = ""
-    """What makes it no text."""
-
-
 class Record(NamedTuple):
     """One record of a file, or what is wrong with it."""
 
@@ -130,7 +119,8 @@ def parsed(text: str) -> Any:
         raise ValueError(f"no JSON that can be read ({error})") from None
 
 
-def _lines(path: str | Path) -> Iterator[Line]:
+def _lines(path: str | Path) -> Iterator[tuple[int, str, str]]:
+    """Number, from 1, text with its end, and what makes it none, of every line."""
     number = 0
     try:
         with _opened(path) as file:
@@ -155,7 +145,7 @@ def _lines(path: str | Path) -> Iterator[Line]:
                             f"not UTF-8 (byte 0x{raw[error.start]:02x} at column "
                             f"{error.start + 1}): save the file as UTF-8"
                         )
-                yield Line(number, text, wrong)
+                yield number, text, wrong
     except _DAMAGE as error:
         raise ValueError(
             f"{_name(path)}, row {number + 1}: the gzip file is damaged ({error})"

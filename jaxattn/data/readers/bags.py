@@ -93,24 +93,29 @@ def load(source: str, options: Options) -> Dataset:
     root = path.parent if options.data_dir is None else Path(options.data_dir)
     bags = _measured(slides, root.expanduser(), arrays)
     most = _most(bags, options.length)
-    splits, cut = {}, {}
-    count = 0
-    for number, split in enumerate(SPLITS):
+    splits, cut, order = {}, {}, []
+    for number, name in enumerate(SPLITS):
         mine = np.flatnonzero(placed == number)
-        own = [bags[i] for i in mine]
-        ids = [keys.ids[i] for i in mine]
-        sizes = np.array([bag.instances for bag in own])
-        inputs, places = _filled(own, ids, arrays, most, (count, len(bags)))
-        count += len(own)
-        splits[split] = Split(
-            inputs,
+        sizes = np.array([bags[i].instances for i in mine])
+        splits[name] = split = Split(
+            np.zeros((len(mine), most, bags[0].width), np.float32),
             np.minimum(sizes, most).astype(np.int32),
             labels[mine],
-            np.array(ids),
-            places=places if np.isfinite(places).any() else None,
+            np.array([keys.ids[i] for i in mine]),
+            places=np.full((len(mine), most, 2), np.nan, np.float32),
         )
         lost = np.maximum(sizes - most, 0)
-        cut[split] = Cut(int((lost > 0).sum()), int(lost.sum()))
+        cut[name] = Cut(int((lost > 0).sum()), int(lost.sum()))
+        order += [(split, row, bags[i]) for row, i in enumerate(mine)]
+    for split, row, bag in followed(
+        order, lambda n: f"read {n:,} of {len(bags):,} bags"
+    ):
+        kept = kept_of(split.ids[row], bag.instances, most)
+        read_in = read(bag, arrays, kept)
+        split.inputs[row, : len(kept)], split.places[row, : len(kept)] = read_in
+    for name, split in splits.items():
+        if not np.isfinite(split.places).any():
+            splits[name] = split._replace(places=None)
     return assemble(path.stem, tuple(names), splits, cut=cut)
 
 
@@ -221,25 +226,6 @@ def _most(bags: list[Bag], length: int) -> int:
         f"give --data.length {fitting}" if fitting else "give fewer bags",
     )
     return most
-
-
-def _filled(
-    bags: list[Bag], ids: list[str], arrays: Arrays, most: int, done: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features [N, T, D] and coordinates [N, T, 2] of the bags of one split.
-
-    Args:
-        done: how many bags were read before, and how many there are in all.
-    """
-    inputs = np.zeros((len(bags), most, bags[0].width), np.float32)
-    places = np.full((len(bags), most, 2), np.nan, np.float32)
-    before, total = done
-    for i, bag in enumerate(
-        followed(bags, lambda n: f"read {before + n:,} of {total:,} bags")
-    ):
-        kept = kept_of(ids[i], bag.instances, most)
-        inputs[i, : len(kept)], places[i, : len(kept)] = read(bag, arrays, kept)
-    return inputs, places
 
 
 def kept_of(slide: str, instances: int, most: int) -> np.ndarray:

@@ -3,9 +3,11 @@
 This module imports tensorflow_datasets, so others import it late.
 """
 
+import contextlib
 import importlib.util
 import logging
 import re
+import shlex
 import socket
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import registered
+
 from jaxattn.data.dataset import Dataset
-from jaxattn.data.readers import tfds_files
 from jaxattn.data.readers.options import Options
 from jaxattn.data.readers.tfds_fields import (
     KNOWN,
@@ -30,10 +34,12 @@ from jaxattn.data.rows import Row, from_rows
 from jaxattn.data.splits import ALIASES
 from jaxattn.data.text import tokenize
 from jaxattn.data.tfds_records import DOWNLOAD, quiet, records, root_of, values
-from jaxattn.system.errors import reason
+from jaxattn.system.errors import nearest, reason
 from jaxattn.system.lines import decoded
 
 log = logging.getLogger("jaxattn")
+
+_NAME = re.compile(r"[A-Za-z]\w*(/[\w+.-]+)?(:\d+\.\d+\.\d+)?")
 
 
 def load(source: str, options: Options) -> Dataset:
@@ -74,14 +80,96 @@ def load(source: str, options: Options) -> Dataset:
 
 
 def _builder(name: str, root: Path, download: bool) -> Any:
-    builder = tfds_files.find(name, root, KNOWN)
+    """The builder of NAME[/CONFIG][:VERSION], whose data are prepared.
+
+    It asks no network, unless `download` says so and they are not prepared.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"tfds:{name}: must be tfds:NAME, /CONFIG and :VERSION may follow"
+        )
+    try:
+        with quiet():
+            builder = tfds.builder(name, data_dir=root)
+    except registered.DatasetNotFoundError:
+        raise ValueError(_unknown(name, root)) from None
+    except Exception as error:
+        # From a class of its own per mistake: ValueError, AssertionError and others.
+        raise ValueError(_misnamed(name, root, error)) from error
     with quiet():
         prepared = builder.is_prepared()
     if not prepared:
         if not download:
-            raise ValueError(tfds_files.unprepared(name, root))
+            raise ValueError(_unprepared(name, root))
         _prepare(name, builder, root)
     return builder
+
+
+def _unknown(name: str, root: Path) -> str:
+    base = re.split("[/:]", name)[0]
+    there = [prepared.partition("/")[0] for prepared in _in(root)]
+    full = {n: n for n in (*registered.list_imported_builders(), *there)}
+    # "sst2" is a configuration: it must find "glue/sst2".
+    full |= {n.partition("/")[2]: n for n in KNOWN if "/" in n}
+    near = nearest(base.lower(), full, n=3)
+    near += [n for n in full if base.lower() in n and n not in near]
+    hint = _perhaps([full[n] for n in near[:3]])
+    return f"tfds:{name}: TFDS has no data set {base!r}{hint}{_there(root)}"
+
+
+def _perhaps(names: list[str]) -> str:
+    return f"; perhaps you meant {' or '.join(names)}" if names else ""
+
+
+def _misnamed(name: str, root: Path, error: Exception) -> str:
+    base, _, rest = name.partition("/")
+    base = base.partition(":")[0]
+    wrong = rest.partition(":")[0]
+    configs: list[str] = []
+    with contextlib.suppress(Exception):  # a data set known from its files alone
+        configs = list(tfds.builder_cls(base).builder_configs)
+    if wrong and configs and wrong not in configs:
+        near = nearest(wrong, configs, n=3, cutoff=0.5)
+        hint = _perhaps(near) or f"; it has {', '.join(configs[:10])}"
+        return f"tfds:{name}: {base} has no configuration {wrong!r}{hint}"
+    # TFDS puts the call in front of what is wrong with it.
+    text = reason(str(error).rpartition('}": ')[2])
+    return f"tfds:{name}: {text}{_there(root, base)}"
+
+
+def _in(root: Path, name: str = "*") -> list[str]:
+    """What is prepared in a folder, as "name/config/version" or "name/version"."""
+    depths = (f"{name}/{depth}/dataset_info.json" for depth in ("*", "*/*"))
+    infos = [info for depth in depths for info in sorted(root.glob(depth))]
+    names = [info.parent.relative_to(root).as_posix() for info in infos]
+    return [name for name in names if "/incomplete." not in name]
+
+
+def _there(root: Path, name: str = "*") -> str:
+    there = _in(root, name)
+    if not there and name != "*":
+        return ""
+    more = f" and {len(there) - 5} more" if len(there) > 5 else ""
+    return f"; prepared in {root}: {', '.join(there[:5]) or 'nothing'}{more}"
+
+
+ARCHIVES = {
+    "imdb_reviews": "imdb:aclImdb_v1.tar.gz",
+    "ag_news_subset": "ag_news:ag_news_csv.tar.gz",
+}
+"""What --data may be for the archive that such a data set is made from."""
+
+
+def _unprepared(name: str, root: Path) -> str:
+    """What to do about a data set that is not prepared, in one line."""
+    base, folder = re.split("[/:]", name)[0], shlex.quote(str(root))
+    archive = ARCHIVES.get(base)
+    other = f"give its archive as --data {archive}, or " if archive else ""
+    return (
+        f"tfds:{name} is not prepared in {root}, and nothing is downloaded unless "
+        f"--download is given: {other}run, where TensorFlow is installed, tfds build "
+        f"{name} --data_dir {folder}{_there(root, base)}"
+    )
 
 
 def _prepare(name: str, builder: Any, root: Path) -> None:

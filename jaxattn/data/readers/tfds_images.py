@@ -19,7 +19,7 @@ from jaxattn.data.text import MAX_LENGTH
 
 
 def from_images(source: Source, name: str) -> Dataset:
-    """Grey images as scalars [N, H*W], others [N, H*W, channels], all in [0, 1]."""
+    """Grey images as scalars [N, H*W], colour as vectors [N, H*W, 3], in [0, 1]."""
     image, label = source.roles["image"], source.roles["label"]
     height, width, channels = shape = _shape(source.name, source.there[image])
     sizes = source.builder.info.splits

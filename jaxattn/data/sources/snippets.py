@@ -19,14 +19,7 @@ import tensorflow_datasets as tfds
 
 from jaxattn.data.sources import SOURCES
 from jaxattn.data.text import embedded
-from jaxattn.data.tfds_records import (
-    DOWNLOAD,
-    intact,
-    quiet,
-    records,
-    root_of,
-    values,
-)
+from jaxattn.data.tfds_records import DOWNLOAD, intact, quiet, records, root_of, values
 from jaxattn.system.errors import reason
 
 log = logging.getLogger("jaxattn")
