@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import jaxattn
-from jaxattn.leakage import command
+from jaxattn.leakage import command, readers, significance
+from jaxattn.leakage.masks import masks_of
+from jaxattn.leakage.questions import Data, Settings, ask
 from jaxattn.leakage.rendering import SCHEMA
 from jaxattn.system import console
 
@@ -140,6 +142,23 @@ def test_groups_are_kept_together():
     assert any("hardly vary within groups" in said for said in stuck.warned)
 
 
+def test_copies_of_a_mask_make_no_interval_narrower(monkeypatch):
+    one = {"linear": significance.FAMILIES["linear"]}  # compiles in half the time
+    monkeypatch.setattr(significance, "FAMILIES", one)
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(100), 8)
+    labels = rng.integers(0, 2, 100)
+    told = (rng.random(100) < 0.15) ^ (labels == 1)
+    masks = np.where(told[:, None], [0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1])
+    masks = masks + rng.uniform(0, 0.02, (100, 4))
+    masks = (masks / masks.sum(axis=1, keepdims=True))[groups]
+    data = Data(masks_of(masks), labels[groups], groups)
+    finding = ask(data, Settings(5, 19, 0))[0]["masks"].answer(lambda done: None)
+    error = finding.pointwise.reshape(100, 8).mean(axis=1).std() / np.sqrt(100)
+    assert 0.1 < finding.bits < finding.high < 0.9
+    assert finding.high - finding.low >= 2 * 1.96 * error - 1e-6
+
+
 def test_attended_words_are_a_channel_and_are_shown():
     rng = np.random.default_rng(0)
     words = np.array(["the", "<b>good", "bad"])
@@ -219,6 +238,13 @@ def test_a_folder_of_bags_as_clam_writes_them(tmp_path, capsys):
     refused(capsys, "give --labels FILE.csv", "slides")
     (tmp_path / "labels.csv").write_text("slide,label\nslide1,normal\n")
     refused(capsys, "59 of 60 bags have no label", "slides", "--labels", "labels.csv")
+
+
+def test_labels_of_bags_are_in_the_last_column(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("slide1,patient7,tumour\nslide0,patient8,normal\n")
+    labels = readers.labels_of_bags(path, ["slide0", "slide1"])
+    assert labels.tolist() == ["normal", "tumour"]
 
 
 def test_patches_are_read_in_the_order_of_their_places(tmp_path):
