@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxattn import config as configs
+from jaxattn.config import Config, check
 from jaxattn.data import tasks
 from jaxattn.experiment import config_files
 from jaxattn.methods.table import METHODS
@@ -31,7 +31,7 @@ class Flags:
     - The same command again resumes.
     """
 
-    config: Annotated[configs.Config, tyro.conf.arg(name="")]
+    config: Annotated[Config, tyro.conf.arg(name="")]
     data: str = ""
     """Data of one's own in place of the tasks: FILE.jsonl, .json, .csv or .tsv (also
     .gz), a folder in ERASER's form, tfds:NAME, imdb:PATH, ag_news:PATH, bags:FILE."""
@@ -69,7 +69,7 @@ def parse(arguments: list[str]) -> Flags:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
     known, rest = first.parse_known_args(arguments)
-    default = config_files.load(known.config) if known.config else configs.Config()
+    default = config_files.load(known.config) if known.config else Config()
     known_names = {"Tasks": tasks.names(), "Methods": METHODS}
     told = [f"- {what}: {', '.join(names)}" for what, names in known_names.items()]
     told = [inspect.cleandoc(Flags.__doc__ or ""), *map(console.folded, told)]
@@ -80,7 +80,7 @@ def parse(arguments: list[str]) -> Flags:
         prog="python -m jaxattn.train [--config FILE]",
         description="\n".join(told),
     )
-    config = configs.check(_explaining(_with_data(flags, default.name), flags, default))
+    config = check(_explaining(_with_data(flags, default.name), flags, default))
     config = config_files.placed(config, config_files.grid(sum(flags.sweep, ())))
     for name in ("checkpoint_seconds", "model_gigabytes"):
         if not getattr(flags, name) >= 0:
@@ -88,7 +88,7 @@ def parse(arguments: list[str]) -> Flags:
     return dataclasses.replace(flags, config=config)
 
 
-def _with_data(flags: Flags, usual_name: str) -> configs.Config:
+def _with_data(flags: Flags, usual_name: str) -> Config:
     """The config with the data of --data as its task, and in its name."""
     config = flags.config
     if flags.data:
@@ -104,9 +104,7 @@ def _with_data(flags: Flags, usual_name: str) -> configs.Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
 
 
-def _explaining(
-    config: configs.Config, flags: Flags, default: configs.Config
-) -> configs.Config:
+def _explaining(config: Config, flags: Flags, default: Config) -> Config:
     """The config with a black box of the user's as its task, unless tasks are named.
 
     What it cannot give, its gradient, is left out of methods that a file names.

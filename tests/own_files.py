@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def words(dataset, split, row: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def refused(match: str, kind=ValueError):
+def refused(match: str, kind: Any = ValueError):
     """What is raised within is one line that matches."""
     with pytest.raises(kind, match=match) as error:
         yield error

@@ -26,7 +26,7 @@ ALLOWED = {
     "training",
     "predict": "data inference metrics reports system",
     "doctor": "data experiment leakage system",
-    "train": "config experiment reports system",
+    "train": "config data experiment methods reports system",
     "__main__": "system.errors",
     "__init__": "",
 }

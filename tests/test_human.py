@@ -7,7 +7,6 @@ import pytest
 from sklearn import metrics
 from small_run import WORDS, arguments, draw_nothing, run
 
-from jaxattn import data
 from jaxattn.data import tasks
 from jaxattn.reports import folder
 from jaxattn.reports.results import read_results
@@ -121,7 +120,7 @@ def test_a_run_says_how_its_maps_lie_to_the_marks(tmp_path, data_dir, monkeypatc
         evidence = np.where(there, rated, np.nan).astype(np.float32)
         return made._replace(test=test._replace(evidence=evidence))
 
-    monkeypatch.setattr(data, "load", with_marks)
+    monkeypatch.setattr(tasks, "load", with_marks)
     asked = {"methods": "joint uniform", "metrics": "plausibility"}
     small = {"seeds": "2", "epochs": "1"}
     words = arguments(tmp_path / "run", data_dir, WORDS, **asked, **small)

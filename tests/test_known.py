@@ -33,6 +33,7 @@ CONFIG = Config(
 )
 
 INPUTS = Inputs("scalars", 1, 11, fixed=True)
+splits = jax.jit(splits_of)
 NOTHING = measure.Vocabulary(*[jnp.zeros(0, bool)] * 3)
 
 
@@ -71,9 +72,9 @@ def test_a_baseline_is_there_only_where_it_is_used():
 
 
 def test_splits_differ_between_seeds_and_not_between_methods():
-    train, validation, test = splits_of(cell_of("joint"), ())
-    again, *_ = splits_of(cell_of("realx"), ())
-    other, *_ = splits_of(cell_of("joint", seed=1), ())
+    train, validation, test = splits(cell_of("joint"), ())
+    again, *_ = splits(cell_of("realx"), ())
+    other, *_ = splits(cell_of("joint", seed=1), ())
     np.testing.assert_array_equal(train.inputs, again.inputs)
     assert not np.isclose(train.inputs, other.inputs).any()
     firsts = [x.inputs[:100] for x in (train, validation, test)]
@@ -85,7 +86,7 @@ def test_splits_differ_between_seeds_and_not_between_methods():
 def test_fresh_data_are_new_in_every_epoch():
     fresh = Config(data=Data(examples=64, test_examples=8, fresh=True))
     cell = cell_of("joint").replace(config=fresh)
-    one, two = (splits_of(cell, (), epoch) for epoch in (0, 1))
+    one, two = (splits(cell, (), epoch) for epoch in (0, 1))
     assert not np.isclose(one[0].inputs, two[0].inputs).any()
     np.testing.assert_array_equal(one[2].inputs, two[2].inputs)
 
@@ -121,7 +122,8 @@ def test_extra_bits_have_the_null_of_exchanged_labels():
     key = jax.random.split(jax.random.fold_in(cell.key, TEST), 4)[3]
     right = kept["truth"].astype(np.float32)
     pair = np.concatenate([right, kept["masks"]], axis=1)
-    probe = jax.jit(lambda x: leak(key, x, kept["labels"], 2, permutations=1))
+    labels = jnp.array(kept["labels"])
+    probe = jax.jit(lambda x: leak(key, x, labels, 2, permutations=1))
     alone, both = probe(right), probe(pair)
     null = float(both.null_bits - alone.null_bits)
     assert made.scalars["extra_leak_bits:permuted"] == pytest.approx(null, abs=1e-3)

@@ -49,17 +49,12 @@ def measured(flips, seed=0):
 
 
 @pytest.mark.parametrize("flips, bits", [(0.5, 0), (0.25, 0.19), (0.1, 0.53), (0, 1)])
-def test_a_planted_leak_is_recovered(flips, bits):
+def test_a_planted_leak_is_recovered_with_its_parts(flips, bits):
     assert 1 - binary_entropy(flips) == pytest.approx(bits, abs=0.005)
     found = measured(flips)
     assert found.bits == pytest.approx(1 - binary_entropy(flips), abs=0.03)
     assert found.share == pytest.approx(found.bits, abs=1e-3)  # H(y) is 1 bit
     assert found.accuracy == pytest.approx(1 - flips, abs=0.03)
-
-
-@pytest.mark.parametrize("flips", [0.5, 0.25, 0.1, 0])
-def test_a_leak_comes_with_its_parts(flips):
-    found = measured(flips)
     assert found.pointwise.shape == (N,)
     assert found.pointwise.mean() == pytest.approx(found.bits, abs=1e-5)
     assert found.null_bits == pytest.approx(0, abs=0.03) and found.null_bits <= 0.01

@@ -26,10 +26,11 @@ def program(metrics=("leak",), method="joint"):
         cell=types.SimpleNamespace(config=config, simplex=True),
         source=types.SimpleNamespace(dataset=None, black_box=None),
         cells=((method, 0),),
+        settings={method: None},
     )
 
 
-def found(masks, values, alive=None, **measured):
+def audited(masks, values, alive=None, **measured):
     """What is added to seeds with these masks [S, N, T] and values [S, N, D]."""
     seeds = len(masks)
     examples = {
@@ -61,7 +62,7 @@ def noise():
 
 def test_a_code_is_found_where_it_lives_and_beyond_values_that_tell_nothing():
     nothing = RNG.normal(size=(2, N, 3))
-    made = found([coded(), noise()], nothing, evalx_nll=np.array([0.5, np.log(2)]))
+    made = audited([coded(), noise()], nothing, evalx_nll=np.array([0.5, np.log(2)]))
     for name in ("audit_bits:mask", "audit_bits:place", "encoding_bits"):
         assert made[name][0] > 0.9, name
         assert abs(made[name][1]) < 0.05, name
@@ -77,21 +78,21 @@ def test_a_code_is_found_where_it_lives_and_beyond_values_that_tell_nothing():
 
 def test_a_mask_tells_nothing_beyond_values_that_tell_all():
     told = 4 * (LABELS[None, :, None] - 0.5) + 0.1 * RNG.normal(size=(1, N, 1))
-    made = found([coded()], told)
+    made = audited([coded()], told)
     assert made["audit_bits:mask"][0] > 0.9
     assert abs(made["encoding_bits"][0]) < 0.05
 
 
 def test_masks_that_are_all_equal_hold_exactly_nothing():
     flat = np.full((N, T), 1 / T)
-    made = found([flat, coded()], RNG.normal(size=(2, N, 3)))
+    made = audited([flat, coded()], RNG.normal(size=(2, N, 3)))
     assert made["audit_bits:mask"][0] == 0
     assert made["audit_bits:place"][0] == 0
 
 
 def test_a_seed_that_diverged_has_no_numbers():
     broken = np.full((N, T), np.nan)
-    made = found([broken, coded()], RNG.normal(size=(2, N, 3)), alive=[False, True])
+    made = audited([broken, coded()], RNG.normal(size=(2, N, 3)), alive=[False, True])
     assert np.isnan(made["audit_bits:mask"][0])
     assert made["audit_bits:mask"][1] > 0.9
 

@@ -11,11 +11,8 @@ from jaxattn.metrics import attention_tests, divergence
 from jaxattn.metrics.attention_tests import infidelity, max_sensitivity
 
 P = 6
-
 ALL = jnp.ones(P, bool)
-
 MASK = jnp.array([0.4, 0.3, 0.15, 0.1, 0.05, 0.0])
-
 VALUES = jnp.array([3.0, -2.0, 1.0, -1.0, 0.5, 0.0])
 
 
@@ -48,9 +45,8 @@ def test_a_decision_flips_when_the_rest_is_renormalised():
     # Worst first: -2 goes late, and the answer stays until all but one are gone.
     assert attention_tests.decision_flip(predict, MASK, -MASK, ALL) == 1
     valid = jnp.arange(P) < 4
-    assert attention_tests.decision_flip(predict, MASK, MASK, valid) == pytest.approx(
-        1 / 4
-    )
+    flip = attention_tests.decision_flip(predict, MASK, MASK, valid)
+    assert flip == pytest.approx(1 / 4)
 
 
 def test_the_single_weight_test_by_hand():
@@ -61,10 +57,9 @@ def test_the_single_weight_test_by_hand():
     less = [np.array([1 - p(m), p(m)]) for m in (-2.0, 3.0)]
     js = [jensenshannon(whole, q) ** 2 for q in less]
     assert single == pytest.approx(js[0] - js[1], abs=1e-5)
-    alone = attention_tests.single_weight(
-        jax.random.key(0), predict, two, jnp.arange(P) < 1
-    )
-    assert np.isnan(alone)
+    first = jnp.arange(P) < 1
+    key = jax.random.key(0)
+    assert np.isnan(attention_tests.single_weight(key, predict, two, first))
 
 
 def test_shuffled_attention_stays_on_valid_positions():

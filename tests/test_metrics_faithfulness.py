@@ -9,7 +9,6 @@ from jaxattn.metrics import faithfulness
 from jaxattn.metrics.faithfulness import VARIANTS, Variant
 
 P = 10
-
 WEIGHTS = jnp.array([0.0, 0.3, 0.0, 1.2, 0.0, 0.0, 0.6, 0.0, 0.0, 0.0])
 
 
@@ -24,7 +23,6 @@ def p(margin):
 
 
 ALL = jnp.ones(P, bool)
-
 SCORES = WEIGHTS + jnp.arange(P) * 1e-6
 
 

@@ -13,11 +13,12 @@ def test_ess_and_truncation_by_hand():
     assert weights.ess_share(np.ones(7)) == 1
     assert weights.ess_share(np.array([1.0, 0, 0, 0])) == 0.25
     w = np.concatenate([np.ones(99), [101.0]])
-    rows = weights.truncations(w)
-    assert rows[0].mean == 2 and rows[0].largest_share == pytest.approx(101 / 200)
-    assert [r.low for r in rows] == [0, 1, 5, 10]
-    assert rows[2].ess_share == pytest.approx(1, abs=1e-3)
-    assert rows[0].ess_share == pytest.approx(200**2 / (99 + 101**2) / 100)
+    np.testing.assert_array_equal(weights.cut_at(w, 0), w)
+    assert weights.ess_share(weights.cut_at(w, 5)) == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(
+        weights.cut_at(np.arange(101.0), 10), np.clip(np.arange(101), 10, 90)
+    )
+    assert weights.ess_share(w) == pytest.approx(200**2 / (99 + 101**2) / 100)
 
 
 @pytest.mark.parametrize("k", [0.2, 0.5, 0.9])

@@ -14,9 +14,7 @@ from jaxattn.reports.folder import read
 from jaxattn.reports.run import Run
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=y>&'
-
 VIEWS = ("_repr_html_", "to_dict", "table", "save_html")
-
 N = 400
 
 

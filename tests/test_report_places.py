@@ -56,7 +56,7 @@ def test_a_run_of_bags_has_maps_on_its_page(tmp_path, monkeypatch):
     assert run(*words, "--workdir", str(folder)) == 0
     # Features that are no greys are not kept as pictures.
     assert not (folder / "data/own.npz").exists()
-    shown = choose(read(folder), "own").shown
+    shown, _ = choose(read(folder), "own")
     assert shown
     for one in shown:
         assert one.strips and [m.name for m in one.maps] == [

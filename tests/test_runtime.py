@@ -63,22 +63,16 @@ def configured(home, call: str = "configure()", **variables) -> dict[str, str]:
 
 
 def test_import_and_configure_leave_jax_alone(tmp_path):
-    out = python(
-        """
-        import sys
-        from jaxattn.system.runtime import configure
-        configure()
-        print("jax" in sys.modules, "numpy" in sys.modules)
-        """,
-        tmp_path,
-    )
-    assert out.split() == ["False", "False"]
+    code = "import sys\nfrom jaxattn.system.runtime import configure\nconfigure()\n"
+    code += "print('jax' in sys.modules, 'numpy' in sys.modules)"
+    assert python(code, tmp_path).split() == ["False", "False"]
 
 
 def test_defaults(tmp_path):
     found = configured(tmp_path)
     assert found["PJRT_NPROC"] == "1"
     count = runtime.available_cores()
+    assert 1 <= count <= (os.cpu_count() or 1)
     assert found["XLA_FLAGS"] == f"--xla_force_host_platform_device_count={count}"
     folder = pathlib.Path(found["JAX_COMPILATION_CACHE_DIR"])
     assert folder.is_dir()
@@ -164,11 +158,8 @@ def test_only_what_was_written_since_the_last_start_is_read(tmp_path, monkeypatc
     entries[0].write_bytes(b"x")
     runtime._tidy(tmp_path)
     assert read == entries[:1]
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "b-cache",
-        "c-cache",
-        "checked",
-    ]
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["b-cache", "c-cache", "checked"]
 
 
 def test_the_cache_is_bounded_and_the_oldest_programs_go(tmp_path, monkeypatch):
@@ -249,14 +240,10 @@ def test_environment(tmp_path):
     assert "somebody" not in out and str(tmp_path) not in out
 
 
-def test_available_cores():
-    assert 1 <= runtime.available_cores() <= (os.cpu_count() or 1)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_is_recorded_and_handlers_come_back(number):
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    with runtime.stop_signal() as stop:
+    with pytest.raises(ZeroDivisionError), runtime.stop_signal() as stop:
         assert stop.received is None
         signal.raise_signal(number)
         assert stop.received == number
@@ -264,14 +251,8 @@ def test_first_signal_is_recorded_and_handlers_come_back(number):
         assert stop.received == number
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-def test_handlers_come_back_after_an_error():
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ZeroDivisionError), runtime.stop_signal():
         raise ZeroDivisionError
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_outside_the_main_thread_nothing_is_caught():

@@ -29,15 +29,11 @@ logger = logging.getLogger("jaxattn")
 
 WAVES = 64
 """More waves than this cost more between chunks than they are worth."""
-
 WIDEST = 256
 """Cells side by side on an accelerator at first: more seldom make it any faster."""
-
 TRIAL_SECONDS = 60.0
 """Where training takes longer than this, other lanes are tried."""
-
 GAIN = 1.05
-
 SHARE = 0.9
 """Of the memory that is there, which a program may take."""
 

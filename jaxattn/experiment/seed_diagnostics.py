@@ -69,16 +69,16 @@ def _trust(weights, masks, labels, alive) -> dict[str, float]:
     """Of untruncated weights P(y) / P(y given m) [N]."""
     x = summaries(masks)
     nothing = np.ones_like(weights)
-    tables = instance_weights.truncations(weights, CUTS)
     numbers = {
         "pareto_k": instance_weights.pareto_k(weights),
         "imbalance": instance_weights.imbalance(x, labels, weights).max(),
         "imbalance:unweighted": instance_weights.imbalance(x, labels, nothing).max(),
     }
-    for row in tables:
-        variant = f":cut at {row.low:g} %" if row.low else ""
-        numbers[f"weight_mean{variant}"] = row.mean
-        numbers[f"largest_weight_share{variant}"] = row.largest_share
-        if row.low:
-            numbers[f"ess_share{variant}"] = row.ess_share
+    for percentile in CUTS:
+        cut = instance_weights.cut_at(weights, percentile)
+        variant = f":cut at {percentile} %" if percentile else ""
+        numbers[f"weight_mean{variant}"] = float(cut.mean())
+        numbers[f"largest_weight_share{variant}"] = float(cut.max() / cut.sum())
+        if percentile:
+            numbers[f"ess_share{variant}"] = instance_weights.ess_share(cut)
     return numbers if alive else dict.fromkeys(numbers, np.nan)

@@ -154,29 +154,6 @@ def audit(
     >>> report.verdict, round(report.masks.bits, 1)
     ('leak', 0.5)
     >>> report.save_html("audit.html")
-
-    Args:
-      masks: `[N, T]`, `[N, heads, T]`, `[N, heads, T, T]`, a list of rows of different
-        lengths, or flat with `offsets`.
-      labels: Classes `[N]`: whole numbers or names.
-      lengths: How many positions of each mask are no padding, `[N]`.
-      offsets: Where each row begins in flat masks, `[N + 1]`.
-      groups: Which examples belong together (patients), `[N]`; no fold splits one.
-      tokens: Which words were attended, `[N, T]`.
-      predictions: What the model answered, `[N]`.
-      values: What the mask lets through, `[N, T, D]` or, pooled, `[N, D]`.
-      kind: `auto`, `weights` or `scores` (a softmax makes weights of them).
-      row: Which queries of `[N, heads, T, T]` count: `mean`, `cls` or `all`.
-      n_folds: Folds of the cross-fitting, 2 to 20.
-      permutations: How often labels are exchanged for the null, 19 to 9999.
-      seed: Seed of folds and exchanges.
-      progress: Told the question, how many fits are done, and of how many.
-
-    Returns:
-      A verdict, the bits with interval and p value, and where the leak lives.
-
-    Raises:
-      ValueError: One line that says what is wrong with an argument.
     """
     if not 2 <= n_folds <= 20:
         raise ValueError(f"folds = {n_folds}: allowed are 2 to 20")

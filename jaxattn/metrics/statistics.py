@@ -1,16 +1,16 @@
 """Intervals and tests over seeds, the statistical unit."""
 
+import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
 
 RESAMPLES = 9_999
-
 LEVEL = 0.95
-
+TAILS = ((1 - LEVEL) / 2, 1 - (1 - LEVEL) / 2)
 # All 2^n sign patterns are summed up to here (65,536 at the usual 16 seeds).
 EXACT_SEEDS = 18
 
@@ -74,12 +74,27 @@ def interval(values: Sequence[float] | np.ndarray, statistic: str = "mean") -> I
       The interval, as `mean_interval` gives it.
     """
     x = _one_dimensional(values)
-    of = {"mean": np.mean, "iqm": _interquartile_mean}[statistic]
-    return _interval(x[np.isfinite(x)], of)
-
-
-def _interquartile_mean(x: np.ndarray, axis: int = -1) -> np.ndarray:
-    return scipy.stats.trim_mean(x, 0.25, axis=axis)
+    x = x[np.isfinite(x)]
+    if x.size == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    if x.size == 1:
+        return Interval(float(x[0]), np.nan, np.nan, 1)
+    if np.ptp(x) == 0:
+        return Interval(float(x[0]), float(x[0]), float(x[0]), x.size)
+    middle = functools.partial(scipy.stats.trim_mean, proportiontocut=0.25)
+    of = {"mean": np.mean, "iqm": middle}[statistic]
+    # Values that differ in their last digits only make BCa's acceleration 0 / 0:
+    # scipy warns and answers NaN, and the percentile interval below takes over.
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        result = scipy.stats.bootstrap(
+            (x,), of, n_resamples=RESAMPLES, confidence_level=LEVEL, method="BCa",
+            vectorized=True, rng=np.random.default_rng(0),
+        )  # fmt: skip
+        low, high = result.confidence_interval
+        if not (np.isfinite(low) and np.isfinite(high)):
+            low, high = np.quantile(result.bootstrap_distribution, TAILS)
+    return Interval(float(of(x)), float(low), float(high), x.size)
 
 
 def paired_interval(
@@ -113,7 +128,7 @@ def paired_interval(
         )
     used = np.isfinite(a) & np.isfinite(b)
     difference = a[used] - b[used]
-    return Paired(*_interval(difference), p=_sign_flip(difference))
+    return Paired(*interval(difference), p=_sign_flip(difference))
 
 
 def _one_dimensional(values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -123,33 +138,6 @@ def _one_dimensional(values: Sequence[float] | np.ndarray) -> np.ndarray:
             f"values over seeds must have one axis: got shape {list(x.shape)}"
         )
     return x
-
-
-def _interval(x: np.ndarray, statistic: Callable = np.mean) -> Interval:
-    if x.size == 0:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    if x.size > 1 and np.ptp(x) == 0:
-        return Interval(float(x[0]), float(x[0]), float(x[0]), x.size)
-    if x.size == 1:
-        return Interval(float(x[0]), np.nan, np.nan, 1)
-    # Values that differ in their last digits only make BCa's acceleration 0 / 0:
-    # scipy warns and answers NaN, and the percentile interval below takes over.
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        result = scipy.stats.bootstrap(
-            (x,),
-            statistic,
-            n_resamples=RESAMPLES,
-            confidence_level=LEVEL,
-            method="BCa",
-            vectorized=True,
-            rng=np.random.default_rng(0),
-        )
-        low, high = result.confidence_interval
-        if not (np.isfinite(low) and np.isfinite(high)):
-            tail = (1 - LEVEL) / 2
-            low, high = np.quantile(result.bootstrap_distribution, [tail, 1 - tail])
-    return Interval(float(statistic(x)), float(low), float(high), x.size)
 
 
 def _sign_flip(difference: np.ndarray) -> float:
@@ -200,6 +188,5 @@ def difference_interval(
     rng = np.random.default_rng(0)
     drawn = rng.choice(x, (RESAMPLES, x.size)).mean(axis=1)
     drawn -= rng.choice(y, (RESAMPLES, y.size)).mean(axis=1)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(drawn, TAILS)
     return Interval(apart, float(low), float(high), n)

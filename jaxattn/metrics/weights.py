@@ -1,7 +1,5 @@
 """Can instance weights be trusted? Diagnostics of inverse probability weighting."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 
@@ -10,33 +8,13 @@ def ess_share(weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
 
 
-class Truncation(NamedTuple):
-    """Weights cut at two of their own percentiles."""
-
-    low: float
-    """Percentile; at the other end it is 100 minus this."""
-    mean: float
-    """About 1 for stabilised weights; otherwise their estimator is wrong."""
-    largest_share: float
-    ess_share: float
-
-
-def truncations(weights: np.ndarray, at=(0, 1, 5, 10)) -> list[Truncation]:
-    """What cutting weights [N] at several percentiles does, none first.
+def cut_at(weights: np.ndarray, percentile: float) -> np.ndarray:
+    """Weights [N] cut at a percentile of their own, and at 100 minus it.
 
     See 'Constructing Inverse Probability Weights for Marginal Structural Models' by
     Cole & Hernan (2008): show several cuts, never one in silence.
     """
-    cuts = {x: np.clip(weights, *np.percentile(weights, [x, 100 - x])) for x in at}
-    return [
-        Truncation(
-            low=low,
-            mean=float(cut.mean()),
-            largest_share=float(cut.max() / cut.sum()),
-            ess_share=ess_share(cut),
-        )
-        for low, cut in cuts.items()
-    ]
+    return np.clip(weights, *np.percentile(weights, [percentile, 100 - percentile]))
 
 
 def overlap_histogram(

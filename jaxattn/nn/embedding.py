@@ -1,6 +1,6 @@
 """What an example looks like, and the vectors that a mask can weigh."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -51,9 +51,9 @@ class Candidates(nn.Module):
 
     @nn.compact
     def __call__(self, embedded: Array | None) -> Array:
-        own = [embedded] if self.values != "default_tokens" else []
+        parts: list[Any] = [embedded] if self.values != "default_tokens" else []
         if self.values != "inputs":
             shape = (self.default_tokens, self.features)
             init = nn.initializers.normal(1.0)
-            own.append(self.param("default_tokens", init, shape))
-        return jnp.concatenate(own)
+            parts.append(self.param("default_tokens", init, shape))
+        return jnp.concatenate(parts)

@@ -16,13 +16,10 @@ from jaxattn.reports.verdict import subject
 
 EACH = 3
 """Examples of each kind; of a run of many tasks fewer."""
-
 SEEDS = 3
 """Seeds side by side where they disagree."""
-
 MOST_COLUMNS = 120
 """Positions of a strip; of more, the first are drawn."""
-
 MOST_CELLS = 128
 """Of a side of a picture; instances that share a cell add up."""
 
@@ -57,13 +54,6 @@ class Shown(NamedTuple):
     maps: tuple[Map, ...] = ()
 
 
-class Chosen(NamedTuple):
-    """The examples of a task, and how they were chosen."""
-
-    shown: list[Shown]
-    notes: list[str]
-
-
 class Subject(NamedTuple):
     """The method that is judged, and what was kept of it."""
 
@@ -84,14 +74,20 @@ class Subject(NamedTuple):
         return self.kept.get("labels", np.zeros(0)).ndim == 2
 
 
-def choose(run: Folder, task: str) -> Chosen:
-    """Examples of one task, each with its masks."""
+def choose(run: Folder, task: str) -> tuple[list[Shown], list[str]]:
+    """Examples of one task, each with its masks; and how they were chosen."""
     method = subject(run, task)
     kept = run.masks.get(task, {}).get(method)
     if kept is None or not kept["alive"].any():
-        return Chosen([], ["No masks of this task were kept, or all seeds diverged."])
+        return [], ["No masks of this task were kept, or all seeds diverged."]
     of = Subject(run, task, method, kept, run.names.get(task, Names()))
-    rows, notes = _candidates(of)
+    rows, notes = np.arange(kept["masks"].shape[1]), []
+    if "gradient_rows" in kept and not of.own:
+        rows = kept["gradient_rows"][0][kept["gradient_rows"][0] < len(rows)]
+        notes.append(
+            f"Chosen among the {len(kept['gradient_rows'][0])} test examples whose "
+            "gradients were kept."
+        )
     each = EACH if len(run.tasks) <= 3 else 1
     reasons: dict[int, str] = {}
     for why, order in _orders(of, rows).items():
@@ -111,18 +107,7 @@ def choose(run: Folder, task: str) -> Chosen:
         )
     if reasons and of.names.grid is None and kept["masks"].shape[2] > MOST_COLUMNS:
         notes.append(f"Only the first {MOST_COLUMNS} positions are drawn.")
-    return Chosen([_shown(of, i, why) for i, why in reasons.items()], notes)
-
-
-def _candidates(of: Subject) -> tuple[np.ndarray, list[str]]:
-    """Which examples [n] may be shown: those with gradients, where there are any."""
-    n = of.kept["masks"].shape[1]
-    if "gradient_rows" not in of.kept or of.own:
-        return np.arange(n), []
-    rows = of.kept["gradient_rows"][0]
-    return rows[rows < n], [
-        f"Chosen among the {len(rows)} test examples whose gradients were kept."
-    ]
+    return [_shown(of, i, why) for i, why in reasons.items()], notes
 
 
 def _orders(of: Subject, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -136,15 +121,11 @@ def _orders(of: Subject, rows: np.ndarray) -> dict[str, np.ndarray]:
         orders["most leaking"] = rows[np.argsort(-bits, kind="stable")]
     orders["at random"] = np.random.default_rng(0).permutation(rows)
     if alive.sum() > 1 and not of.own:
-        apart = _disagreement(of.kept["masks"][alive][:, rows])
+        masks = of.kept["masks"][alive][:, rows].astype(np.float64)
+        # Mean total variation distance from the mean of the seeds.
+        apart = np.abs(masks - masks.mean(axis=0)).sum(axis=2).mean(axis=0) / 2
         orders["seeds disagree most"] = rows[np.argsort(-apart, kind="stable")]
     return orders
-
-
-def _disagreement(masks: np.ndarray) -> np.ndarray:
-    """Mean total variation distance [N] of masks [S, N, P] from the seeds' mean."""
-    masks = masks.astype(np.float64)
-    return np.abs(masks - masks.mean(axis=0)).sum(axis=2).mean(axis=0) / 2
 
 
 def _shown(of: Subject, i: int, why: str) -> Shown:
@@ -250,7 +231,9 @@ def _with_strips(shown: Shown, of: Subject, i: int, rows: Rows) -> Shown:
         shown = shown._replace(evidence=tuple(bool(x) for x in truth[:n]))
     images = of.names.images
     if images is not None and images.ndim == 3:
-        shown = shown._replace(pictures=tuple(thumbnail(x) for x in images[i][:n]))
+        side = math.isqrt(images.shape[2])
+        pictures = tuple(_source(x.reshape(side, side)) for x in images[i][:n])
+        shown = shown._replace(pictures=pictures)
     strips = Heat(positions, tuple((name, mask[:n]) for name, mask in rows.items()))
     return shown._replace(positions=positions, strips=tuple(lines(strips)))
 
@@ -260,7 +243,7 @@ def _maps(of: Subject, i: int) -> tuple[Map, ...]:
     maps, grid = [], of.names.grid
     if grid is not None and of.names.images is not None:
         image = image_of(of.names.images[i], grid)
-        maps.append(Map("the example", grey(image), "the image itself"))
+        maps.append(Map("the example", _source(image), "the image itself"))
     for method in dict.fromkeys([of.method, *of.run.config.methods]):
         kept = of.run.masks[of.task].get(method)
         if kept is None or not kept["alive"].any():
@@ -281,7 +264,8 @@ def _maps(of: Subject, i: int) -> tuple[Map, ...]:
                 f"{picture[row, column]:.2f} in row {row + 1}, column {column + 1}"
             )
             name = f"{method}, {what} of {len(masks)} seeds"
-            maps.append(Map(name, coloured(picture), told))
+            most = max(float(np.nanmax(picture)), 1e-12)
+            maps.append(Map(name, _source(picture, "Blues", most), told))
     return tuple(maps)
 
 
@@ -313,12 +297,6 @@ def picture_of(weights: np.ndarray, places: np.ndarray, spread: bool) -> np.ndar
     return picture
 
 
-def thumbnail(pixels: np.ndarray) -> str:
-    """Grey pixels [side * side] of 0 to 255 as the source of an image."""
-    side = math.isqrt(pixels.size)
-    return grey(pixels.reshape(side, -1) if side else pixels[None])
-
-
 def image_of(pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """An image from pixels [positions], or from patches [positions, size * size].
 
@@ -333,17 +311,8 @@ def image_of(pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return patches.transpose(0, 2, 1, 3).reshape(grid[0] * size, grid[1] * size)
 
 
-def grey(pixels: np.ndarray) -> str:
-    """Pixels [rows, columns] of 0 to 255 as the source of an image."""
-    return _source(pixels, "gray", 255)
-
-
-def coloured(values: np.ndarray) -> str:
-    """Values [rows, columns] of at least 0, the largest darkest, NaN nothing at all."""
-    return _source(values, "Blues", max(float(np.nanmax(values)), 1e-12))
-
-
-def _source(values: np.ndarray, colours: str, most: float) -> str:
+def _source(values: np.ndarray, colours: str = "gray", most: float = 255) -> str:
+    """The source of an image of values [rows, columns] from 0 to `most`, NaN clear."""
     file = io.BytesIO()
     matplotlib.image.imsave(
         file, values, cmap=colours, vmin=0, vmax=most, format="png",

@@ -17,7 +17,6 @@ Masks = dict[str, np.ndarray]
 """What is kept of a method: masks [S, N, P], seeds and alive [S], labels, tokens ..."""
 
 Loaded = TypeVar("Loaded")
-
 PARTS = ("masks", "seeds", "alive")
 
 
@@ -60,6 +59,10 @@ class Folder(NamedTuple):
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(r.task for r in self.results))
 
+    def prefix(self, task: str) -> str:
+        """What a sentence on one of several tasks begins with."""
+        return f"{task}: " if len(self.tasks) > 1 else ""
+
 
 def read(path: str | Path) -> Folder:
     """Reads the folder of a run.
@@ -83,7 +86,11 @@ def read(path: str | Path) -> Folder:
     asked = text.get("config")
     if not isinstance(asked, dict):
         raise ValueError(f"{path / 'config.json'} is damaged: it has no config")
-    config = _config(asked, path / "config.json")
+    try:
+        # Fields of other versions are left out.
+        config = configs.check(_filled(Config(), asked))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path / 'config.json'} is damaged: {error}") from None
     results = read_results(path / "results.csv")
     tasks = list(dict.fromkeys(r.task for r in results))
     if not set(tasks) <= set(config.tasks):
@@ -132,14 +139,6 @@ def _json(path: Path, kind: type) -> Any:
     return content
 
 
-def _config(asked: Mapping[str, Any], path: Path) -> Config:
-    """The config of a dictionary; fields of other versions are left out."""
-    try:
-        return configs.check(_filled(Config(), asked))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-
-
 def _filled(default: Loaded, asked: Mapping[str, Any]) -> Loaded:
     filled = {}
     for field in dataclasses.fields(default):  # type: ignore[arg-type]
@@ -176,15 +175,15 @@ def _curves(path: Path, config: Config) -> dict[str, dict[str, np.ndarray]]:
     for (task, method, _), epochs in cells.items():
         curve = [epochs[e] for e in sorted(epochs)]
         curves.setdefault(task, {}).setdefault(method, []).append(curve)
+
+    def longest(many: list[list[float]]) -> np.ndarray:
+        most = max(map(len, many))
+        return np.array([curve for curve in many if len(curve) == most])
+
     return {
-        task: {m: _longest(many) for m, many in methods.items()}
+        task: {method: longest(many) for method, many in methods.items()}
         for task, methods in curves.items()
     }
-
-
-def _longest(curves: list[list[float]]) -> np.ndarray:
-    most = max(map(len, curves))
-    return np.array([curve for curve in curves if len(curve) == most])
 
 
 def _masks(folder: Path) -> dict[str, Masks]:

@@ -11,13 +11,10 @@ from jaxattn.system import pages
 from jaxattn.system.files import write_text
 
 WIDTH = 80
-
 LONGEST = 24
 """Columns of a token in a terminal."""
-
 MOST_CHARACTERS = 80
 """Characters of a token in a page."""
-
 BLOCKS = "·▁▂▃▄▅▆▇█"
 
 
@@ -133,16 +130,15 @@ def lines(heat: Heat) -> list[Line]:
 
 
 def _line(tokens: Sequence[str], name: str, weights: np.ndarray) -> Line:
-    sizes, shares = np.abs(weights), _shares(weights)
+    sizes = np.abs(weights)
     cells = tuple(
         Token(shortened(text), round(float(share), 2), float(weight))
-        for text, share, weight in zip(tokens, shares, weights, strict=True)
+        for text, share, weight in zip(tokens, _shares(weights), weights, strict=True)
     )
     # Equal weights have no largest ones.
     if len(sizes) > 3 and np.ptp(sizes) < 1e-9:
         return Line(name, cells, "all alike")
-    order = np.argsort(-sizes, kind="stable")[:3]
-    top = [int(i) for i in order if sizes[i] > 0]
+    top = [i for i in np.argsort(-sizes, kind="stable")[:3] if sizes[i] > 0]
     most = [f"{shortened(tokens[i], 20)} {weights[i]:.2f}" for i in top]
     return Line(name, cells, ", ".join(most))
 
@@ -182,18 +178,12 @@ def _drawn(heat: Heat) -> str:
             start, used = i, left
         used += 2 + width
     blocks += [(start, len(widths))] * bool(widths)
+    table = [("", tokens), *zip(names, cells, strict=True)]
     drawn = []
     for a, b in blocks:
-        table = [("", tokens), *zip(names, cells, strict=True)]
-        rows = [
-            set_cell_size(name, left)
-            + "".join(
-                "  " + set_cell_size(cell, width)
-                for cell, width in zip(row[a:b], widths[a:b], strict=True)
-            )
-            for name, row in table
-        ]
-        drawn.append("\n".join(row.rstrip() for row in rows))
+        sizes = [left, *widths[a:b]]
+        rows = (map(set_cell_size, [name, *row[a:b]], sizes) for name, row in table)
+        drawn.append("\n".join("  ".join(row).rstrip() for row in rows))
     return "\n\n".join(drawn)
 
 

@@ -95,6 +95,7 @@ def _run(run: Folder, id: str, name: str, drawn: Drawings) -> Part:
 
 
 def _task(run: Folder, task: str, id: str, drawn: Mapping[str, Drawing]) -> Part:
+    shown, notes = examples.choose(run, task)
     return dict(
         task=task,
         id=id,
@@ -104,7 +105,8 @@ def _task(run: Folder, task: str, id: str, drawn: Mapping[str, Drawing]) -> Part
             for name, d in drawn.items()
         },
         tables=tables(run, task),
-        examples=examples.choose(run, task),
+        examples=shown,
+        notes=notes,
         truncation=_truncation(run, task),
     )
 
@@ -131,16 +133,13 @@ def _truncation(run: Folder, task: str) -> list[tuple[str, ...]]:
 def _left_out(run: Folder) -> list[str]:
     said = []
     for task in run.tasks:
-        prefix = f"{task}: " if len(run.tasks) > 1 else ""
+        prefix = run.prefix(task)
         results = [r for r in run.results if r.task == task]
         full = max(r.n_seeds for r in results)
         gone = [f"{m} seed {seed}" for m, seed in findings.diverged(run, task)]
         none = [f"{r.metric} ({r.method})" for r in results if r.n_seeds == 0]
-        few = [
-            f"{r.metric} ({r.method}, {r.n_seeds})"
-            for r in results
-            if 0 < r.n_seeds < full
-        ]
+        below = [r for r in results if 0 < r.n_seeds < full]
+        few = [f"{r.metric} ({r.method}, {r.n_seeds})" for r in below]
         if missing := findings.missing(run, task):
             said.append(f"{prefix}unfinished: {missing} cells are still to be run.")
         for what, names in (

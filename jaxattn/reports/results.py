@@ -47,9 +47,7 @@ class Result(NamedTuple):
 def write_seeds(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     """Write `seeds.csv` in a fixed order, values as shortest float32 text.
 
-    Tasks, methods and metrics keep the order of their first row; variants are in
-    alphabetical order, seeds in numerical order. Raises ValueError where two rows
-    name the same number, OSError where the file cannot be written.
+    Raises ValueError where two rows name the same number, or OSError.
     """
     write_csv(path, Row, _ordered(rows))
 
@@ -83,20 +81,12 @@ def _with_current_names(rows: list[Named]) -> list[Named]:
 
 
 def summarise(rows: Iterable[Row], statistic: str = "mean") -> list[Result]:
-    """Means over seeds with intervals and nulls, in the order of `seeds.csv`.
+    """Means over seeds (or `iqm`, interquartile means) with intervals and nulls.
 
     Where `joint` is there, every other method gets the paired differences that the
-    registry of metrics asks for, such as `accuracy_vs_joint`.
-
-    Args:
-      rows: numbers of seeds; those that are not finite are left out.
-      statistic: what is reported, `mean` or `iqm` (interquartile mean).
-
-    Returns:
-      A result for each task, method, metric, variant and split.
-
-    Raises:
-      ValueError: a metric is not defined, or a number is given twice.
+    registry of metrics asks for, such as `accuracy_vs_joint`. Numbers that are not
+    finite are left out. Raises ValueError where a metric is not defined, or a number
+    is given twice.
     """
     cells: dict[Key, dict[int, float]] = {}
     for row in _ordered(rows):
@@ -203,6 +193,7 @@ def _null(result: Result, results: Sequence[Result]) -> float:
 
 
 def _ordered(rows: Iterable[Row]) -> list[Row]:
+    """Tasks, methods and metrics as they first come; variants by name, then seeds."""
     rows = list(rows)
     tasks = {task: i for i, task in enumerate(dict.fromkeys(r.task for r in rows))}
     methods = {name: i for i, name in enumerate(dict.fromkeys(r.method for r in rows))}

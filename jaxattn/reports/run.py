@@ -158,7 +158,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     contents = read(Path(path))
     said, diverged = [], []
     for task in contents.tasks:
-        prefix = f"{task}: " if len(contents.tasks) > 1 else ""
+        prefix = contents.prefix(task)
         said += [prefix + sentence for sentence in findings.of_task(contents, task)]
         diverged += findings.diverged(contents, task)
     return Run(contents.path, contents, said, diverged)
