@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jaxattn.config import Config, Data, MetricGroup, Model
 from jaxattn.experiment import wave
 from jaxattn.experiment.plan import plan
-from jaxattn.experiment.source import load
+from jaxattn.experiment.source import Loading, load
 from jaxattn.nn.linalg import inverse, orthogonal
 
 
@@ -54,10 +54,10 @@ def test_no_program_calls_lapack(query, data_dir):
         methods=("joint",),
         metrics=get_args(MetricGroup),
     )
-    found = load(asked, "movie_sentiment", data_dir, None, print)
-    program, mesh = plan(asked, found)[0], wave.mesh_of_all_devices()
+    source = load(asked, "movie_sentiment", Loading(data_dir))
+    program, mesh = plan(asked, source)[0], wave.mesh_of_all_devices()
     shape = wave.Shape(2)
-    splits = wave.make_splits(found, mesh)
+    splits = wave.make_splits(source, mesh)
     cells = wave.stack(program, [program.cells[0]] * shape.cells(mesh), mesh)
     init, chunk, measure = wave.functions(mesh, shape)
     state = jax.eval_shape(init, cells)
