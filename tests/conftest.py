@@ -22,7 +22,6 @@ import pytest
 from jaxattn.system.runtime import configure
 
 ROOT = pathlib.Path(__file__).parents[1]
-
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 # Tests compile far longer than they run: this makes compiling eight times faster.
@@ -39,12 +38,10 @@ if CHEAP not in os.environ.get("XLA_FLAGS", ""):
 
 # What tests compile is of no use to the programs of the user.
 os.environ.setdefault("JAXATTN_CACHE_DIR", str(ROOT / ".pytest_cache" / "jaxattn"))
-
 configure(cpu_devices=2)
 
 # A first call compiles, so the time of one example says nothing.
 hypothesis.settings.register_profile("jaxattn", deadline=None)
-
 hypothesis.settings.load_profile("jaxattn")
 
 

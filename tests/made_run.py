@@ -9,9 +9,7 @@ from jaxattn.config import Config, Model, fingerprint, to_dict
 from jaxattn.reports.results import Row, summarise, write_results, write_seeds
 
 WORDS = ("<pad>", "<unk>", "a", "fine", "film", "dull")
-
 TASK = "movie_sentiment"
-
 N, LENGTH = 40, 6
 
 

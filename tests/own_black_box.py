@@ -3,7 +3,6 @@
 import numpy as np
 
 EVIDENCE = {"good": 1.5, "great": 2.0, "fine": 1.0, "bad": -1.5, "dull": -2.0}
-
 asked: list = []
 
 
@@ -101,5 +100,4 @@ class Pipeline:
 
 
 pipeline = Pipeline()
-
 number = 3

@@ -23,7 +23,6 @@ from jaxattn.experiment import outputs, schedule, wave
 from jaxattn.system import console, files
 
 ROOT = pathlib.Path(__file__).parents[1]
-
 MAIN = "import sys; from jaxattn.train import main; sys.exit(main(sys.argv[1:]))"
 
 # Of the embedded texts: any config file becomes small with these.
@@ -49,7 +48,6 @@ WORDS = SMALL | {
     "--epochs": "3",
     "--full-text-epochs": "3",
 }
-
 PROBE = WORDS | {
     "--model.values": "default_tokens",
     "--model.normalizer": "gumbel_softmax",

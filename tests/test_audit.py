@@ -16,7 +16,6 @@ from jaxattn.leakage.rendering import SCHEMA
 from jaxattn.system import console
 
 N, T = 400, 6
-
 FEW = ["--permutations", "19"]
 
 

@@ -10,7 +10,6 @@ from jaxattn.experiment import black_box
 from jaxattn.experiment.black_box import Image, Linear, Text
 
 V, T, N = 12, 6, 96
-
 GOOD, BAD = 2, 3
 
 

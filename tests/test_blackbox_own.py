@@ -24,7 +24,6 @@ from jaxattn.reports.results import read_seeds
 from jaxattn.training.evaluation.post_hoc import as_many
 
 VOCABULARY = ("<pad>", "<unk>", *own_black_box.EVIDENCE, "film", "a")
-
 T = 5
 
 
@@ -50,7 +49,6 @@ DATA = Dataset(
     cut={},
     digest="tiny",
 )
-
 ARRAYS = DATA._replace(
     vocabulary=(),
     **{

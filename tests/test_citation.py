@@ -8,15 +8,12 @@ import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).parents[1]
-
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-
 REFERENCES = CITATION["references"]
 
 # What CFF 1.2 allows, of which we use this much.
 TOP = {"abstract", "authors", "cff-version", "keywords", "license", "message",
        "references", "title", "type", "version"}  # fmt: skip
-
 INSIDE = {"authors", "collection-title", "notes", "title", "type", "url", "year"}
 
 

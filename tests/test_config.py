@@ -28,7 +28,6 @@ from jaxattn.experiment.config_files import load
 from jaxattn.experiment.plan import check_names
 
 ROOT = pathlib.Path(__file__).parents[1]
-
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
@@ -212,7 +211,6 @@ def test_load_returns_what_get_config_returns(tmp_path):
 
 
 HEAD = "from jaxattn.config import Config, Model, Optimizer\n"
-
 BROKEN = {
     "no get_config": ("x = 1", ["get_config()"]),
     "another type": ("def get_config(): return {}", ["dict", "jaxattn.config.Config"]),

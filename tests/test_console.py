@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from jaxattn.system import console
 
 ROOT = pathlib.Path(__file__).parents[1]
-
 RUN = """
     import sys, time
     sys.path.insert(0, sys.argv[1])

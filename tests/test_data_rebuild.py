@@ -14,9 +14,7 @@ SPEC = importlib.util.spec_from_file_location("rebuild_snippets", SCRIPT)
 assert SPEC is not None and SPEC.loader is not None
 
 rebuild = importlib.util.module_from_spec(SPEC)
-
 SPEC.loader.exec_module(rebuild)
-
 HUTTO = rebuild.FOLDER
 ARCHIVE = os.environ.get("JAXATTN_VADER_ARCHIVE", "")
 

@@ -15,11 +15,8 @@ from made_run import TASK, config_of, make
 import jaxattn
 
 STORED = pathlib.Path(__file__).parent / "stored/format-1/models"
-
 PUBLIC = {name: getattr(jaxattn, name) for name in dir(jaxattn) if name[0] != "_"}
-
 DOCUMENTED = sorted(name for name, thing in PUBLIC.items() if callable(thing))
-
 HOMES = sorted({PUBLIC[name].__module__ for name in DOCUMENTED})
 
 EXAMPLES = {

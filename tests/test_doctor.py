@@ -14,7 +14,6 @@ from jaxattn.system import runtime
 from jaxattn.system.runtime import Check
 
 ROOT = pathlib.Path(__file__).parents[1]
-
 OURS = ("PJRT_NPROC", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "JAXATTN_CACHE_DIR")
 """What the tests' own settings are in, which no user has."""
 

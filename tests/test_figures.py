@@ -19,7 +19,6 @@ METHODS = [
     "joint", "random_pretraining", "random_pretraining_annealed",
     "instance_weighting", "mask_swap", "random_always", "mask_mix", "uniform",
 ]  # fmt: skip
-
 RNG = np.random.default_rng(0)
 SEEDS = {m: RNG.normal(0.8 - 0.04 * i, 0.01, 16) for i, m in enumerate(METHODS)}
 EPOCHS = {m: np.sort(RNG.normal(0.6, 0.1, (16, 9))) for m in METHODS}
@@ -46,7 +45,6 @@ def code(path, values=MEANS):
 
 
 DRAW = [(accuracy, SEEDS), (leak, SEEDS), (curves, EPOCHS), (code, MEANS)]
-
 each_figure = pytest.mark.parametrize(("draw", "values"), DRAW)
 
 

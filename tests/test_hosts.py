@@ -26,11 +26,8 @@ METHODS = "joint uniform"
 
 
 SLURM = {"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "n"}
-
 KUBERNETES = {"KUBERNETES_SERVICE_HOST": "h"}
-
 VARIABLES = {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
-
 LAUNCHER = Address(None, None, None)
 """What jax finds out from the launcher by itself."""
 

@@ -31,7 +31,6 @@ CONFIG = Config(
     ),
     optimizer=Optimizer(learning_rate=1e-2),
 )
-
 INPUTS = Inputs("scalars", 1, 11, fixed=True)
 splits = jax.jit(splits_of)
 NOTHING = measure.Vocabulary(*[jnp.zeros(0, bool)] * 3)

@@ -11,7 +11,6 @@ from sklearn.model_selection import cross_val_predict
 from jaxattn.metrics.leak import factorise, held_out, leak, probe_features
 
 N, P = 2000, 4
-
 jitted = jax.jit(leak, static_argnames=("classes", "permutations"))
 
 

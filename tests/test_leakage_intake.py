@@ -7,11 +7,8 @@ import pytest
 from jaxattn.leakage.masks import labels_of, masks_of, one_each, tokens_of
 
 N, T = 60, 5
-
 RNG = np.random.default_rng(0)
-
 SCORES = RNG.normal(size=(N, T))
-
 WEIGHTS = np.exp(SCORES) / np.exp(SCORES).sum(axis=1, keepdims=True)
 
 

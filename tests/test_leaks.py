@@ -13,9 +13,7 @@ from jaxattn.methods.table import FULL_TEXT
 from jaxattn.reports.results import read_results
 
 N, T = 600, 4
-
 RNG = np.random.default_rng(0)
-
 LABELS = RNG.integers(0, 2, N)
 
 

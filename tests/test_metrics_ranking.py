@@ -50,11 +50,9 @@ def test_median_rank_is_that_of_learning_to_explain():
 
 
 T = 12
-
 scores_ = st.lists(st.integers(0, 5), min_size=T, max_size=T)
 bits = st.lists(st.booleans(), min_size=T, max_size=T)
 NAMES = ("auroc", "average_precision", "auprc", "kendall_tau_b", "median_rank")
-
 jitted = {name: jax.jit(getattr(ranking, name)) for name in NAMES}
 
 

@@ -25,7 +25,6 @@ SMALL = (
     "--seeds 2 --epochs 1 --full-text-epochs 1 --lane 1 --model.features 4 "
     "--model.hidden 4 --data.length 6 --data.min-count 1 --batch-size 32"
 ).split()
-
 CAD = ROOT.parent / "shared/data/cad_imdb.jsonl.gz"
 
 

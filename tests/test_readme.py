@@ -27,11 +27,8 @@ PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in ("README.md", "configs/README.md")
 }
-
 README = PAGES["README.md"]
-
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-
 PROBE = "python -m jaxattn.train --config configs/probe.py"
 
 

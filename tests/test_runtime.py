@@ -14,7 +14,6 @@ import pytest
 from jaxattn.system import runtime
 
 ROOT = pathlib.Path(__file__).parents[1]
-
 OURS = (
     "PJRT_NPROC",
     "XLA_FLAGS",
@@ -23,7 +22,6 @@ OURS = (
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
     "JAXATTN_CACHE_DIR",
 )
-
 SHOW = f"""
 import json, os
 print(json.dumps({{k: os.environ.get(k) for k in {OURS}}}))

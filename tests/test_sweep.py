@@ -53,12 +53,10 @@ def whole(tmp_path_factory, sweep):
 
 
 TEXTS = Source("sentiment", Inputs("tokens", 10, 8), ("a", "b"), 64, "digest")
-
 SYN4 = Source(
     "syn4", Inputs("scalars", 1, 11, True), ("0", "1"), 64, "digest", family="syn",
     which=3, control=10, budget=5, known=True,
 )  # fmt: skip
-
 GATES = config.Model(
     values="inputs",
     query="none",

@@ -30,7 +30,6 @@ from jaxattn.metrics.definitions import METRICS
 from jaxattn.reports.results import Result, read_results, read_seeds
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
-
 METHODS = config.Config().methods
 
 CONFIG = """

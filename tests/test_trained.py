@@ -25,11 +25,8 @@ from jaxattn.reports.results import read_seeds
 from jaxattn.system import console
 
 STORED = pathlib.Path(__file__).parent / "stored" / "format-1"
-
 EXPECTED = json.loads((STORED / "expected.json").read_text())
-
 WORDS = small_run.WORDS | {"--seeds": "2"}
-
 BASES = {
     "words": WORDS,
     "probe": small_run.PROBE | {"--seeds": "2", "--methods": "joint uniform"},

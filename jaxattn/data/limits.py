@@ -8,7 +8,6 @@ from typing import TypeVar
 from jaxattn.system.runtime import available_memory
 
 log = logging.getLogger("jaxattn")
-
 SHARE = 0.8
 """Of the free memory, what data may take."""
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 log = logging.getLogger("jaxattn")
-
 _SALT = "jaxattn split 1: "
 SPLITS = ("train", "validation", "test")
 ALIASES = {"val": "validation", "dev": "validation", "valid": "validation"}

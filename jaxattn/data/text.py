@@ -48,7 +48,6 @@ _TOKEN = re.compile(
     r"|[^\W_]+(?:'[^\W_]+)*"
     r"|[^\w\s]|_"
 )
-
 MAX_LENGTH = 4096
 
 

@@ -21,12 +21,9 @@ from tensorflow_datasets.core.file_adapters import FileFormat
 from jaxattn.system.errors import reason
 
 _proto: Any = tfds_proto.tf_example_pb2
-
 DOWNLOAD = tfds.download.DownloadConfig(try_download_gcs=False)
-
 _HEAD, _CRC = 12, 4
 """Bytes in front of a record of a TFRecord file, its length among them, and behind."""
-
 _CHUNK = 1000
 
 

@@ -32,7 +32,6 @@ from jaxattn.system.errors import reason
 from jaxattn.system.files import read_arrays, write_arrays
 
 logger = logging.getLogger("jaxattn")
-
 MOST_BLANKED = 100
 """With more positions than this none is left out: each costs a pass through a model."""
 

@@ -32,7 +32,6 @@ from jaxattn.system.files import write_text
 
 KEPT_STEPS = 2
 SUMS = "SHA256SUMS"
-
 logger = logging.getLogger("jaxattn")
 
 

@@ -20,11 +20,8 @@ from jaxattn.reports.tables import write_markdown
 
 REFERENCE = "reference"
 """Stands in the column `method` for what depends on the labels alone."""
-
 ORDER = ("accuracy", "nll")
-
 REFERENCES = ("majority", "label_entropy")
-
 ByTask = dict[str, dict[str, Outcome]]
 """Outcomes by task and by method."""
 

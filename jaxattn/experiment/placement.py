@@ -26,7 +26,6 @@ from jaxattn.system.errors import out_of_memory
 from jaxattn.system.files import write_text
 
 logger = logging.getLogger("jaxattn")
-
 WAVES = 64
 """More waves than this cost more between chunks than they are worth."""
 WIDEST = 256

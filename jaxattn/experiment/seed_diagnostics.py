@@ -12,7 +12,6 @@ from jaxattn.metrics.divergence import entropy, jsd
 
 MOST_OTHERS = 15
 """Seeds that each seed's masks are compared with."""
-
 CUTS = (0, 1, 5)
 """Percentiles at which weights are cut, at both ends."""
 

@@ -24,7 +24,6 @@ from jaxattn.system import console
 from jaxattn.system.errors import nearest, reason, suggest
 
 logger = logging.getLogger("jaxattn")
-
 PART = 1000
 """Rows of one call."""
 REPEATED = 16

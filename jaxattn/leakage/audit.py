@@ -16,12 +16,9 @@ from jaxattn.system import pages
 from jaxattn.system.files import write_text
 
 PROFILE_BINS = 64
-
 HSIC_EXAMPLES = 2000
 """Most examples of the kernel test: its memory is their square."""
-
 MOST_LEAKING = 10
-
 GIVEN: dict[str, Any] = {"masks": "masks", "labels": "as given", "with": []}
 """Where the masks of an audit came from that was asked for in Python."""
 

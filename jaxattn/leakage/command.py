@@ -14,9 +14,7 @@ from jaxattn.system import console, runtime
 from jaxattn.system.files import write_text
 
 FINE, USAGE, ABOVE, INCONCLUSIVE = 0, 2, 3, 4
-
 OPTIONAL = ("lengths", "offsets", "groups", "tokens", "values", "predictions")
-
 LABELS = ("labels", "label", "y")
 
 

@@ -14,22 +14,17 @@ from jaxattn.leakage.significance import Finding, Trial
 
 MOST_COLUMNS = 1024
 """Wider masks (bags of patches) are summed over neighbours into this many bins."""
-
 MOST_SORTED, FEW_SORTED = 64, 8
 """How many of the largest weights describe the shape of a mask."""
 
 MOST_PLACES = 64
-
 MOST_TYPES = 200
-
 FLOOR = 1e-3
 """Added to weights before their logarithm is taken."""
 
 MOST_SWAPS = 49
 """How often masks are exchanged at most: each exchange needs a fit of its own."""
-
 MOST_DIMENSIONS = 128
-
 CHANNELS = ("length", "shape", "place", "types")
 """Questions that look at one side of a mask only."""
 

@@ -11,7 +11,6 @@ from jaxattn.system.files import read_arrays
 from jaxattn.system.lines import json_rows
 
 SUFFIXES = (".npz", ".npy", ".jsonl", ".h5", ".hdf5")
-
 MASK_KEYS = ("masks", "attention", "attentions", "attention_scores", "weights", "flat")
 
 

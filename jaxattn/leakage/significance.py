@@ -17,10 +17,8 @@ FAMILIES = {"linear": (0, 0.05), "nonlinear": (64, 0.5)}
 The small ridge lets a label that is all in the mask be read to its last hundredth of a
 bit; the large one keeps many features from drowning a small leak in noise.
 """
-
 _TOLERANCE = 1e-3
 """Exchanged labels are fitted in a few steps, real ones in some dozens."""
-
 _ELEMENTS = 24_000_000
 """Most logits of one chunk of labellings (times folds and classes): bounds memory."""
 

@@ -7,10 +7,8 @@ import numpy as np
 from jaxattn.leakage.significance import Finding
 
 ALPHA = 0.05
-
 NOTABLE = 0.01
 """Bits below which a certain leak is called small."""
-
 FEW = 50
 """A class of fewer masks makes wide intervals."""
 

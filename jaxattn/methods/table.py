@@ -52,7 +52,6 @@ class Method(NamedTuple):
 
 
 _MIXED = Structure(mixed=True)
-
 METHODS: dict[str, Method] = {
     "joint": Method(),
     "random_pretraining": Method(Numbers(random=1, pretraining=1), _MIXED),

@@ -18,7 +18,6 @@ from jaxattn.nn.mask_classifier import mask_features
 
 BLOCK = 16_384
 """Examples of which weighted copies are made at once."""
-
 LN2 = 0.6931471805599453
 
 

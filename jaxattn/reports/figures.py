@@ -36,7 +36,6 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, small, read aloud
     "svg.hashsalt": "jaxattn",  # the same figure gives the same bytes
 }
-
 WIDTH = 8.0  # inches: text of 9 points is 12 pixels high at a width of 800 pixels
 MARKERS = "osD^v<>Xph"
 SHOWN_SEEDS = 6
@@ -50,7 +49,6 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK, GREY = (
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK, GREY)
 SEED: dict[str, Any] = {"color": BLUE, "alpha": 0.6}
 HOLLOW: dict[str, Any] = {"color": GREY, "mfc": "none"}
-
 Interval = Sequence[float]
 """(mean, low, high)."""
 

@@ -13,19 +13,14 @@ from jaxattn.reports.results import Result, ends, measured, told
 
 CLOSED = 0.04
 """A method has closed the shortcut if its whole interval lies below majority + this."""
-
 FLAT = 0.02
 """... and if its NLL is within this of the entropy: below chance is no remedy."""
-
 CODE = 0.05
 """A predictor that loses more than this under the true mask has learnt a code."""
-
 FEW_EFFECTIVE = 0.10
 """Effective sample size share under which weighting cannot work."""
-
 SHOWN = 3
 """Findings that a terminal shows; results.md has all."""
-
 CAVEATS = ("Unfinished: ", "Diverged, ", "Only ")
 """How sentences begin that qualify all others: they are shown in any case."""
 

@@ -15,7 +15,6 @@ from jaxattn.system.files import read_arrays
 
 Masks = dict[str, np.ndarray]
 """What is kept of a method: masks [S, N, P], seeds and alive [S], labels, tokens ..."""
-
 Loaded = TypeVar("Loaded")
 PARTS = ("masks", "seeds", "alive")
 

@@ -18,9 +18,7 @@ from jaxattn.system.files import write_text
 
 EMBEDDED = 600_000
 """Bytes of a table that the page carries with it; of a larger one it says the name."""
-
 NAME = "report.html"
-
 Drawings = Mapping[str, Mapping[str, Drawing]]
 """The figures of a run by task and by the names of their files."""
 

@@ -22,7 +22,6 @@ WIDTH = 80
 PLAIN_SECONDS = 5.0
 NUMBER = re.compile(r"\s*[-+]?[\d.].*|\s*-?\s*|nan|-?inf")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
 settings = types.SimpleNamespace(quiet=False)
 """Of this process: `quiet` silences everything but tables and errors."""
 

@@ -12,7 +12,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 LONGEST = 2**24
 """Bytes of a line; a longer one is no example."""
-
 _CHUNK = 2**20
 _GZIP = b"\x1f\x8b"
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)

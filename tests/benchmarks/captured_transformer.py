@@ -33,15 +33,10 @@ if __name__ == "__main__":
     runtime.configure()
 
 FOLDER = pathlib.Path(__file__).parent
-
 WIDTH, HEADS, LAYERS, LENGTH = 32, 4, 2, 30
-
 BATCH, LEARNING_RATE = 128, 2e-3
-
 LAYER = f"layer_{LAYERS - 1}/attention"
-
 SELECTOR = (f"{LAYER}/query", f"{LAYER}/key")
-
 SIDES = {
     "joint": ("joint", False),
     "joint, noise": ("joint", True),

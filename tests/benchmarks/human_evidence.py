@@ -24,19 +24,14 @@ from page import table
 from jaxattn.reports.results import Result, choose, read_results
 
 FOLDER = pathlib.Path(__file__).parent
-
 CONFIG = FOLDER.parents[1] / "configs" / "reviews.py"
-
 LENGTH = 400
 """Of 2,437 originals one is longer."""
-
 METHODS = (
     "joint random_pretraining instance_weighting mask_swap random_always mask_mix "
     "mask_mix_delayed uniform"
 ).split()
-
 COLUMNS = ("accuracy", "human_auroc", "human_auprc", "human_ap", "leak_bits")
-
 RANKINGS = ("idf", "position", "lexicon", "random")
 
 

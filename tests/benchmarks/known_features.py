@@ -21,14 +21,12 @@ from setups import EXAMPLES, SEEDS, SETUPS, flops
 from jaxattn.system.runtime import available_cores
 
 FOLDER = pathlib.Path(__file__).parent
-
 SIDES = {
     "torch": "PyTorch, a process a core",
     "one": "JAX, one seed at a time",
     "lanes": f"JAX, {SEEDS} seeds, bare",
     "engine": f"jaxattn, {SEEDS} seeds",
 }
-
 WARM_UP, SECONDS, SGEMM_SECONDS = 0.01, 1.0, 0.3
 
 

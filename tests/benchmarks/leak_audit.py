@@ -22,11 +22,8 @@ import time
 import jaxattn
 
 FOLDER = pathlib.Path(__file__).parent
-
 N, T, FOLDS, EXCHANGES, ROUNDS = 10_000, 64, 5, 199, 3
-
 LARGE_N, LARGE_T, LARGE_EXCHANGES = 200_000, 512, 19
-
 GIB = 2**20  # of the kilobytes in which Linux counts
 
 

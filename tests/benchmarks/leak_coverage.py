@@ -10,11 +10,8 @@ import datetime
 import pathlib
 
 FOLDER = pathlib.Path(__file__).parent
-
 N, T, EXCHANGES = 5_000, 8, 19
-
 NULL_EXCHANGES = 99
-
 KINDS, BITS = ("place", "shape"), (0.0, 0.1, 0.5, 1.0)
 
 

@@ -10,15 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 FEATURES, CLASSES, DRAWS, TEMPERATURE = 11, 2, 4, 0.1
-
 PENALTY = 0.1
-
 LEARNING_RATE = 1e-3
-
 EXAMPLES = 20_000
-
 SEEDS = 16
-
 SELECTOR, PREDICTOR = 100, 200
 
 

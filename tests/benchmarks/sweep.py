@@ -21,9 +21,7 @@ from sweep_setups import COUNTS, GROWING, SETUPS, SIDES
 from jaxattn.system.runtime import available_cores
 
 FOLDER = pathlib.Path(__file__).parent
-
 WARM_UP, PEAK_SECONDS = 0.01, 0.5
-
 GROWTH_ROUNDS = 3
 
 # A C library that gives large blocks back to the system has them zeroed at each step.

@@ -13,7 +13,6 @@ from jaxattn.system.runtime import available_cores
 ADAM_BYTES = 28
 """A parameter's least traffic in a dense Adam step: gradient, parameter and two moments
 read, three of them written, four bytes each."""
-
 FAR = 1 / 3
 """A wall met for less than this share is not what holds a model up."""
 

@@ -3,12 +3,9 @@
 from typing import NamedTuple
 
 SEEDS = 16
-
 ENSEMBLE = 8
 """Seeds side by side in one process of PyTorch's `vmap`."""
-
 COUNTS = (1, 4, 16, 64, 256)
-
 GROWING = ("probe", "reviews, bag", "Syn4, batch 128")
 
 
@@ -30,7 +27,6 @@ SETUPS = {
     "Syn4, batch 1,000": Setup("", "tabular", batch=1000),
     "bags": Setup("bags", "bags"),
 }
-
 SIDES = {
     "eager": "(a) PyTorch eager",
     "func": "(b) torch.func",

@@ -12,11 +12,8 @@ from torch_batches import build, epoch, pick, tensors
 from torch_check import difference
 
 SIDE, COPIED = 1024, 2**26
-
 KIND, FOLDER, SEED, DEVICE = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-
 SEEDS = ENSEMBLE if KIND == "func" else 1
-
 FORM = {"eager": "packed", "func": "padded", "compile": "written"}[KIND]
 
 if DEVICE != "cpu" and KIND == "eager":

@@ -14,7 +14,6 @@ from jaxattn.system.lines import header_of, suffix_of
 
 READERS = {"tfds": "tfds", "imdb": "archives", "ag_news": "archives", "bags": "bags"}
 """What stands before the colon of a source, and the module here that reads it."""
-
 FORMS = (
     "FILE.jsonl, FILE.json, FILE.csv or FILE.tsv (also .gz), a folder in ERASER's "
     "form, tfds:NAME, imdb:PATH, ag_news:PATH, bags:FILE.csv, or what "

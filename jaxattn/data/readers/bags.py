@@ -25,10 +25,8 @@ from jaxattn.system.errors import reason
 from jaxattn.system.lines import records, suffix_of
 
 log = logging.getLogger("jaxattn")
-
 BLOCK = 32 << 20
 """Bytes read at a time."""
-
 OTHERS = (".pt", ".pth", ".npy", ".npz")
 AXES = ("instances", "features")
 
@@ -40,7 +38,6 @@ ROLES = {
     "features": "features",
     "coords": "coords",
 }
-
 COLUMNS = ("id", "label", "group", "split")
 """Roles that are columns of the table; the others are arrays of the files."""
 

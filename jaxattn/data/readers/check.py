@@ -15,7 +15,6 @@ from jaxattn.data.text import MAX_LENGTH, check_whole
 
 NAMED = 5
 """Rows named of each kind of problem."""
-
 _WHERE = re.compile(r"(?s)(.*), row (\d+): (.*)")
 _VARIES = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|0x[0-9a-f]+|[\d.,]*\d")
 

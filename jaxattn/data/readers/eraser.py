@@ -17,11 +17,9 @@ from jaxattn.data.rows import Row, from_rows
 from jaxattn.system.lines import decoded, json_rows
 
 log = logging.getLogger("jaxattn")
-
 FILES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
 BETWEEN = "<sep>"
 """The token between the query and a document, and between documents."""
-
 ROLES = {"label": "classification", "query": "query"}
 
 

@@ -12,7 +12,6 @@ from jaxattn.data.rows import check_number_of
 Offsets: TypeAlias = Sequence[tuple[int, int]]
 TOKEN_SPAN = ("start_token", "end_token")
 CHARACTER_SPANS = (("start_char", "end_char"), ("start", "end"))
-
 FORMS = (
     "a number 0 to 1 per token, token spans [start, end], "
     '{"start_token", "end_token"} or character spans {"start", "end"}'

@@ -21,7 +21,6 @@ from jaxattn.system import lines
 from jaxattn.system.files import read_arrays, write_arrays
 
 log = logging.getLogger("jaxattn")
-
 FORMAT = 1
 _CODE = (evidence, lines, rows, splits, text, tokenizer)
 _ARRAYS = ("inputs", "lengths", "labels", "ids")

@@ -15,7 +15,6 @@ from jaxattn.data.rows import Row, from_rows
 from jaxattn.system.lines import Record, header_of, parsed, records, suffix_of
 
 log = logging.getLogger("jaxattn")
-
 FILES = (".jsonl", ".json", ".csv", ".tsv")
 ROLES = ("text", "tokens", "label", "evidence", "split", "id", "group")
 RATIONALE = "rationale"

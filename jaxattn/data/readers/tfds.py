@@ -38,7 +38,6 @@ from jaxattn.system.errors import nearest, reason
 from jaxattn.system.lines import decoded
 
 log = logging.getLogger("jaxattn")
-
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w+.-]+)?(:\d+\.\d+\.\d+)?")
 
 

@@ -16,7 +16,6 @@ from jaxattn.data.tfds_records import records, values
 from jaxattn.system.lines import decoded
 
 log = logging.getLogger("jaxattn")
-
 ROLES = ("text", "image", "label", "evidence", "id", "group")
 
 

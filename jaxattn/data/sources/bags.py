@@ -19,7 +19,6 @@ from jaxattn.data.text import check_whole
 TARGET = 9
 MEAN, SPREAD, LEAST, MOST = 10, 2, 3, 20
 """Of bag sizes, in instances; normal, rounded, then held within LEAST and MOST."""
-
 BAGS: Mapping[str, int] = MappingProxyType(
     {"train": 1000, "validation": 250, "test": 500}
 )

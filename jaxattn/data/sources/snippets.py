@@ -23,7 +23,6 @@ from jaxattn.data.tfds_records import DOWNLOAD, intact, quiet, records, root_of,
 from jaxattn.system.errors import reason
 
 log = logging.getLogger("jaxattn")
-
 COUNT = 23_703
 
 # Of what is read back. A change of the data needs a new VERSION and a new digest.

@@ -134,7 +134,6 @@ _L2X = {
     "switch_paper": (5, 9, _switch(_STEEP_PAPER, published=False)),
     "switch_published": (5, 9, _switch(_STEEP, published=True)),
 }
-
 _SYN = {
     "syn1": (2, None, _A),
     "syn2": (4, None, _B),
