@@ -15,7 +15,7 @@ from sweep_setups import Setup
 from jaxattn import config as configs
 from jaxattn.experiment import config_files, placement
 from jaxattn.experiment.plan import Program, plan
-from jaxattn.experiment.source import load
+from jaxattn.experiment.source import Loading, load
 from jaxattn.experiment.wave import (
     functions,
     make_splits,
@@ -62,7 +62,7 @@ def config_of(setup: Setup, seeds: int) -> configs.Config:
 
 def program_of(setup: Setup, seeds: int) -> Program:
     asked = config_of(setup, seeds)
-    source = load(asked, asked.tasks[0], None, None, lambda line: None)
+    source = load(asked, asked.tasks[0], Loading())
     # The probe's reference on the full text comes second.
     program = plan(asked, source)[0]
     model = program.cell.model
@@ -87,7 +87,7 @@ class Sweep:
     def __init__(self, setup: Setup, seeds: int):
         self.program = program_of(setup, seeds)
         self.mesh = mesh_of_all_devices()
-        # What the library begins with where it is not told; see `lanes.best`.
+        # What the library begins with where it is not told; see `placement.fastest`.
         shape = placement.guess(self.program, self.mesh, 0)
         self.size = shape.cells(self.mesh)
         self.waves = -(-seeds // self.size)

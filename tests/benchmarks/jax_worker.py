@@ -177,7 +177,7 @@ class Engine:
         from jaxattn import config
         from jaxattn.experiment import wave
         from jaxattn.experiment.plan import plan
-        from jaxattn.experiment.source import load
+        from jaxattn.experiment.source import Loading, load
 
         lane, waves = waves_of(setup)
         mesh = wave.mesh_of_all_devices()
@@ -207,7 +207,7 @@ class Engine:
             ),
             optimizer=config.Optimizer(learning_rate=LEARNING_RATE),
         )
-        source = load(config.check(asked), "syn4", None, None, lambda line: None)
+        source = load(config.check(asked), "syn4", Loading())
         (program,) = plan(asked, source)
         model = program.cell.model
         parts = model.predictor.parts._replace(hidden=PREDICTOR)
