@@ -96,6 +96,7 @@ def test_length_is_told_apart_from_the_rest():
     rows = [rng.dirichlet(np.ones(k)) for k in lengths]
     report = jaxattn.audit(rows, labels, permutations=99)
     assert report.masks.p == report.channels["length"].p == 0.01
+    assert report.channel_p["length"] == pytest.approx(3 * 0.01)  # of three channels
     assert report.beyond_length.p > 0.05
     assert any("length tells the label" in said for said in report.warned)
 
@@ -280,9 +281,9 @@ def test_bad_files_get_one_line(tmp_path, capsys):
     refused(capsys, "which array", "odd.npz", "--labels", "other")
     whole = (tmp_path / "m.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    refused(capsys, "not a whole .npz", "cut.npz")
+    refused(capsys, "cut.npz is damaged", "cut.npz")
     (tmp_path / "empty.npy").write_bytes(b"")
-    refused(capsys, "not a whole .npy", "empty.npy")
+    refused(capsys, "empty.npy is damaged", "empty.npy")
     (tmp_path / "cut.h5").write_bytes(b"\x89HDF\r\n")
     refused(capsys, "not a whole HDF5", "cut.h5")
     (tmp_path / "odd.jsonl").write_text('{"masks": [1]}\nx\n')
