@@ -133,9 +133,9 @@ def _hdf5(path: Path) -> dict[str, Any]:
             names: list[str] = []
             file.visit(names.append)
             return {
-                name: file[name][()]
+                name: data[()]
                 for name in names
-                if isinstance(file[name], h5py.Dataset)
+                if isinstance(data := file[name], h5py.Dataset)
             }
     except OSError as error:
         raise ValueError(f"{path}: not a whole HDF5 file: {error}") from None

@@ -298,11 +298,12 @@ def channels(bits: Mapping[tuple[str, str], Result], title: str) -> Figure:
     axes = figure.subplots()
     for k, method in enumerate(methods):
         at = [i for i, side in enumerate(sides) if (method, side) in bits]
+        style: dict[str, Any] = {**_style(k), "ls": "none"}
         means, arms = _bars([bits[method, sides[i]] for i in at])
         axes.errorbar(
             means, np.array(at) + (k + 0.5) / len(methods) * 0.8 - 0.4, xerr=arms,
             ms=5, marker=MARKERS[k % len(MARKERS)], label=method,
-            gid=f"channel-{method}", **_style(k) | {"ls": "none"},
+            gid=f"channel-{method}", **style,
         )  # fmt: skip
     axes.axvline(0, color=BLACK, lw=0.8, label="null: exchanged labels")
     axes.set_yticks(range(len(sides)), sides)
@@ -358,12 +359,13 @@ def _style(i: int) -> dict[str, Any]:
 
 
 def _banded(
-    axes: Axes, x: Sequence[float], values: Sequence[np.ndarray], **style: Any
+    axes: Axes, x: Sequence[float], values: Iterable[np.ndarray], **style: Any
 ) -> None:
     """The means of the values at each x, with a band for their middle 80 %."""
+    values = list(values)
     axes.plot(x, [v.mean() for v in values], **style)
-    ends = np.reshape([np.quantile(v, [0.1, 0.9]) for v in values], (-1, 2)).T
-    axes.fill_between(x, *ends, color=style["color"], alpha=0.15, lw=0)
+    low, high = np.reshape([np.quantile(v, [0.1, 0.9]) for v in values], (-1, 2)).T
+    axes.fill_between(x, low, high, color=style["color"], alpha=0.15, lw=0)
 
 
 def _checked(values: Mapping[str, Iterable], axes: int) -> dict[str, np.ndarray]:

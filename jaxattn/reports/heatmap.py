@@ -139,7 +139,7 @@ def _line(tokens: Sequence[str], name: str, weights: np.ndarray) -> Line:
     if len(sizes) > 3 and np.ptp(sizes) < 1e-9:
         return Line(name, cells, "all alike")
     top = [i for i in np.argsort(-sizes, kind="stable")[:3] if sizes[i] > 0]
-    most = [f"{shortened(tokens[i], 20)} {weights[i]:.2f}" for i in top]
+    most = [f"{shortened(tokens[int(i)], 20)} {weights[i]:.2f}" for i in top]
     return Line(name, cells, ", ".join(most))
 
 
