@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import jaxattn
-from jaxattn.leakage import command
+from jaxattn.leakage import command, readers, significance
+from jaxattn.leakage.masks import masks_of
+from jaxattn.leakage.questions import Data, Settings, ask
 from jaxattn.leakage.rendering import SCHEMA
 from jaxattn.system import console
 
@@ -94,6 +96,7 @@ def test_length_is_told_apart_from_the_rest():
     rows = [rng.dirichlet(np.ones(k)) for k in lengths]
     report = jaxattn.audit(rows, labels, permutations=99)
     assert report.masks.p == report.channels["length"].p == 0.01
+    assert report.channel_p["length"] == pytest.approx(3 * 0.01)  # of three channels
     assert report.beyond_length.p > 0.05
     assert any("length tells the label" in said for said in report.warned)
 
@@ -137,6 +140,23 @@ def test_groups_are_kept_together():
     mixed = np.where(np.arange(400) % 50 == 0, 1 - labels, labels)
     stuck = jaxattn.audit(masks, mixed, groups=groups, permutations=19)
     assert any("hardly vary within groups" in said for said in stuck.warned)
+
+
+def test_copies_of_a_mask_make_no_interval_narrower(monkeypatch):
+    one = {"linear": significance.FAMILIES["linear"]}  # compiles in half the time
+    monkeypatch.setattr(significance, "FAMILIES", one)
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(100), 8)
+    labels = rng.integers(0, 2, 100)
+    told = (rng.random(100) < 0.15) ^ (labels == 1)
+    masks = np.where(told[:, None], [0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1])
+    masks = masks + rng.uniform(0, 0.02, (100, 4))
+    masks = (masks / masks.sum(axis=1, keepdims=True))[groups]
+    data = Data(masks_of(masks), labels[groups], groups)
+    finding = ask(data, Settings(5, 19, 0))[0]["masks"].answer(lambda done: None)
+    error = finding.pointwise.reshape(100, 8).mean(axis=1).std() / np.sqrt(100)
+    assert 0.1 < finding.bits < finding.high < 0.9
+    assert finding.high - finding.low >= 2 * 1.96 * error - 1e-6
 
 
 def test_attended_words_are_a_channel_and_are_shown():
@@ -220,6 +240,13 @@ def test_a_folder_of_bags_as_clam_writes_them(tmp_path, capsys):
     refused(capsys, "59 of 60 bags have no label", "slides", "--labels", "labels.csv")
 
 
+def test_labels_of_bags_are_in_the_last_column(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("slide1,patient7,tumour\nslide0,patient8,normal\n")
+    labels = readers.labels_of_bags(path, ["slide0", "slide1"])
+    assert labels.tolist() == ["normal", "tumour"]
+
+
 def test_patches_are_read_in_the_order_of_their_places(tmp_path):
     folder = tmp_path / "slides"
     bags(folder)
@@ -254,15 +281,15 @@ def test_bad_files_get_one_line(tmp_path, capsys):
     refused(capsys, "which array", "odd.npz", "--labels", "other")
     whole = (tmp_path / "m.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    refused(capsys, "not a whole .npz", "cut.npz")
+    refused(capsys, "cut.npz is damaged", "cut.npz")
     (tmp_path / "empty.npy").write_bytes(b"")
-    refused(capsys, "not a whole .npy", "empty.npy")
+    refused(capsys, "empty.npy is damaged", "empty.npy")
     (tmp_path / "cut.h5").write_bytes(b"\x89HDF\r\n")
     refused(capsys, "not a whole HDF5", "cut.h5")
     (tmp_path / "odd.jsonl").write_text('{"masks": [1]}\nx\n')
-    refused(capsys, "line 2: not a JSON object", "odd.jsonl")
+    refused(capsys, "odd.jsonl, row 2: no JSON", "odd.jsonl")
     (tmp_path / "empty.jsonl").write_text("")
-    refused(capsys, "no line in it", "empty.jsonl")
+    refused(capsys, "empty.jsonl is empty", "empty.jsonl")
     (tmp_path / "nothing").mkdir()
     refused(capsys, "no .h5 file", "nothing", "--labels", "x.csv")
     assert not (tmp_path / "audits").exists()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import jaxattn
+from jaxattn.reports import heatmap
 
 
 def test_a_heat_map_in_text_and_html(tmp_path):
@@ -28,3 +29,8 @@ def test_a_heat_map_in_text_and_html(tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             jaxattn.show(words, wrong)
+
+
+def test_the_largest_weights_in_words_are_those_of_largest_size():
+    (line,) = heatmap.lines(jaxattn.show(list("abcd"), [0.1, -0.9, 0.5, 0.2]))
+    assert line.most == "b -0.90, c 0.50, d 0.20"

@@ -128,12 +128,13 @@ def test_without_attention_held_words_fade_in_both_halves():
 
 def test_leave_one_out_computes_attention_anew():
     cell, params, one = make("tokens")
+    whole = answers("tokens")["whole"]
 
     def falls(place):
         mask = without(one.mask, jnp.arange(6) == place)
         held = under(cell, params, one, VALID, mask)
         anew = removal(cell, params, one)(jnp.arange(6) != place)
-        return [tvd(answers("tokens")["whole"], x) for x in (anew, held)]
+        return [tvd(whole, x) for x in (anew, held)]
 
     made = jax.jit(attention._agreement)(cell, params, one)
     anew, held = (

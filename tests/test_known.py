@@ -12,8 +12,19 @@ from jaxattn.config import Config, Data, Model, Optimizer
 from jaxattn.methods.table import METHODS
 from jaxattn.metrics.leak import leak
 from jaxattn.nn.embedding import Inputs
+from jaxattn.nn.masks import on_valid, others
 from jaxattn.training import step
-from jaxattn.training.cell import TEST, Task, make_cell, splits_of
+from jaxattn.training.cell import (
+    TEST,
+    Arrays,
+    Task,
+    accuracy,
+    candidates_of,
+    evaluate,
+    make_cell,
+    splits_of,
+    unpack,
+)
 from jaxattn.training.evaluation import evidence, measure
 
 CONFIG = Config(
@@ -126,6 +137,31 @@ def test_extra_bits_have_the_null_of_exchanged_labels():
     alone, both = probe(right), probe(pair)
     null = float(both.null_bits - alone.null_bits)
     assert made.scalars["extra_leak_bits:permuted"] == pytest.approx(null, abs=1e-3)
+
+
+def test_foreign_values_stand_under_masks_cut_to_their_own_padding():
+    n, rng = 512, np.random.default_rng(0)
+    model = Model(values="inputs", features=4, hidden=4)
+    config = Config(batch_size=8, data=Data(length=6), model=model)
+    task = Task(Inputs("tokens", 20, 6), 2, n)
+    cell = make_cell(config, METHODS["joint"], task, jax.random.key(0))
+    lengths = rng.integers(1, 7, n)
+    tokens = np.where(np.arange(6) < lengths[:, None], rng.integers(1, 20, (n, 6)), 0)
+    split = Arrays(*map(jnp.uint8, (tokens, lengths, np.arange(n) % 2)))
+    state = jax.jit(step.init)(cell)
+    # So large that the answers differ.
+    params = jax.tree.map(lambda p: p + 3 * rng.normal(size=p.shape), state.params)
+    params = jax.tree.map(jnp.float32, params)
+    state = state._replace(params=params)
+    made = jax.jit(measure.measure)(cell, state, (split,) * 3, NOTHING, ())
+    test = unpack(split)
+    own_key, _, value_key, _ = jax.random.split(jax.random.fold_in(cell.key, TEST), 4)
+    masks = jax.jit(evaluate)(cell, params, own_key, test).masks
+    who = others(value_key, n)
+    other = test._replace(inputs=test.inputs[who], valid=test.valid[who])
+    theirs = on_valid(masks, candidates_of(cell, other.valid), simplex=True)
+    right = float(jax.jit(accuracy)(cell, params["predictor"], other, theirs))
+    assert made.scalars["foreign_values_accuracy"] == pytest.approx(right, abs=1e-3)
 
 
 def test_true_masks_are_the_evidence():

@@ -131,6 +131,15 @@ def test_a_lane_that_memory_cannot_hold_is_halved_and_said(
     assert "does not fit into memory with 2 cells side by side: goes on with 1" in out
 
 
+def test_a_tenth_of_memory_is_left_free(monkeypatch):
+    monkeypatch.setattr(waves, "compile_training", lambda job, shape: shape)
+    monkeypatch.setattr(placement, "available", lambda mesh: 1000)
+    taken = {2: 950, 1: 900}
+    monkeypatch.setattr(placement, "memory", lambda shape: taken[shape.lane])
+    job = waves.Job(0, Program(2), None, Mesh(1), [])
+    assert placement.fitting(job, Shape(2)) == Shape(1, 2)
+
+
 def test_memory_that_runs_out_in_a_wave_halves_it_and_goes_on(
     tmp_path, data_dir, capsys, monkeypatch, straight
 ):

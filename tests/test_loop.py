@@ -156,6 +156,17 @@ def test_a_cell_that_diverges_freezes_and_harms_nobody(ordinary):
         assert same(pick(after, i), {k: v[i, 1:] for k, v in curves.items()})
 
 
+def test_a_frozen_cell_never_comes_back(ordinary):
+    """... though the loss of the parameters that it stopped at is finite."""
+    cells, *_ = ordinary
+    begin = init(cells)
+    begin = begin._replace(alive=begin.alive.at[LAST].set(False))
+    last, curves = chunks(cells, 1, begin)
+    assert np.isfinite(curves["train_nll"][LAST])
+    assert list(last.alive) == [True] * LAST + [False]
+    assert same(stopped(last), stopped(begin))
+
+
 @pytest.mark.parametrize("half", ["selector", "predictor"])
 def test_not_a_number_in_the_parameters_freezes_the_cell(half, ordinary):
     cells, state, _ = ordinary

@@ -59,3 +59,9 @@ def test_weights_balance_what_they_are_made_for():
     assert after[0] < 0.3 * before[0]
     same = weights.imbalance(np.ones((1000, 1)), labels, np.ones(1000))
     assert same[0] == 0
+
+
+def test_imbalance_is_in_unbiased_deviations_within_classes():
+    x, labels = np.array([[0.0], [2.0], [3.0], [5.0]]), np.array([0, 0, 1, 1])
+    (gap,) = weights.imbalance(x, labels, np.ones(4))
+    assert gap == pytest.approx(3 / np.sqrt(2))

@@ -18,6 +18,7 @@ from jaxattn.metrics.statistics import difference_interval, paired_interval
 from jaxattn.reports import command, page, results, tables, verdict, versus
 from jaxattn.reports.folder import read, values
 from jaxattn.reports.results import choose, read_results
+from jaxattn.system import pages
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -151,6 +152,11 @@ def test_hostile_tokens_do_no_harm(word, tmp_path, text):
     assert kinds == {tag for tag, _ in Reader(text).elements}
     assert [tag for tag, _ in reader.elements].count("script") == 1
     assert not any(name.startswith("on") for _, a in reader.elements for name in a)
+
+
+def test_what_is_told_of_a_picture_is_escaped():
+    svg = pages.inline('<svg viewBox="0 0 1 1"><g/></svg>', "x", 'a <b> "c"')
+    assert 'aria-label="a &lt;b&gt; &quot;c&quot;"' in svg
 
 
 def test_the_report_of_the_default_probe_is_small(tmp_path):

@@ -116,6 +116,14 @@ def test_nulls_by_number_by_metric_and_by_variant():
     assert math.isnan(one(results, "joint", "majority").null)
 
 
+def test_a_null_is_of_the_split_that_it_is_the_null_of():
+    made = [r for r in rows() if r.metric in ("accuracy", "majority")]
+    other = [r._replace(split="validation", value=0.25) for r in made]
+    results = [r for r in summarise(other + made) if r.metric == "accuracy"]
+    nulls = {r.split: r.null for r in results}
+    assert nulls == pytest.approx({"validation": 0.25, "test": 0.517})
+
+
 def test_a_null_kept_once_serves_every_method():
     made = [r for r in rows() if r.metric != "majority"]
     made += [Row("movie_sentiment", "", 0, "majority", "", "test", 0.517)]

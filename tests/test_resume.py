@@ -9,6 +9,9 @@ import signal
 import subprocess
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from small_run import (
     CHUNKS,
@@ -29,8 +32,8 @@ from small_run import (
 )
 
 from jaxattn import config
+from jaxattn.experiment import checkpoint, schedule, source, wave
 from jaxattn.experiment import folder as folders
-from jaxattn.experiment import source
 from jaxattn.experiment.folder import hold
 from jaxattn.reports.results import read_seeds
 from jaxattn.system import processes, runtime
@@ -178,6 +181,20 @@ def test_stopped_after_every_chunk_it_still_arrives(monkeypatch, words, goes_on)
         assert code == processes.ENDED_EARLY
     assert times >= 4, "each time a chunk or two"
     goes_on()
+
+
+def test_of_several_checkpoints_of_a_cell_the_furthest_goes_on(folder):
+    for name, epoch in (("running-a", 1), ("running-b", 2), ("running-c", 1)):
+        curves = {"train_nll": [[0.5]] * epoch}
+        meta = {"cells": [["joint", 0]], "rows": 1, "curves": curves}
+        state = {"w": jnp.full((1, 2), epoch, jnp.float32)}
+        checkpoint.save(folder / name, epoch, state, meta)
+    like = {"w": jax.ShapeDtypeStruct((4, 2), jnp.float32)}
+    compiled = wave.Compiled(wave.Shape(4), None, None, like)
+    job = wave.Job(0, None, None, None, [("joint", 0)], compiled=compiled)
+    ((path, part),) = schedule._begun(folder, job).items()
+    assert (path.name, part.cells, part.epoch) == ("running-b", [("joint", 0)], 2)
+    np.testing.assert_array_equal(part.state["w"], [[2, 2]])
 
 
 def test_how_often_it_is_saved_changes_nothing(goes_on):
