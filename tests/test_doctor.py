@@ -134,11 +134,11 @@ def test_free_memory_is_a_part_of_what_there_is():
 
 
 def test_damaged_data_are_told(monkeypatch, tmp_path):
-    from jaxattn.data.sources import snippets
+    from jaxattn.data import tfds_records
 
     folder = tmp_path / "hutto_snippets" / "1.0.0"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(snippets, "DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tfds_records, "DATA_DIR", str(tmp_path))
     check = doctor.data()
     assert not check.ok and "damaged" in check.state
     assert check.todo == f"delete {folder}"
